@@ -1,1 +1,4 @@
-//! placeholder
+//! rekeyd rotates the cloud credentials ArcGIS Enterprise lives on.
+pub mod model;
+pub mod ports;
+pub mod rotation;

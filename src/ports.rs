@@ -1,0 +1,330 @@
+//! What the engine asks of the world: clocks, issuers, targets, the journal. Traits only, with their contracts.
+//!
+//! Invariant: nothing behind these traits retries, sleeps or decides. The machine decides, the engine paces.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::{
+    AccountIdentity, Holder, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret,
+    ServiceName, Tail, TargetSpec, Timestamp,
+};
+use crate::rotation::event::Event;
+
+/// What became of a request, by what the caller may do next.
+///
+/// Messages are lower case, without a full stop, and say what was tried, on what, and what came back. They never hold a
+/// secret, a token or a URL with a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request surely never reached the other side. The only fault after which an unrepeatable request may be sent again.
+    NotSent(String),
+    /// The other side said that it did not do it now and may later (throttled, read-only, locked, restarting).
+    Retry {
+        /// When the other side asks to be asked again.
+        after: Option<Duration>,
+        /// What was tried and what came back.
+        why: String,
+    },
+    /// The other side will not do it, and asking again will not change that.
+    Refused {
+        /// The reason, as the operator sees it.
+        reason: Reason,
+        /// What was tried and what came back.
+        why: String,
+    },
+    /// The request may have been executed: no answer, a broken answer, a 5xx.
+    Unknown(String),
+}
+
+impl Fault {
+    /// What was tried and what came back.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::NotSent(why)
+            | Self::Unknown(why)
+            | Self::Retry { why, .. }
+            | Self::Refused { why, .. } => why,
+        }
+    }
+
+    /// The label of the metric `rekeyd_api_requests_total`.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::NotSent(_) => "not_sent",
+            Self::Retry { .. } => "retry",
+            Self::Refused { .. } => "refused",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// Both clocks.
+pub trait Clock: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> Instant;
+}
+
+/// A key as its issuer lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedKey {
+    /// Its name.
+    pub id: KeyId,
+    /// Whether it can be used.
+    pub active: bool,
+    /// When the provider says it was made.
+    pub created: Option<Timestamp>,
+}
+
+/// All keys of one issuer object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Every key, in the provider's order.
+    pub keys: Vec<ListedKey>,
+    /// How many keys fit; `None` where the provider states no limit.
+    pub quota: Option<usize>,
+    /// The provider's `Date` of the answer, to measure our clock against.
+    pub date: Option<Timestamp>,
+}
+
+/// A key fresh from the mint.
+#[derive(Debug)]
+pub struct MintedKey {
+    /// What targets need of it, secret included.
+    pub material: Material,
+    /// When the provider says it was made.
+    pub created: Option<Timestamp>,
+}
+
+/// How a key answered the consumer's own kind of request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It works.
+    Works,
+    /// The provider does not know it, which for a young key means not yet.
+    NotYet(String),
+    /// The provider knows it and the secret or signature is wrong.
+    Wrong(String),
+    /// It authenticates and may not do what the probe asks.
+    NotAllowed(String),
+}
+
+/// When a key was last used, as the provider tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LastUse {
+    /// Never, as far as the provider knows.
+    Never,
+    /// Then, and for what.
+    At {
+        /// The time of use.
+        at: Timestamp,
+        /// Service and region, as the provider names them.
+        by: String,
+    },
+    /// This provider does not tell.
+    Untold,
+}
+
+/// The provider-side object keys are minted from.
+#[async_trait]
+pub trait Issuer: Send + Sync {
+    /// The provider's own identity of the account (never the policy's name for it). Repeatable.
+    async fn identity(&self) -> Result<AccountIdentity, Fault>;
+
+    /// All keys of the object. Repeatable. Returns a complete listing or a fault, never a part.
+    async fn list(&self) -> Result<Listing, Fault>;
+
+    /// Makes a key. NOT REPEATABLE: sends at most one request, on a fresh connection, with no retry beneath it.
+    /// After `Unknown` a key may exist whose secret is lost.
+    async fn mint(&self, intent: &IntentId) -> Result<MintedKey, Fault>;
+
+    /// Uses the key as its consumer does. Repeatable; changes nothing.
+    async fn probe(&self, material: &Material) -> Result<Probe, Fault>;
+
+    /// When the key was last used. Repeatable.
+    async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault>;
+
+    /// Makes the key unusable, reversibly. Repeatable: an unusable key stays so. A key that does not exist is `Refused(not-found)`.
+    async fn disable(&self, key: &KeyId) -> Result<(), Fault>;
+
+    /// Makes a disabled key usable again. Repeatable.
+    async fn enable(&self, key: &KeyId) -> Result<(), Fault>;
+
+    /// Removes the key for ever. Repeatable: a key that does not exist is a success here, and no proof that it is gone.
+    async fn delete(&self, key: &KeyId) -> Result<(), Fault>;
+}
+
+/// What a target shows of the key it holds.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reading {
+    /// The last characters of the secret.
+    Tail(Tail),
+    /// A credential is there, and nothing of it can be compared.
+    Hidden,
+    /// No credential of its own is there.
+    Nothing,
+}
+
+/// A target as found: what holds the key there, and how things stand before we touch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The place that stores the key.
+    pub holder: Holder,
+    /// What it shows now.
+    pub reading: Reading,
+    /// The jobs known there now, so that ours can be told from them after a lost reply.
+    pub jobs: Vec<JobId>,
+}
+
+/// What a target answered to a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The job to follow; `None` where the push was done when the answer came.
+    pub job: Option<JobId>,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// Under way, or not to be told just now.
+    Running(String),
+    /// Finished, and its inner result says it worked.
+    Succeeded,
+    /// Finished and did not work, or was rolled back.
+    Failed(String),
+    /// The target no longer knows it: neither success nor failure.
+    Vanished(String),
+}
+
+/// What a target's health check says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// None is configured.
+    NotWatched,
+    /// The consumer works.
+    Good,
+    /// It does not.
+    Bad(String),
+}
+
+/// A place that must hold the key.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Resolves the holder, checks that a push would be accepted now (read-only mode, site lock, inheritance, rights), reads.
+    /// Repeatable; changes nothing. `Refused(inherits)` names the provider and everything that inherits from it.
+    async fn inspect(&self) -> Result<Inspection, Fault>;
+
+    /// What the target shows now. Repeatable; changes nothing.
+    async fn read(&self) -> Result<Reading, Fault>;
+
+    /// Hands the key over. Pushing the same key again is safe. Sends at most once, except that an answer which says that the
+    /// session has expired (so nothing was done) may be followed by one login and one more send.
+    async fn push(&self, material: &Material) -> Result<Receipt, Fault>;
+
+    /// The jobs known now. Repeatable.
+    async fn jobs(&self) -> Result<Vec<JobId>, Fault>;
+
+    /// How a job stands. Repeatable; renews the session by itself and never pushes.
+    async fn poll(&self, job: &JobId) -> Result<JobState, Fault>;
+
+    /// Asks the consumer whether it works. Repeatable.
+    async fn health(&self) -> Health;
+}
+
+/// Makes ports out of specs. The only place that knows which kind is which code.
+pub trait Connect: Send + Sync {
+    /// The issuer a spec names. Errors are for the operator: an account that left the policy, a secret file that is not there.
+    fn issuer(&self, spec: &IssuerSpec) -> Result<Arc<dyn Issuer>, Fault>;
+    /// The target a spec names.
+    fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault>;
+}
+
+/// Remembers which password was refused where, so that no process tries it again (ArcGIS locks an account after five).
+///
+/// A password is kept as a keyed fingerprint only.
+pub trait LoginGuard: Send + Sync {
+    /// Whether this password was refused at this system.
+    fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool;
+    /// This password was refused just now; durable when this returns.
+    fn refused(&self, system: &str, user: &str, password: &Secret);
+    /// The operator wants it tried again.
+    fn forgive(&self, system: &str);
+}
+
+/// An event as it is written: whose, when, what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The service whose chain it extends.
+    pub service: ServiceName,
+    /// Its place in the chain, from 1.
+    pub sequence: u64,
+    /// When it was written.
+    pub at: Instant,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Why the journal did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Another process holds it.
+    #[error("{0}")]
+    Locked(String),
+    /// A newer rekeyd wrote it.
+    #[error("{0}")]
+    Newer(String),
+    /// It is not there, or cannot be opened.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The write did not happen (disk full, I/O error). The caller must not act as if it had.
+    #[error("{0}")]
+    Write(String),
+    /// What is stored does not verify.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// One service's past, as stored.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Whose.
+    pub service: ServiceName,
+    /// Its events in order, up to the first that does not verify.
+    pub records: Vec<Record>,
+    /// Where and why the chain does not verify, if it does not.
+    pub damage: Option<String>,
+}
+
+/// The append-only record of what was intended and what happened.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// All histories. A damaged row damages its service's history and no other.
+    async fn load(&self) -> Result<Vec<History>, JournalError>;
+
+    /// Appends one event, durable when this returns. Material is sealed and stored in the same transaction (for `Minted` and
+    /// an adoption with a secret). `expected` is the sequence number the caller believes is next; another one is `Damaged`.
+    async fn append(
+        &self,
+        service: &ServiceName,
+        expected: u64,
+        at: &Instant,
+        event: &Event,
+        material: Option<&Material>,
+    ) -> Result<(), JournalError>;
+
+    /// The sealed material of a key, opened; `None` where it is not held.
+    async fn material(
+        &self,
+        service: &ServiceName,
+        key: &KeyId,
+    ) -> Result<Option<Material>, JournalError>;
+
+    /// Destroys the sealed material of a key beyond recovery from the file. Repeatable.
+    async fn shred(&self, service: &ServiceName, key: &KeyId) -> Result<(), JournalError>;
+
+    /// Makes sure that a small write will succeed even on a disk that fills up from now on; called before a mint.
+    async fn reserve(&self) -> Result<(), JournalError>;
+}
