@@ -1,0 +1,29 @@
+//! Issuers: where keys are minted. One file and one line in [`KINDS`] for each kind.
+//!
+//! Invariant: issuers never see each other, a target, the engine or the journal, and never retry.
+
+use std::sync::Arc;
+
+use crate::model::{IssuerSpec, SystemSpec};
+use crate::net::Context;
+use crate::ports::{Fault, Issuer};
+use crate::table::Table;
+
+pub mod aws_iam;
+
+/// A kind of issuer: how its tables are read and how it is reached.
+pub struct Kind {
+    /// What the policy calls it: `aws-iam`.
+    pub name: &'static str,
+    /// The policy table of its provider accounts (`aws`), if it needs one.
+    pub system: Option<&'static str>,
+    /// Reads one account of that table. Kinds of one provider share this function.
+    pub read_system: fn(&mut Table<'_>) -> Option<serde_json::Value>,
+    /// Reads `[service.issuer]`, all of it but `kind`. Mistakes go into the table's report.
+    pub read: fn(&mut Table<'_>, Option<&SystemSpec>) -> Option<IssuerSpec>,
+    /// Makes the port. Reads secrets; sends nothing yet.
+    pub connect: fn(&IssuerSpec, Option<&SystemSpec>, &Context) -> Result<Arc<dyn Issuer>, Fault>,
+}
+
+/// Every kind there is. Adding one: a file beside this one, a line here, a test module, a section in `config/policy.toml`.
+pub const KINDS: &[Kind] = &[aws_iam::KIND];

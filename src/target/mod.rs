@@ -1,0 +1,31 @@
+//! Targets: the places that must hold a key. One file or folder and one line in [`KINDS`] for each kind.
+//!
+//! Invariant: targets never see each other, an issuer, the engine or the journal, and never retry.
+
+use std::sync::Arc;
+
+use crate::model::{SystemSpec, TargetSpec};
+use crate::net::Context;
+use crate::ports::{Fault, Target};
+use crate::table::Table;
+
+pub mod arcgis;
+
+/// A kind of target: how its tables are read and how it is reached.
+pub struct Kind {
+    /// What the policy calls it: `arcgis`.
+    pub name: &'static str,
+    /// The policy table of its deployments (`arcgis`), if it needs one.
+    pub system: Option<&'static str>,
+    /// Reads one deployment of that table.
+    pub read_system: fn(&mut Table<'_>) -> Option<serde_json::Value>,
+    /// Reads one `[[service.target]]`, all of it but `kind`. Mistakes go into the table's report.
+    pub read: fn(&mut Table<'_>, Option<&SystemSpec>) -> Option<TargetSpec>,
+    /// How many pushes may be under way at once on one deployment; `None` where the kind has no such bound.
+    pub jobs_max: fn(&SystemSpec) -> Option<u32>,
+    /// Makes the port. Reads secrets; sends nothing yet.
+    pub connect: fn(&TargetSpec, Option<&SystemSpec>, &Context) -> Result<Arc<dyn Target>, Fault>,
+}
+
+/// Every kind there is.
+pub const KINDS: &[Kind] = &[arcgis::KIND];
