@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    AccountIdentity, Holder, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret,
-    ServiceName, Tail, TargetSpec, Timestamp,
+    AccountIdentity, Holder, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret, ServiceName, Tail,
+    TargetSpec, Timestamp,
 };
 use crate::rotation::event::Event;
 
@@ -43,10 +43,7 @@ impl Fault {
     /// What was tried and what came back.
     pub fn why(&self) -> &str {
         match self {
-            Self::NotSent(why)
-            | Self::Unknown(why)
-            | Self::Retry { why, .. }
-            | Self::Refused { why, .. } => why,
+            Self::NotSent(why) | Self::Unknown(why) | Self::Retry { why, .. } | Self::Refused { why, .. } => why,
         }
     }
 
@@ -316,11 +313,7 @@ pub trait Journal: Send + Sync {
     ) -> Result<(), JournalError>;
 
     /// The sealed material of a key, opened; `None` where it is not held.
-    async fn material(
-        &self,
-        service: &ServiceName,
-        key: &KeyId,
-    ) -> Result<Option<Material>, JournalError>;
+    async fn material(&self, service: &ServiceName, key: &KeyId) -> Result<Option<Material>, JournalError>;
 
     /// Destroys the sealed material of a key beyond recovery from the file. Repeatable.
     async fn shred(&self, service: &ServiceName, key: &KeyId) -> Result<(), JournalError>;
