@@ -271,7 +271,7 @@ impl ServiceState {
                 rotation.streak = 0;
                 rotation.last_probe = Some(at.clone());
                 // A key no target has been handed may start its row of successes again.
-                if rotation.phase == Phase::Ready && rotation.minted.is_some() {
+                if rotation.phase == Phase::Ready && rotation.minted.is_some() && rotation.course == Course::Forward {
                     rotation.phase = Phase::Minted;
                 }
             }

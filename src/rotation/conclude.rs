@@ -11,7 +11,7 @@ use crate::ports::{Fault, JobState, LastUse, Listing, Probe, Reading, Receipt};
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
 use super::readback::ReadBack;
-use super::{Effect, JobEnd, PROBE_PATIENCE_MIN, Push, Rotation, ServiceState, evidence};
+use super::{Course, Effect, JobEnd, PROBE_PATIENCE_MIN, Push, Rotation, ServiceState, evidence};
 
 /// How many times in a row a job must be missing before it counts as lost: a restarting site forgets its jobs for a moment.
 const VANISHED_MIN: u32 = 3;
@@ -300,9 +300,12 @@ impl ServiceState {
         let current = &self.current.as_ref().expect("called with a current key").key;
         let strangers = self.strangers_in(listing);
         let listed = listing.keys.iter().find(|listed| listed.id == *current);
-        let changed = match around.cause {
-            Cause::Drift => None,
-            _ => readings.iter().find_map(|(target, reading)| self.contradiction(target, reading, current)),
+        let changed = match around.kind {
+            // What a target shows instead is what this rotation is ordered to replace.
+            RotationKind::Repush(_) => None,
+            RotationKind::Fresh => {
+                readings.iter().find_map(|(target, reading)| self.contradiction(target, reading, current))
+            }
         };
         let broken = match listed {
             None => Some(format!("current key {current} is not listed by its issuer")),
@@ -582,6 +585,11 @@ impl ServiceState {
         let rotation = self.open_rotation();
         let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
         if let Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why) = probe {
+            if rotation.course == Course::RollingBack {
+                // A key just enabled again takes its time to be known everywhere, as a new one does.
+                let interval = rotation.snapshot.terms.probe_interval;
+                return Conclusion::again(Pace::After(interval), format!("key {key} is not usable again yet: {why}"));
+            }
             let failed = Event::ProbeFailed { key: key.clone(), why: why.clone() };
             if rotation.minted.is_none() || rotation.any_touched() {
                 let message = format!("key {key} was to be pushed to {target} and does not work: {why}");

@@ -40,6 +40,7 @@ pub use apply::IllegalEvent;
 pub use conclude::{Circumstances, Conclusion, Finding, Found, Pace};
 pub use readback::ReadBack;
 pub use retire::{Act, Retirement, Stage, Why};
+pub use words::in_words;
 
 use event::{Cause, Event, Outcome, RotationKind, Snapshot};
 
