@@ -1,0 +1,3 @@
+//! The lab as a program; it starts nothing yet.
+
+fn main() {}
