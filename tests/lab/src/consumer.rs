@@ -29,6 +29,8 @@ pub struct ConsumerCount {
     pub failures: u64,
     /// The key of the last request that was answered 200.
     pub last_good_key: Option<String>,
+    /// Whether the last request was answered 200.
+    pub healthy: bool,
 }
 
 /// What to read, and with what.
@@ -40,15 +42,16 @@ pub(crate) struct Errand {
 }
 
 /// How one request ended.
-enum Ended {
+pub(crate) enum Ended {
     Good,
     Refused(String),
     Failed,
 }
 
 impl ConsumerCount {
-    fn add(&mut self, key_id: &str, ended: Ended) {
+    pub(crate) fn add(&mut self, key_id: &str, ended: Ended) {
         self.requests += 1;
+        self.healthy = matches!(ended, Ended::Good);
         match ended {
             Ended::Good => self.last_good_key = Some(key_id.to_owned()),
             Ended::Failed => self.failures += 1,
@@ -61,11 +64,11 @@ impl ConsumerCount {
     }
 }
 
-/// Runs until `errand` says there is nothing left to do. `Some(None)` means: nothing now, ask again.
+/// Runs until the runtime ends. Without an errand there is nothing to do now; it asks again.
 pub(crate) fn spawn<E, C>(errand: E, count: C)
 where
-    E: Fn() -> Option<Option<Errand>> + Send + 'static,
-    C: Fn(&mut dyn FnMut(&mut ConsumerCount)) + Send + 'static,
+    E: Fn() -> Option<Errand> + Send + 'static,
+    C: Fn(&str, Ended) + Send + 'static,
 {
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -74,14 +77,10 @@ where
         .build()
         .expect("a client without options can be built");
     tokio::spawn(async move {
-        while let Some(now) = errand() {
-            if let Some(errand) = now {
-                let mut ended = Some(fetch(&client, &errand).await);
-                count(&mut |count| {
-                    if let Some(ended) = ended.take() {
-                        count.add(&errand.key.0, ended);
-                    }
-                });
+        loop {
+            if let Some(errand) = errand() {
+                let ended = fetch(&client, &errand).await;
+                count(&errand.key.0, ended);
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -103,13 +103,15 @@ impl ArcGis {
         let (site, endpoint, service) = (self.site.clone(), self.aws_endpoint.clone(), id.clone());
         let errand = move || {
             let site = lock(&site);
-            let key = site.held(&service);
-            let found = site.service(&service)?;
-            let (bucket, region) = (found.spec.bucket.clone(), found.spec.region.clone());
-            Some(key.map(|key| Errand { endpoint: endpoint.clone(), bucket, region, key }))
+            let key = site.held(&service)?;
+            let spec = &site.service(&service)?.spec;
+            let (bucket, region) = (spec.bucket.clone(), spec.region.clone());
+            Some(Errand { endpoint: endpoint.clone(), bucket, region, key })
         };
         let site = self.site.clone();
-        consumer::spawn(errand, move |add| add(lock(&site).counts.entry(id.clone()).or_default()));
+        consumer::spawn(errand, move |key_id, ended| {
+            lock(&site).counts.entry(id.clone()).or_default().add(key_id, ended);
+        });
     }
 
     /// The key pair a service uses, or a provider holds, in truth.
