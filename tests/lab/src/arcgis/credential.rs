@@ -161,7 +161,7 @@ impl Vault {
         Self { key, prefix }
     }
 
-    fn seal(&self, text: &str) -> String {
+    pub(crate) fn seal(&self, text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
         let nonce = self.key.seal_in_place_append_tag(Aad::empty(), &mut bytes).expect("a few bytes can be sealed");
         let sealed = [nonce.as_ref(), &bytes[..]].concat();
@@ -176,7 +176,7 @@ impl Vault {
     }
 
     /// The plain text of what this site enciphered; anything else, a masked value too, is taken as it stands. So is its harm.
-    fn open(&self, text: &str) -> String {
+    pub(crate) fn open(&self, text: &str) -> String {
         let plain = || {
             let sealed = STANDARD.decode(text.strip_prefix(self.prefix)?).ok()?;
             let (nonce, bytes) = sealed.split_at_checked(12)?;

@@ -2,6 +2,7 @@
 
 mod cloud;
 mod credential;
+mod data;
 mod jobs;
 mod options;
 mod reply;
@@ -29,6 +30,7 @@ use site::{Provider, Service, Site, lock};
 pub struct ArcGisSnapshot {
     providers: Vec<Provider>,
     services: Vec<Service>,
+    items: Vec<data::DataItem>,
     jobs: Vec<jobs::Job>,
 }
 
@@ -47,7 +49,7 @@ impl ArcGis {
         let (listener, port) = http::loopback().await;
         let (acceptor, ca_pem) = options.tls.then(tls::acceptor).unzip();
         let scheme = if options.tls { "https" } else { "http" };
-        let site = Arc::new(Mutex::new(Site::new(options)));
+        let site = Arc::new(Mutex::new(Site::new(options, aws.clone())));
         http::serve(Arc::new(serve::Server::new(site.clone())), listener, acceptor).await;
         ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), ca_pem, aws_endpoint: aws.endpoint(), site }
     }
@@ -104,8 +106,7 @@ impl ArcGis {
         let errand = move || {
             let site = lock(&site);
             let key = site.held(&service)?;
-            let spec = &site.service(&service)?.spec;
-            let (bucket, region) = (spec.bucket.clone(), spec.region.clone());
+            let (bucket, region) = site.reads(&service)?;
             Some(Errand { endpoint: endpoint.clone(), bucket, region, key })
         };
         let site = self.site.clone();
@@ -114,7 +115,26 @@ impl ArcGis {
         });
     }
 
-    /// The key pair a service uses, or a provider holds, in truth.
+    /// A cloud store registered as a data item, `/cloudStores/<name>`, with a consumer of its own. It is known by its path wherever
+    /// a service is known by its id.
+    pub fn add_data_item(&self, path: &str, bucket: &str, credential: StoredCredential) {
+        let credential = Some(Credential::access_key(&credential));
+        let (path, bucket, region) = (path.to_owned(), bucket.to_owned(), "us-east-1".to_owned());
+        {
+            let mut site = self.site();
+            site.note_secrets(credential.as_ref());
+            site.counts.insert(path.clone(), ConsumerCount::default());
+            site.items.push(data::DataItem { path: path.clone(), bucket, region, credential });
+        }
+        self.consume(path);
+    }
+
+    /// A backup store (Kubernetes) on a cloud service, for `stores/<name>/validate`.
+    pub fn add_backup_store(&self, name: &str, service: &str) {
+        self.site().stores.insert(name.to_owned(), service.to_owned());
+    }
+
+    /// The key pair a service uses, or a provider or data item holds, in truth.
     pub fn held_key(&self, service_or_provider: &str) -> Option<(String, String)> {
         self.site().held(service_or_provider)
     }
@@ -142,8 +162,8 @@ impl ArcGis {
     }
 
     /// Queues a mishap for the next call of `operation`: `generateToken`, `root`, `mode`, `info`, `providers`, `provider`,
-    /// `services`, `service`, `status`, `credential/update`, `credential/add`, `jobs`, `job`, `findItems`, `validateDataItem`,
-    /// `edit`, `validate`.
+    /// `services`, `service`, `status`, `credential/update`, `credential/add`, `jobs`, `job`; of data items `findItems`, `item`,
+    /// `validateDataItem`, `edit`; of backup stores `validate`.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.site().faults.push(operation, fault);
     }
@@ -213,7 +233,12 @@ impl ArcGis {
     /// A backup of the site.
     pub fn snapshot(&self) -> ArcGisSnapshot {
         let site = self.site();
-        ArcGisSnapshot { providers: site.providers.clone(), services: site.services.clone(), jobs: site.jobs.clone() }
+        ArcGisSnapshot {
+            providers: site.providers.clone(),
+            services: site.services.clone(),
+            items: site.items.clone(),
+            jobs: site.jobs.clone(),
+        }
     }
 
     /// Restores a backup: what was stored since is gone, jobs included. Jobs that run store nothing any more.
@@ -221,6 +246,7 @@ impl ArcGis {
         let mut site = self.site();
         site.providers = s.providers;
         site.services = s.services;
+        site.items = s.items;
         site.jobs = s.jobs;
     }
 

@@ -11,7 +11,7 @@ use super::cloud::{self, Place};
 use super::options::{JobPath, Product, Restart};
 use super::reply::{Format, Outcome, respond};
 use super::site::{Site, lock};
-use super::{jobs, tokens};
+use super::{data, jobs, tokens};
 use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
 use crate::{Fault, RequestLine, form};
 
@@ -28,6 +28,7 @@ enum Route {
     Root,
     Mode,
     Cloud(Place),
+    Data(data::Place),
     Jobs,
     Job(String),
     Unknown,
@@ -65,7 +66,7 @@ impl Route {
             ["cloud" | "clouds", rest @ ..] if site.has_cloud() => {
                 Place::parse(rest).map_or(Route::Unknown, Route::Cloud)
             }
-            _ => Route::Unknown,
+            other => data::Place::parse(other, site.is_server()).map_or(Route::Unknown, Route::Data),
         }
     }
 
@@ -76,6 +77,7 @@ impl Route {
             Route::Root => "root",
             Route::Mode => "mode",
             Route::Cloud(place) => place.operation(),
+            Route::Data(place) => place.operation(),
             Route::Jobs => "jobs",
             Route::Job(_) => "job",
             Route::Unknown => "unknown",
@@ -88,6 +90,7 @@ impl Route {
             Route::Cloud(
                 Place::Provider(id) | Place::Service(id) | Place::Status(id) | Place::Credential { id, .. },
             ) => id,
+            Route::Data(place) => place.target(),
             _ => "",
         }
     }
@@ -139,6 +142,7 @@ impl Call {
         match (&self.route, &self.request.method) {
             (Route::Cloud(place), &Method::POST) => cloud::replace(site, shared, place, &self.request, now),
             (Route::Unknown, _) => Outcome::not_found(&self.request.path),
+            (Route::Data(place), _) => data::execute(site, place, &self.request),
             (_, method) if method != Method::GET => Outcome::error(405, "This request needs to be a GET request."),
             (Route::Root, _) => Outcome::json(version(site)),
             (Route::Mode, _) => Outcome::json(mode(site)),

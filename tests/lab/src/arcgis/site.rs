@@ -7,11 +7,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::credential::{Credential, Vault};
+use super::data::DataItem;
 use super::jobs::{Job, JobScript};
 use super::options::{ArcGisOptions, Product, Restart, ServiceSpec};
 use super::tokens::Tokens;
 use crate::faults::FaultQueue;
-use crate::{ConsumerCount, RequestLine};
+use crate::{Aws, ConsumerCount, RequestLine};
 
 #[derive(Clone)]
 pub(crate) struct Provider {
@@ -30,8 +31,13 @@ pub(crate) struct Service {
 pub(crate) struct Site {
     pub(crate) options: ArcGisOptions,
     pub(crate) vault: Vault,
+    /// Where validations look whether a credential works.
+    pub(crate) aws: Aws,
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
+    pub(crate) items: Vec<DataItem>,
+    /// Backup stores: by name, the cloud service behind.
+    pub(crate) stores: BTreeMap<String, String>,
     pub(crate) tokens: Tokens,
     pub(crate) jobs: Vec<Job>,
     pub(crate) scripts: VecDeque<JobScript>,
@@ -49,13 +55,16 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn new(options: ArcGisOptions) -> Self {
+    pub(crate) fn new(options: ArcGisOptions, aws: Aws) -> Self {
         Self {
             vault: Vault::new(options.product),
             secrets: BTreeSet::from([options.password.clone()]),
             options,
+            aws,
             providers: Vec::new(),
             services: Vec::new(),
+            items: Vec::new(),
+            stores: BTreeMap::new(),
             tokens: Tokens::default(),
             jobs: Vec::new(),
             scripts: VecDeque::new(),
@@ -95,23 +104,36 @@ impl Site {
         self.providers.iter().find(|provider| provider.id == id)
     }
 
-    /// Where the credential of a service or provider is kept.
+    /// Where the credential of a service, a provider or a data item is kept.
     pub(crate) fn slot(&mut self, id: &str) -> Option<&mut Option<Credential>> {
         let service = self.services.iter_mut().find(|service| service.spec.id == id);
         let provider = self.providers.iter_mut().find(|provider| provider.id == id);
-        service.map(|s| &mut s.credential).or(provider.map(|p| &mut p.credential))
+        let item = self.items.iter_mut().find(|item| item.path == id);
+        service
+            .map(|service| &mut service.credential)
+            .or(provider.map(|provider| &mut provider.credential))
+            .or(item.map(|item| &mut item.credential))
     }
 
     /// The key pair in use, inheritance resolved.
     pub(crate) fn held(&self, id: &str) -> Option<(String, String)> {
-        let own = |credential: &Option<Credential>| credential.clone();
-        let credential = match self.service(id) {
-            Some(service) => {
-                own(&service.credential).or_else(|| own(&self.provider(&service.spec.provider)?.credential))
-            }
-            None => own(&self.provider(id)?.credential),
+        let providers = |id: &str| self.provider(id)?.credential.as_ref();
+        let credential = match (self.service(id), self.items.iter().find(|item| item.path == id)) {
+            (Some(service), _) => service.credential.as_ref().or_else(|| providers(&service.spec.provider)),
+            (None, Some(item)) => item.credential.as_ref(),
+            (None, None) => providers(id),
         };
         credential?.pair()
+    }
+
+    /// What the consumer of a service or a data item reads: bucket and region.
+    pub(crate) fn reads(&self, id: &str) -> Option<(String, String)> {
+        let service = self.service(id).map(|service| (&service.spec.bucket, &service.spec.region));
+        let item = self.items.iter().find(|item| item.path == id).map(|item| (&item.bucket, &item.region));
+        let (bucket, region) = service.or(item)?;
+        // A data item may name a folder of the bucket.
+        let bucket = bucket.split('/').next().filter(|bucket| !bucket.is_empty())?;
+        Some((bucket.to_owned(), region.clone()))
     }
 
     pub(crate) fn note_secrets(&mut self, credential: Option<&Credential>) {

@@ -402,3 +402,69 @@ async fn the_certificate_is_good_for_those_who_trust_its_authority_only() {
     let trusting = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().expect("a client");
     assert_eq!(json(trusting.get(&url)).await["error"]["code"], 499);
 }
+
+#[tokio::test]
+async fn a_data_item_is_edited_at_once_and_validated_against_the_provider() {
+    const ITEM: &str = "/cloudStores/imagery";
+    let lab = Lab::new(server()).await;
+    lab.arcgis.add_data_item(ITEM, "gis-store/tiles", stored(&lab.old));
+    let new = lab.aws.create_key("store");
+    let token = lab.token().await;
+    let send = |path: &str, key: &(String, String)| {
+        let item = json!({"path": ITEM, "type": "cloudStore", "provider": "amazon", "info": {
+            "isManaged": false, "objectStore": "gis-store/tiles", "encryptAttributes": ["info.connectionString"],
+            "connectionString": {"accessKeyId": key.0, "secretAccessKey": key.1, "region": "us-east-1",
+                                 "credentialType": "accessKey"}}});
+        let form = [("item", item.to_string()), ("f", "json".to_owned()), ("token", token.clone())];
+        let url = format!("{}/data/{path}", lab.arcgis.admin_url());
+        lab.http.post(url).header("referer", "https://rekeyd").form(&form)
+    };
+    let (good, edit) = (json!({"status": "success"}), "items/cloudStores/imagery/edit");
+    assert_eq!(json(send("validateDataItem", &new)).await, good);
+    let wrong = (new.0.clone(), "wrong".to_owned());
+    assert_eq!(json(send("validateDataItem", &wrong)).await["status"], "error");
+    assert_eq!(json(send(edit, &new)).await, good);
+    assert_eq!(lab.arcgis.held_key(ITEM), Some(new.clone()));
+    until("use", || lab.arcgis.consumer(ITEM).last_good_key.as_ref() == Some(&new.0)).await;
+    let found = json(lab.get("data/findItems?types=cloudStore&ancestorPath=/cloudStores&f=json", &token)).await;
+    assert_eq!(found["items"][0]["path"], ITEM);
+    assert!(!found.to_string().contains(&new.1) && !found.to_string().contains(&new.0));
+}
+
+#[tokio::test]
+async fn a_backup_store_is_ready_while_its_key_works() {
+    let lab = Lab::new(quick()).await;
+    lab.arcgis.add_backup_store("nightly", SERVICE);
+    let token = lab.token().await;
+    let validate = || async {
+        let url = format!("{}/system/disasterrecovery/stores/nightly/validate", lab.arcgis.admin_url());
+        json(lab.http.post(url).header("referer", "https://rekeyd").form(&[("f", "json"), ("token", &token)])).await
+    };
+    assert_eq!(validate().await, json!({"isReady": true, "status": "success"}));
+    lab.arcgis.set_credential(SERVICE, &lab.old.0, "wrong");
+    assert_eq!(validate().await["isReady"], false);
+}
+
+#[tokio::test]
+async fn a_refusal_belongs_to_the_key_the_request_was_sent_with() {
+    let lab = Lab::new(quick()).await;
+    let new = lab.aws.create_key("store");
+    lab.aws.set_status("store", &lab.old.0, false);
+    lab.aws.fault("ConsumerGet", Fault::Slow(Duration::from_millis(100)));
+    let before = lab.aws.consumer_requests();
+    until("the slow one is under way", || lab.aws.consumer_requests() > before).await;
+    lab.arcgis.set_credential(SERVICE, &new.0, &new.1);
+    until("use", || lab.arcgis.consumer(SERVICE).last_good_key.as_ref() == Some(&new.0)).await;
+    let refused = lab.arcgis.consumer(SERVICE).refusals_by_key;
+    assert_eq!(refused.keys().collect::<Vec<_>>(), [&lab.old.0]);
+}
+
+#[tokio::test]
+async fn a_key_pushed_before_it_has_propagated_is_an_outage() {
+    let lab = Lab::new(quick()).await;
+    lab.aws.set_propagation(Duration::from_secs(60));
+    let answer = lab.aws.mint_for_test("store");
+    lab.update(&answer).await;
+    until("refusal", || lab.arcgis.consumer(SERVICE).refusals > 0).await;
+    assert!(lab.arcgis.consumer(SERVICE).refusals_by_key.contains_key(&answer.0));
+}

@@ -166,6 +166,20 @@ impl Aws {
         self.state().living(user).map(Key::view).collect()
     }
 
+    /// A key as `CreateAccessKey` makes it, still to propagate.
+    #[cfg(test)]
+    pub(crate) fn mint_for_test(&self, user: &str) -> (String, String) {
+        self.state().mint(user, Utc::now(), false).expect("there is room for a key")
+    }
+
+    /// Whether this pair reads the bucket now: what ArcGIS's own validations find out.
+    pub(crate) fn reads(&self, id: &str, secret: &str, bucket: &str) -> bool {
+        let mut state = self.state();
+        let user = state.signing_key(id, Utc::now()).filter(|key| key.secret == secret).map(|key| key.user.clone());
+        let readers = state.buckets.get(bucket).map(|bucket| &bucket.readers);
+        user.is_some_and(|user| readers.is_some_and(|readers| readers.contains(&user)))
+    }
+
     /// The secret of any key there ever was.
     pub fn secret_of(&self, id: &str) -> Option<String> {
         self.state().secrets.get(id).cloned()
