@@ -74,6 +74,8 @@ where
         .no_proxy()
         .user_agent(USER_AGENT)
         .timeout(Duration::from_secs(10))
+        // AWS is plain HTTP here; reading the machine's certificates would only take time.
+        .tls_certs_only([])
         .build()
         .expect("a client without options can be built");
     tokio::spawn(async move {
