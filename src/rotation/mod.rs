@@ -587,3 +587,6 @@ pub(crate) fn wait_or(passed: Duration, needed: Duration, then: impl FnOnce() ->
         _ => then(),
     }
 }
+
+#[cfg(test)]
+mod tests;
