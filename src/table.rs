@@ -133,6 +133,11 @@ impl<'t> Document<'t> {
         self.ledger.borrow_mut().warnings.push((spot.0.clone(), what.into()));
     }
 
+    /// The line of a place, from 1.
+    pub fn line(&self, spot: &Spot) -> usize {
+        report::place_of(&self.source.text, spot.0.start).line
+    }
+
     /// `FILE:LINE:COL` of a place.
     pub fn at(&self, spot: &Spot) -> String {
         let place = report::place_of(&self.source.text, spot.0.start);
@@ -460,6 +465,11 @@ impl<'a> Table<'a> {
         Spot(self.table.get(key).map_or_else(|| self.head.clone(), Spanned::span))
     }
 
+    /// Where the table begins.
+    pub fn head(&self) -> Spot {
+        Spot(self.head.clone())
+    }
+
     /// Where the key itself stands, or the table's head if it is absent.
     pub fn key_spot(&self, key: &str) -> Spot {
         Spot(self.table.get_key_value(key).map_or_else(|| self.head.clone(), |(key, _)| key.span()))
@@ -564,6 +574,11 @@ impl Drop for Table<'_> {
 
 const NAME_HELP: &str = "a name has 1 to 63 of the letters a-z, digits and `-`, and does not begin with `-`";
 const DURATION_HELP: &str = "write one number and one unit: \"90d\", \"12h\", \"5m\", \"30s\" or \"500ms\"";
+
+/// The known word that a misspelt one is near to, if one is near enough.
+pub fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    nearest::nearest(word, known)
+}
 
 /// Whether a text is a name: `[a-z0-9][a-z0-9-]{0,62}`.
 pub fn is_name(text: &str) -> bool {

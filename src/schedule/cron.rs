@@ -4,6 +4,7 @@
 //! exist; a time that exists twice in autumn runs once, the first time.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -35,9 +36,7 @@ impl Cron {
         let parser = CronParser::builder().year(Year::Disallowed).build();
         let pattern = parser.parse(text).map_err(|error| format!("is not a cron pattern: {}", spoken(&error)))?;
         let cron = Self { text: text.to_owned(), pattern: Box::new(pattern) };
-        // Any day will do: a pattern without a year has a date in every eight years or in none.
-        let some_day = Utc.with_ymd_and_hms(2027, 1, 1, 0, 0, 0).earliest().unwrap_or_default();
-        match cron.next_after(some_day, Tz::UTC) {
+        match cron.next_after(some_day(), Tz::UTC) {
             Some(_) => Ok(cron),
             None => Err("names a date that no year has".into()),
         }
@@ -62,16 +61,17 @@ impl Cron {
         }
     }
 
-    /// The shortest time between two runs, as far as the next runs tell (a year of weeks, two months of days).
-    pub fn shortest_gap(&self, from: Timestamp, zone: Tz) -> Option<std::time::Duration> {
-        let mut runs = vec![self.next_after(from, zone)?];
-        while runs.len() < 60 {
+    /// The shortest and the longest time between two runs, as far as the next sixty runs tell.
+    pub fn gaps(&self, zone: Tz) -> Option<(Duration, Duration)> {
+        let mut runs = vec![self.next_after(some_day(), zone)?];
+        while runs.len() <= 60 {
             match runs.last().and_then(|last| self.next_after(*last, zone)) {
                 Some(next) => runs.push(next),
                 None => break,
             }
         }
-        runs.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok()).min()
+        let gaps = || runs.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok());
+        Some((gaps().min()?, gaps().max()?))
     }
 
     /// The pattern as it was written.
@@ -90,6 +90,11 @@ impl fmt::Debug for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cron({})", self.text)
     }
+}
+
+/// A day to look at a pattern from. Any will do: one without a year has a date in every forty years or in none.
+fn some_day() -> Timestamp {
+    Utc.with_ymd_and_hms(2027, 1, 1, 0, 0, 0).earliest().unwrap_or_default()
 }
 
 /// croner's message in the form of ours.
@@ -181,13 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_gap_is_found() {
-        let gap = |pattern: &str| {
-            let cron = Cron::parse(pattern).expect("a good pattern");
-            cron.shortest_gap(at("2027-01-01T00:00:00Z"), Tz::UTC).expect("there are two runs").as_secs()
+    fn gaps_between_runs_are_known() {
+        let gaps = |pattern: &str| {
+            let (shortest, longest) =
+                Cron::parse(pattern).expect("a good pattern").gaps(Tz::UTC).expect("there are runs");
+            (shortest.as_secs() / 3600, longest.as_secs() / 3600)
         };
-        assert_eq!(gap("0 0 3 1 * *"), 28 * 86_400);
-        assert_eq!(gap("0 0 3,5 * * *"), 2 * 3600);
+        assert_eq!(gaps("0 0 3 1 * *"), (28 * 24, 31 * 24));
+        assert_eq!(gaps("0 0 3,5 * * *"), (2, 22));
     }
 
     proptest::proptest! {
