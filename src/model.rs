@@ -166,11 +166,7 @@ impl Instant {
     /// boots, and never less than zero. A clock set forward therefore shortens no wait.
     pub fn since(&self, earlier: &Instant) -> Duration {
         let wall = (self.wall - earlier.wall).to_std().unwrap_or_default();
-        if self.boot_id == earlier.boot_id {
-            wall.min(self.boot.saturating_sub(earlier.boot))
-        } else {
-            wall
-        }
+        if self.boot_id == earlier.boot_id { wall.min(self.boot.saturating_sub(earlier.boot)) } else { wall }
     }
 }
 

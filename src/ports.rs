@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    AccountIdentity, Holder, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret,
-    ServiceName, Tail, TargetSpec, Timestamp,
+    AccountIdentity, Holder, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret, ServiceName,
+    SystemRef, Tail, TargetSpec, Timestamp,
 };
 use crate::rotation::event::Event;
 
@@ -43,10 +43,7 @@ impl Fault {
     /// What was tried and what came back.
     pub fn why(&self) -> &str {
         match self {
-            Self::NotSent(why)
-            | Self::Unknown(why)
-            | Self::Retry { why, .. }
-            | Self::Refused { why, .. } => why,
+            Self::NotSent(why) | Self::Unknown(why) | Self::Retry { why, .. } | Self::Refused { why, .. } => why,
         }
     }
 
@@ -240,6 +237,8 @@ pub trait Connect: Send + Sync {
     fn issuer(&self, spec: &IssuerSpec) -> Result<Arc<dyn Issuer>, Fault>;
     /// The target a spec names.
     fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault>;
+    /// The operator wants a refused login at this system tried again.
+    fn forgive(&self, system: &SystemRef);
 }
 
 /// Remembers which password was refused where, so that no process tries it again (ArcGIS locks an account after five).
@@ -316,15 +315,20 @@ pub trait Journal: Send + Sync {
     ) -> Result<(), JournalError>;
 
     /// The sealed material of a key, opened; `None` where it is not held.
-    async fn material(
-        &self,
-        service: &ServiceName,
-        key: &KeyId,
-    ) -> Result<Option<Material>, JournalError>;
+    async fn material(&self, service: &ServiceName, key: &KeyId) -> Result<Option<Material>, JournalError>;
+
+    /// The keys of a service whose material is held.
+    async fn materials(&self, service: &ServiceName) -> Result<Vec<KeyId>, JournalError>;
 
     /// Destroys the sealed material of a key beyond recovery from the file. Repeatable.
     async fn shred(&self, service: &ServiceName, key: &KeyId) -> Result<(), JournalError>;
 
     /// Makes sure that a small write will succeed even on a disk that fills up from now on; called before a mint.
     async fn reserve(&self) -> Result<(), JournalError>;
+}
+
+/// Counts what is asked of the world.
+pub trait Meter: Send + Sync {
+    /// One request of `operation` at `system` came to `outcome` after `took`.
+    fn request(&self, system: &str, operation: &'static str, outcome: &'static str, took: Duration);
 }
