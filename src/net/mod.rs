@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::ports::LoginGuard;
 
+pub mod sigv4;
+
 /// What every connection needs besides its own table.
 #[derive(Clone)]
 pub struct Context {
