@@ -8,7 +8,6 @@ use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot, Sna
 use super::evidence::Evidence;
 use super::*;
 use crate::model::*;
-use crate::ports::{Fault, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
 
 const OLD: &str = "AKIAOLD";
 const NEW: &str = "AKIANEW";
