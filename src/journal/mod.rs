@@ -1,0 +1,3 @@
+//! The journal.
+mod material;
+pub mod wire;
