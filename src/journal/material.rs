@@ -62,6 +62,7 @@ fn parts(mut bytes: &[u8]) -> Option<Vec<&str>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -19,4 +19,5 @@
 
 pub mod chain;
 mod material;
+pub mod sqlite;
 pub mod wire;

@@ -111,6 +111,7 @@ fn unknown_field(stored: &Value, again: &Value, at: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeSet;
 
