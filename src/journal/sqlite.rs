@@ -271,6 +271,11 @@ impl Journal for SqliteJournal {
         self.run(move |store| store.material(&service, &key)).await
     }
 
+    async fn materials(&self, service: &ServiceName) -> Result<Vec<KeyId>, JournalError> {
+        let service = service.clone();
+        self.run(move |store| store.materials(&service)).await
+    }
+
     async fn shred(&self, service: &ServiceName, key: &KeyId) -> Result<(), JournalError> {
         let (service, key) = (service.clone(), key.clone());
         self.run(move |store| store.shred(&service, &key)).await

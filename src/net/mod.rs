@@ -4,6 +4,13 @@ use std::sync::Arc;
 
 use crate::ports::LoginGuard;
 
+pub mod client;
+pub mod form;
+pub mod health;
+pub mod redact;
+pub mod secrets;
+pub mod sigv4;
+
 /// What every connection needs besides its own table.
 #[derive(Clone)]
 pub struct Context {

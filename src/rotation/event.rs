@@ -3,11 +3,11 @@
 //! An event ending in `Begun` is an intent: it is durable before its effect. Every other event is a result: it is durable
 //! before the next effect. Domain types only; how they are written is `journal::wire`'s business.
 
+use crate::model::Reading;
 use crate::model::{
-    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail,
-    TargetName, TargetSpec, Terms, Timestamp,
+    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, TargetSpec,
+    Terms, Timestamp,
 };
-use crate::ports::Reading;
 
 /// One thing that happened to one service.
 #[derive(Clone, Debug, PartialEq)]
@@ -376,4 +376,55 @@ pub enum Outcome {
         /// The key the targets hold, by the operator's word.
         holds: Option<KeyId>,
     },
+}
+
+impl Event {
+    /// The event's name, as history and log write it and the journal stores it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Adopted { .. } => "adopted",
+            Self::Ordered { .. } => "ordered",
+            Self::OrderDropped { .. } => "order_dropped",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
+            Self::Halted { .. } => "halted",
+            Self::Retried { .. } => "retried",
+            Self::DriftFound { .. } => "drift_found",
+            Self::DriftCleared => "drift_cleared",
+            Self::StrangersSeen { .. } => "strangers_seen",
+            Self::Disowned { .. } => "disowned",
+            Self::ReclaimOrdered { .. } => "reclaim_ordered",
+            Self::DespiteUseOrdered { .. } => "despite_use_ordered",
+            Self::Opened { .. } => "opened",
+            Self::MintBegun { .. } => "mint_begun",
+            Self::Minted { .. } => "minted",
+            Self::MintFailed { .. } => "mint_failed",
+            Self::MintUnknown { .. } => "mint_unknown",
+            Self::MintSettled { .. } => "mint_settled",
+            Self::ProbePassed { .. } => "probe_passed",
+            Self::ProbeFailed { .. } => "probe_failed",
+            Self::PushBegun { .. } => "push_begun",
+            Self::Submitted { .. } => "submitted",
+            Self::PushFailed { .. } => "push_failed",
+            Self::PushUnknown { .. } => "push_unknown",
+            Self::Confirmed { .. } => "confirmed",
+            Self::JobFailed { .. } => "job_failed",
+            Self::JobLost { .. } => "job_lost",
+            Self::NotMoved { .. } => "not_moved",
+            Self::Verified { .. } => "verified",
+            Self::UndoBegun { .. } => "undo_begun",
+            Self::RollbackBegun { .. } => "rollback_begun",
+            Self::Closed { .. } => "closed",
+            Self::DisableBegun { .. } => "disable_begun",
+            Self::Disabled { .. } => "disabled",
+            Self::EnableBegun { .. } => "enable_begun",
+            Self::Enabled { .. } => "enabled",
+            Self::DeleteBegun { .. } => "delete_begun",
+            Self::Deleted { .. } => "deleted",
+            Self::RetireRefused { .. } => "retire_refused",
+            Self::AbsentOnce { .. } => "absent_once",
+            Self::Reappeared { .. } => "reappeared",
+            Self::Gone { .. } => "gone",
+        }
+    }
 }

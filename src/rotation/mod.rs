@@ -1,2 +1,592 @@
 //! The rotation machine: what happens next is decided here, and nothing happens here.
+//!
+//! Pure: no I/O, no clock, no log. [`ServiceState::step`] says what is next, [`ServiceState::conclude`] turns what an effect
+//! found into events, and [`ServiceState::apply`] is the only thing that changes state, live and in replay alike.
+//!
+//! ```text
+//!             MintBegun        Minted (+ sealed secret)       ProbePassed × n    per target: PushBegun · Submitted · Confirmed · Verified
+//!   Opened ───────────▶ Minting ───────────▶ Minted ────────────▶ Ready ──────────▶ Deploying ─────────────────────────────┐
+//!     ▲                   │ MintUnknown                              │ UndoBegun        │ UndoBegun                        │ the last Verified
+//!     └── MintSettled ────┘ (look, never send again)                 ▼                  ▼                                  ▼
+//!     ▲                                                            new key leaves ──▶ Closed{Failed} + halt           Deployed (no old key) ──▶ Closed{Done}
+//!     └── MintFailed (surely no key)                                                                                       │ an old key
+//!                                                                     RollbackBegun: installing ⇄ retiring, back to Ready ◀┤
+//!                                                                                                                          ▼
+//!   Closed{Done} ◀── Gone ◀── AbsentOnce ◀── Deleted ◀── DeleteBegun ── (watch) ── Disabled ◀── DisableBegun ── (soak) ── Soaking
+//!
+//!   any phase ── Halted{reason, message} ──▶ nothing moves until Retried, or the operator settles it
+//! ```
+//!
+//! A key on its way out ([`Retirement`]) is a small machine of its own, the same for an old key, one taken back, one
+//! reclaimed and a debt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::Reading;
+use crate::model::{
+    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp,
+};
+
+mod apply;
+mod conclude;
 pub mod event;
+pub mod evidence;
+mod readback;
+mod retire;
+mod words;
+
+pub use apply::IllegalEvent;
+pub use conclude::{Circumstances, Conclusion, Finding, Found, Pace};
+pub use readback::ReadBack;
+pub use retire::{Act, Retirement, Stage, Why};
+pub use words::in_words;
+
+use event::{Cause, Event, Outcome, RotationKind, Snapshot};
+
+/// How often one key is pushed to one target before the push counts as failed (DESIGN 5.2).
+pub const PUSH_ATTEMPTS_MAX: u32 = 3;
+
+/// How long a new key may fail its probes before it is taken back: ten times its propagation, and at least this.
+pub const PROBE_PATIENCE_MIN: Duration = Duration::from_secs(600);
+
+/// What we know of one service: the fold of its events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceState {
+    /// How many events it is the fold of.
+    pub sequence: u64,
+    /// When the last of them was written.
+    pub last_event: Option<Instant>,
+    /// The key every target was last Verified to hold.
+    pub current: Option<Current>,
+    /// The key before it.
+    pub previous: Option<KeyId>,
+    /// The issuer object the current key lives at, once a rotation has seen it.
+    pub home: Option<IssuerSpec>,
+    /// The provider account it lives in, by the provider's own word.
+    pub account: Option<AccountIdentity>,
+    /// The rotation under way.
+    pub rotation: Option<Rotation>,
+    /// The keys on their way out.
+    pub leaving: BTreeMap<KeyId, Retirement>,
+    /// Which keys each target may hold, as far as anybody can know.
+    pub may_hold: BTreeMap<TargetName, BTreeSet<KeyId>>,
+    /// The end of each key's secret, where known.
+    pub tails: BTreeMap<KeyId, Tail>,
+    /// Keys at the issuer that the journal does not know, as last seen.
+    pub strangers: BTreeSet<KeyId>,
+    /// Keys an operator said are somebody else's.
+    pub disowned: BTreeSet<KeyId>,
+    /// A rotation somebody ordered that is not open yet.
+    pub order: Option<Cause>,
+    /// Who paused it.
+    pub paused: Option<String>,
+    /// What it waits for an operator for.
+    pub halt: Option<Halt>,
+    /// What differs between journal and world.
+    pub drift: Option<String>,
+    /// Failed rotations since the last that worked.
+    pub failures: u32,
+    /// When the last rotation was opened.
+    pub last_opened: Option<Timestamp>,
+    /// When a key was last Verified at every target.
+    pub last_success: Option<Timestamp>,
+    /// How the closed rotations ended, for the metrics.
+    pub tally: Tally,
+    /// How many rotations there were, and the seconds from Opened to Verified of each that got there.
+    pub durations: Vec<f64>,
+}
+
+/// Rotations by outcome, as the metric counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// New key in place, old key gone.
+    pub done: u64,
+    /// New key taken back.
+    pub failed: u64,
+    /// Keys found after an unknown mint and destroyed.
+    pub reclaimed: u64,
+    /// Ended by an operator.
+    pub abandoned: u64,
+    /// Previous key put back.
+    pub rolled_back: u64,
+}
+
+/// The key in service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// Its id.
+    pub key: KeyId,
+    /// When the provider says it was made, or when we first knew it.
+    pub created: Timestamp,
+    /// Whether it may ever be deleted: minted by us, or adopted on an operator's word.
+    pub ours: bool,
+}
+
+/// Why a service stands still, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// The fixed word.
+    pub reason: Reason,
+    /// The whole story.
+    pub message: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// One passage from an old key to a new one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotation {
+    /// Its id.
+    pub id: RotationId,
+    /// Why it was opened.
+    pub cause: Cause,
+    /// What it installs.
+    pub kind: RotationKind,
+    /// How the world was, and the terms.
+    pub snapshot: Snapshot,
+    /// When it was opened.
+    pub opened: Instant,
+    /// How far it is.
+    pub phase: Phase,
+    /// Which way it goes.
+    pub course: Course,
+    /// The current key when it was opened.
+    pub former: Current,
+    /// The key being put in place.
+    pub installing: Option<KeyId>,
+    /// The key to be replaced.
+    pub retiring: Option<KeyId>,
+    /// The mint under way.
+    pub mint: Option<Mint>,
+    /// How many mints were begun.
+    pub mints: u32,
+    /// When the new key was made, on our clocks.
+    pub minted: Option<Instant>,
+    /// When the provider says it was made.
+    pub created: Option<Timestamp>,
+    /// Probe successes in a row.
+    pub streak: u32,
+    /// The last of them.
+    pub last_probe: Option<Instant>,
+    /// The disabled key that must be enabled before it is pushed back.
+    pub enable_first: Option<KeyId>,
+    /// How far each target is, in the policy's order.
+    pub targets: Vec<TargetProgress>,
+    /// When the last target was Verified.
+    pub verified: Option<Instant>,
+    /// When the last job was confirmed.
+    pub confirmed: Option<Timestamp>,
+}
+
+/// The phases, in order. Status writes them in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Snapshot taken.
+    Opened,
+    /// A mint may have been sent.
+    Minting,
+    /// The new key exists and its secret is sealed.
+    Minted,
+    /// It has passed its probes.
+    Ready,
+    /// It is being handed to the targets.
+    Deploying,
+    /// Every target holds it.
+    Deployed,
+    /// The old key is still usable.
+    Soaking,
+    /// The old key is disabled and watched.
+    Disabled,
+    /// The old key is deleted and must be seen gone.
+    Deleted,
+}
+
+impl Phase {
+    /// As status, log and history write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Minting => "minting",
+            Self::Minted => "minted",
+            Self::Ready => "ready",
+            Self::Deploying => "deploying",
+            Self::Deployed => "deployed",
+            Self::Soaking => "soaking",
+            Self::Disabled => "disabled",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// Which way a rotation goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// To the new key.
+    Forward,
+    /// The new key is taken back; no target holds it.
+    Undoing {
+        /// Why, as a fixed word.
+        reason: Reason,
+        /// What happened.
+        why: String,
+    },
+    /// To the previous key.
+    RollingBack,
+}
+
+/// A mint that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mint {
+    /// Its intent.
+    pub intent: IntentId,
+    /// The keys that existed before.
+    pub before: Vec<KeyId>,
+    /// When it was begun.
+    pub begun: Instant,
+    /// Set once its answer is known to be lost.
+    pub unknown: Option<String>,
+}
+
+/// How far one target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetProgress {
+    /// Which.
+    pub name: TargetName,
+    /// Where its push stands.
+    pub push: Push,
+    /// Pushes that were surely accepted, or may have been.
+    pub attempts: u32,
+    /// Whether an earlier attempt may have left the key there.
+    pub touched: bool,
+    /// What the last failed attempt said.
+    pub trouble: Option<String>,
+}
+
+/// Where a push stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Not begun, or to be tried again.
+    Pending,
+    /// Intended; the request is sent next.
+    Begun {
+        /// When.
+        at: Instant,
+        /// The jobs known before.
+        jobs: Vec<JobId>,
+    },
+    /// It may have been accepted.
+    Unknown {
+        /// When it was begun.
+        at: Instant,
+        /// The jobs known before.
+        jobs: Vec<JobId>,
+    },
+    /// Accepted; the job runs.
+    Submitted {
+        /// When it was begun.
+        at: Instant,
+        /// The job.
+        job: JobId,
+    },
+    /// The job is over, or lost.
+    Ended {
+        /// When the push was begun.
+        begun: Instant,
+        /// When the end was seen.
+        at: Instant,
+        /// How.
+        how: JobEnd,
+    },
+    /// The target holds the key.
+    Verified {
+        /// Whether the read-back proved it.
+        proven: bool,
+    },
+    /// The target will not take it.
+    Refused,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEnd {
+    /// Its own result says that it worked.
+    Succeeded,
+    /// It says that it did not.
+    Failed,
+    /// Nobody can say.
+    Lost,
+}
+
+/// What is to be done in the world. Each is run by the engine and answered with a [`Finding`] or a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Effect {
+    /// Look at issuer and targets, to open a rotation.
+    Survey,
+    /// Look for a key that may be taken on, where none is known.
+    FirstContact,
+    /// Look whether the world still is as the journal says.
+    Observe,
+    /// Look at the issuer before a mint.
+    PlanMint,
+    /// Send the mint. Never repeated.
+    Mint(IntentId),
+    /// Look at the issuer and the targets after an unknown mint.
+    SettleMint,
+    /// Use the new key once.
+    Probe(KeyId),
+    /// Probe the key and read the target, just before a push.
+    BeforePush(TargetName),
+    /// Hand the key over.
+    Push(TargetName),
+    /// Look whether an unknown push left a job.
+    SettlePush(TargetName),
+    /// Look at the job.
+    Poll(TargetName, JobId),
+    /// Look at what the target shows after its job.
+    ReadBack(TargetName),
+    /// Gather what must be true before a key is disabled or deleted.
+    Evidence(KeyId, Act),
+    /// Disable a key.
+    Disable(KeyId),
+    /// Enable a key again.
+    Enable(KeyId),
+    /// Delete a key.
+    Delete(KeyId),
+    /// List, to see whether a deleted key is gone.
+    Absence(KeyId),
+}
+
+/// What is next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Do this in the world.
+    Run(Effect),
+    /// Write this down.
+    Record(Event),
+    /// Nothing before this much time has surely passed.
+    Wait(Duration),
+    /// Nothing until something happens: a due time, an order, an operator.
+    Rest,
+}
+
+impl ServiceState {
+    /// Folds a whole history.
+    pub fn replay<'a>(
+        records: impl IntoIterator<Item = (&'a Event, &'a Instant)>,
+    ) -> Result<ServiceState, (u64, IllegalEvent)> {
+        let mut state = ServiceState::default();
+        for (event, at) in records {
+            state.apply(event, at).map_err(|illegal| (state.sequence + 1, illegal))?;
+        }
+        Ok(state)
+    }
+
+    /// What must be written down after a start, before the first step: whatever was under way when the last process ended has
+    /// an unknown outcome. Crash and timeout take the same road from here.
+    pub fn recover(&self) -> Vec<Event> {
+        let why = "the process ended before an answer was recorded";
+        let Some(rotation) = &self.rotation else { return Vec::new() };
+        let mut events = Vec::new();
+        if let (Phase::Minting, Some(Mint { unknown: None, .. })) = (rotation.phase, &rotation.mint) {
+            events.push(Event::MintUnknown { why: why.into() });
+        }
+        for target in &rotation.targets {
+            if let Push::Begun { .. } = target.push {
+                events.push(Event::PushUnknown { target: target.name.clone(), why: why.into() });
+            }
+        }
+        events
+    }
+
+    /// What is next. A halted service does nothing; otherwise the rotation comes first, then the keys on their way out.
+    pub fn step(&self, now: &Instant) -> Step {
+        if self.halt.is_some() {
+            return Step::Rest;
+        }
+        let mut wait: Option<Duration> = None;
+        let rotation = self.rotation.iter().map(|rotation| rotation.step(self, now));
+        let retirements = self.leaving.values().map(|retirement| retirement.step(now));
+        for step in rotation.chain(retirements) {
+            match step {
+                Step::Rest => {}
+                Step::Wait(longer) => wait = Some(wait.map_or(longer, |shorter| shorter.min(longer))),
+                next => return next,
+            }
+        }
+        wait.map_or(Step::Rest, Step::Wait)
+    }
+
+    /// Whether a rotation may be opened: nothing is open, nothing halts or pauses it, and a current key is known.
+    pub fn may_open(&self) -> bool {
+        self.rotation.is_none() && self.halt.is_none() && self.paused.is_none() && self.current.is_some()
+    }
+
+    /// The keys the journal can explain: whatever else the issuer lists is a stranger.
+    pub fn explains(&self, key: &KeyId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.key == *key)
+            || self.leaving.contains_key(key)
+            || self.disowned.contains(key)
+            || self.rotation.as_ref().is_some_and(|rotation| {
+                rotation.installing.as_ref() == Some(key) || rotation.retiring.as_ref() == Some(key)
+            })
+    }
+
+    /// The keys that should be gone and are not, past their time or refused. A key in soak or watch is none.
+    pub fn debts(&self) -> Vec<KeyId> {
+        let owed = |retirement: &&Retirement| retirement.refused.is_some() || retirement.why == Why::Debt;
+        self.leaving.values().filter(owed).map(|retirement| retirement.key.clone()).collect()
+    }
+
+    /// The phase as status shows it: `None` at rest.
+    pub fn phase(&self) -> Option<Phase> {
+        let rotation = self.rotation.as_ref()?;
+        let leaving = rotation.outgoing().and_then(|key| self.leaving.get(key));
+        Some(match (rotation.phase, leaving.map(|retirement| retirement.stage.phase())) {
+            (Phase::Soaking, Some(stage)) => stage,
+            (phase, _) => phase,
+        })
+    }
+}
+
+impl Rotation {
+    /// The key this rotation sends out at its end: the old one, or the new one when it is taken back.
+    pub fn outgoing(&self) -> Option<&KeyId> {
+        match self.course {
+            Course::Undoing { .. } => self.installing.as_ref(),
+            Course::Forward | Course::RollingBack => self.retiring.as_ref(),
+        }
+    }
+
+    /// How far a target is.
+    pub fn target(&self, name: &TargetName) -> Option<&TargetProgress> {
+        self.targets.iter().find(|target| target.name == *name)
+    }
+
+    /// Whether the old key is in wrong hands.
+    pub fn compromised(&self) -> bool {
+        matches!(self.cause, Cause::Operator { compromised: true, .. })
+    }
+
+    /// Between MintBegun and Verified: the time of which no two services of one group may share any.
+    pub fn moving(&self) -> bool {
+        matches!(self.phase, Phase::Minting | Phase::Minted | Phase::Ready | Phase::Deploying)
+    }
+
+    /// Whether any target may hold the key being installed.
+    pub fn any_touched(&self) -> bool {
+        self.targets.iter().any(|target| target.touched)
+    }
+
+    fn step(&self, state: &ServiceState, now: &Instant) -> Step {
+        if self.phase >= Phase::Deployed || matches!(self.course, Course::Undoing { .. }) {
+            return self.close_when_gone(state);
+        }
+        match self.phase {
+            // A key reclaimed after an unknown mint must be gone before its slot is used again.
+            Phase::Opened if state.leaving.values().any(|retirement| retirement.why == Why::Reclaimed) => Step::Rest,
+            Phase::Opened => Step::Run(Effect::PlanMint),
+            Phase::Minting => self.minting_step(now),
+            Phase::Minted => self.probing_step(now),
+            _ => self.deploying_step(),
+        }
+    }
+
+    fn close_when_gone(&self, state: &ServiceState) -> Step {
+        if self.outgoing().is_some_and(|key| state.leaving.contains_key(key)) {
+            return Step::Rest;
+        }
+        let outcome = match &self.course {
+            Course::Forward => Outcome::Done,
+            Course::RollingBack => Outcome::RolledBack,
+            Course::Undoing { reason, why } => Outcome::Failed { reason: *reason, why: why.clone() },
+        };
+        Step::Record(Event::Closed { outcome })
+    }
+
+    fn minting_step(&self, now: &Instant) -> Step {
+        let mint = self.mint.as_ref().expect("apply sets the mint with the phase Minting");
+        if mint.unknown.is_none() {
+            return Step::Run(Effect::Mint(mint.intent.clone()));
+        }
+        wait_or(now.since(&mint.begun), self.snapshot.issuer.settle, || Step::Run(Effect::SettleMint))
+    }
+
+    fn probing_step(&self, now: &Instant) -> Step {
+        let key = self.installing.clone().expect("apply sets the key with the phase Minted");
+        let minted = self.minted.as_ref().expect("apply sets the time with the phase Minted");
+        wait_or(now.since(minted), self.snapshot.issuer.propagation, || match &self.last_probe {
+            Some(last) => {
+                wait_or(now.since(last), self.snapshot.terms.probe_interval, || Step::Run(Effect::Probe(key.clone())))
+            }
+            None => Step::Run(Effect::Probe(key.clone())),
+        })
+    }
+
+    fn deploying_step(&self) -> Step {
+        if let Some(key) = &self.enable_first {
+            return Step::Run(Effect::Enable(key.clone()));
+        }
+        let Some(target) = self.targets.iter().find(|target| !matches!(target.push, Push::Verified { .. })) else {
+            return Step::Rest;
+        };
+        let name = target.name.clone();
+        match &target.push {
+            Push::Pending if target.attempts >= PUSH_ATTEMPTS_MAX => {
+                Step::Record(self.give_up(target, Reason::PushFailed))
+            }
+            Push::Pending => Step::Run(Effect::BeforePush(name)),
+            Push::Begun { .. } => Step::Run(Effect::Push(name)),
+            Push::Unknown { .. } => Step::Run(Effect::SettlePush(name)),
+            Push::Submitted { job, .. } => Step::Run(Effect::Poll(name, job.clone())),
+            Push::Ended { .. } => Step::Run(Effect::ReadBack(name)),
+            Push::Refused => Step::Record(self.give_up(target, Reason::PushRefused)),
+            Push::Verified { .. } => Step::Rest,
+        }
+    }
+
+    /// A target that cannot be moved: take the new key back if no target may hold it, else stand still with both keys alive.
+    fn give_up(&self, target: &TargetProgress, reason: Reason) -> Event {
+        let trouble = target.trouble.as_deref().unwrap_or("no reason was given");
+        let key = self.installing.as_ref().map_or("", KeyId::as_str);
+        if !self.any_touched() && self.course == Course::Forward && self.kind == RotationKind::Fresh {
+            return Event::UndoBegun { reason, why: format!("{} did not take key {key}: {trouble}", target.name) };
+        }
+        let (touched, untouched): (Vec<_>, Vec<_>) = self.targets.iter().partition(|target| target.touched);
+        let names = |targets: Vec<&TargetProgress>| {
+            let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        let reason = if self.targets.len() > 1 { Reason::StuckBetween } else { Reason::PushUnproven };
+        Event::Halted {
+            reason,
+            message: format!(
+                "{} cannot be moved to key {key}: {trouble}; targets that may hold it: {}; targets that do not: {}; \
+                 both keys are alive and nothing is retired",
+                target.name,
+                names(touched),
+                names(untouched)
+            ),
+        }
+    }
+}
+
+impl Reading {
+    /// The tail, where one is shown.
+    pub fn tail(&self) -> Option<&Tail> {
+        match self {
+            Reading::Tail(tail) => Some(tail),
+            Reading::Hidden | Reading::Nothing => None,
+        }
+    }
+}
+
+pub(crate) fn wait_or(passed: Duration, needed: Duration, then: impl FnOnce() -> Step) -> Step {
+    match needed.checked_sub(passed) {
+        Some(left) if !left.is_zero() => Step::Wait(left),
+        _ => then(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

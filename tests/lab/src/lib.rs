@@ -1,1 +1,66 @@
-//! placeholder
+//! Strict stand-ins of AWS and ArcGIS Enterprise, for tests, for the demo and for anyone who wants to see a rotation go wrong safely.
+//!
+//! Nothing here is imported from rekeyd: signing, forms and JSON are the lab's own, written from the vendors' documents, so that
+//! one misreading cannot sit on both sides of the wire. What a document does not say is chosen, and the comment says so.
+//!
+//! * [`Aws`]: IAM, STS and S3 on one loopback port. It checks signatures, quota, status, and how long a fresh key takes to be known.
+//! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
+//!   really use the key they hold against [`Aws`], all the time, and count every refusal: an outage is a number above zero.
+//! * [`Fault`], [`JobScript`]: what goes wrong, and when.
+//!
+//! ```no_run
+//! # async fn story() {
+//! use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, StoredCredential};
+//!
+//! let aws = Aws::start(AwsOptions::default()).await;
+//! aws.add_user("store");
+//! aws.add_bucket("gis-store", &["store"]);
+//! let (access_key, secret_key) = aws.create_key("store");
+//!
+//! let arcgis = ArcGis::start(ArcGisOptions::default(), &aws).await;
+//! arcgis.add_provider("betc4g098c", "AWS", None);
+//! arcgis.add_service("eg7hrelq6b", "betc4g098c", "gis-store", Some(StoredCredential { access_key, secret_key }));
+//! // … rotate …
+//! assert_eq!(arcgis.consumer_refusals(), 0);
+//! # }
+//! ```
+//!
+//! The stand-ins live as long as the tokio runtime they were started on. They use the real clock.
+
+mod arcgis;
+mod aws;
+mod chance;
+mod consumer;
+mod faults;
+mod form;
+mod http;
+mod sigv4;
+mod tls;
+
+pub use arcgis::{
+    ArcGis, ArcGisOptions, ArcGisSnapshot, JobPath, JobScript, JobView, Product, Restart, ServiceSpec, Spelling,
+    StoredCredential,
+};
+pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
+pub use consumer::ConsumerCount;
+pub use faults::Fault;
+
+use chrono::{DateTime, Utc};
+
+/// One request a stand-in received, as it answered it. An answer, once given, is never changed; what a [`Fault::Late`] request
+/// does later is a second line.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RequestLine {
+    /// When it was answered.
+    pub at: DateTime<Utc>,
+    /// The operation, in the words that [`Aws::fault`] and [`ArcGis::fault`] take.
+    pub operation: String,
+    /// The IAM user or bucket, the ArcGIS service, provider or job it was about; else empty.
+    pub user_or_target: String,
+    /// AWS: the key that signed it. ArcGIS: the access key id that was pushed. Else empty.
+    pub access_key_id: String,
+    /// The HTTP status; 0 when the connection was closed without an answer.
+    pub status: u16,
+    /// Whether the operation took effect. A read takes effect when it is answered with what was asked.
+    pub executed: bool,
+}

@@ -5,6 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
+mod answer;
+
+pub use answer::{Fault, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -166,11 +170,7 @@ impl Instant {
     /// boots, and never less than zero. A clock set forward therefore shortens no wait.
     pub fn since(&self, earlier: &Instant) -> Duration {
         let wall = (self.wall - earlier.wall).to_std().unwrap_or_default();
-        if self.boot_id == earlier.boot_id {
-            wall.min(self.boot.saturating_sub(earlier.boot))
-        } else {
-            wall
-        }
+        if self.boot_id == earlier.boot_id { wall.min(self.boot.saturating_sub(earlier.boot)) } else { wall }
     }
 }
 

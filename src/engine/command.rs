@@ -1,0 +1,590 @@
+//! What operators and signals ask for, and what each order may do to a service. Only ever between two effects.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::model::{KeyId, Material, Reason, Secret, ServiceName, TargetName, Timestamp};
+use crate::policy::Policy;
+use crate::ports::{JournalError, LastUse, Probe};
+use crate::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind};
+use crate::rotation::{Effect, Finding, Phase};
+
+use super::{Engine, Finished, Performed, Runner};
+
+/// An order to the engine. `by` says who gave it, for the journal: `uid 0 (root)`, `SIGUSR1`.
+#[derive(Debug)]
+pub enum Command {
+    /// Rotate these services now; none named means all.
+    Rotate {
+        /// Which.
+        services: Vec<ServiceName>,
+        /// The old keys are in wrong hands: no window, no soak.
+        compromised: bool,
+        /// Who.
+        by: String,
+    },
+    /// SIGUSR1: rotate every service with `on_signal`.
+    RotateOnSignal,
+    /// SIGUSR2: end every back-off.
+    TryNow,
+    /// SIGHUP: a policy that was read and found good.
+    Reload(Arc<Policy>),
+    /// Take this key for the one the targets hold.
+    Adopt {
+        /// Which.
+        service: ServiceName,
+        /// The key.
+        key: KeyId,
+        /// Its secret, where the operator has it.
+        secret: Option<Secret>,
+        /// Who.
+        by: String,
+    },
+    /// Open no new rotation.
+    Pause {
+        /// Which.
+        service: ServiceName,
+        /// Who.
+        by: String,
+    },
+    /// Open rotations again.
+    Resume {
+        /// Which.
+        service: ServiceName,
+        /// Who.
+        by: String,
+    },
+    /// Look again, and go on if the world now allows it.
+    Retry {
+        /// Which.
+        service: ServiceName,
+        /// Who.
+        by: String,
+    },
+    /// Put the previous key back.
+    Rollback {
+        /// Which.
+        service: ServiceName,
+        /// Who.
+        by: String,
+    },
+    /// Push the current key again.
+    Repush {
+        /// Which.
+        service: ServiceName,
+        /// To one target only.
+        target: Option<TargetName>,
+        /// Who.
+        by: String,
+    },
+    /// Retire the old key though it is in use.
+    RetireDespiteUse {
+        /// Which.
+        service: ServiceName,
+        /// Who.
+        by: String,
+    },
+    /// End the open rotation.
+    Abandon {
+        /// Which.
+        service: ServiceName,
+        /// The key the targets hold.
+        holds: Option<KeyId>,
+        /// Who.
+        by: String,
+    },
+    /// A stranger is ours and unused: destroy it.
+    Reclaim {
+        /// Which.
+        service: ServiceName,
+        /// The key.
+        key: KeyId,
+        /// Who.
+        by: String,
+    },
+    /// A stranger is somebody else's: leave it alone.
+    Disown {
+        /// Which.
+        service: ServiceName,
+        /// The key.
+        key: KeyId,
+        /// Who.
+        by: String,
+    },
+}
+
+/// What the engine answers: one line for each service an order touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// In the policy's order.
+    pub said: Vec<Said>,
+}
+
+/// What became of an order at one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The service; `None` where the order was about none.
+    pub service: Option<ServiceName>,
+    /// Whether it was accepted.
+    pub accepted: bool,
+    /// In a sentence.
+    pub message: String,
+}
+
+/// An order whose answer needs a look at the world first.
+pub(crate) enum Pending {
+    Adopt { key: KeyId, secret: Option<Secret>, by: String, reply: oneshot::Sender<Reply> },
+}
+
+impl Reply {
+    fn one(service: &ServiceName, accepted: bool, message: impl Into<String>) -> Reply {
+        Reply { said: vec![Said { service: Some(service.clone()), accepted, message: message.into() }] }
+    }
+
+    /// Whether everything ordered was accepted.
+    pub fn all_accepted(&self) -> bool {
+        self.said.iter().all(|said| said.accepted)
+    }
+}
+
+impl Command {
+    fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Rotate { .. } | Self::RotateOnSignal | Self::TryNow | Self::Reload(_) => None,
+            Self::Adopt { service, .. }
+            | Self::Pause { service, .. }
+            | Self::Resume { service, .. }
+            | Self::Retry { service, .. }
+            | Self::Rollback { service, .. }
+            | Self::Repush { service, .. }
+            | Self::RetireDespiteUse { service, .. }
+            | Self::Abandon { service, .. }
+            | Self::Reclaim { service, .. }
+            | Self::Disown { service, .. } => Some(service),
+        }
+    }
+}
+
+impl Engine {
+    /// Takes an order: at once where it is about no one service in particular, else when the service is between two effects.
+    pub(super) async fn command(
+        &mut self,
+        command: Command,
+        reply: oneshot::Sender<Reply>,
+    ) -> Result<(), JournalError> {
+        if let Some(service) = command.service().cloned() {
+            match self.services.get_mut(&service) {
+                Some(runner) => runner.queue.push_back((command, reply)),
+                None => {
+                    let known: Vec<_> = self.services.keys().map(ServiceName::as_str).collect();
+                    let message = format!("there is no service {service}; there are: {}", known.join(", "));
+                    let _ = reply.send(Reply::one(&service, false, message));
+                }
+            }
+            return Ok(());
+        }
+        let answer = match command {
+            Command::Rotate { services, compromised, by } => {
+                let chosen = if services.is_empty() { self.in_policy(|_| true) } else { services };
+                self.order_rotations(chosen, Cause::Operator { by, compromised }).await?
+            }
+            Command::RotateOnSignal => {
+                let chosen = self.in_policy(|service| service.on_signal);
+                self.order_rotations(chosen, Cause::Signal).await?
+            }
+            Command::TryNow => {
+                for runner in self.services.values_mut() {
+                    runner.pacing.hurry();
+                }
+                Reply::default()
+            }
+            Command::Reload(policy) => self.reload(policy),
+            _ => unreachable!("every other command names a service"),
+        };
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    fn in_policy(&self, wanted: impl Fn(&crate::policy::Service) -> bool) -> Vec<ServiceName> {
+        self.policy.services.iter().filter(|service| wanted(service)).map(|service| service.name.clone()).collect()
+    }
+
+    async fn order_rotations(&mut self, services: Vec<ServiceName>, cause: Cause) -> Result<Reply, JournalError> {
+        let mut reply = Reply::default();
+        for name in services {
+            let (accepted, message) = match self.services.get(&name).map(refusal) {
+                None => (false, format!("there is no service {name}")),
+                Some(Some(why)) => (false, why),
+                Some(None) => {
+                    self.record(&name, Event::Ordered { cause: cause.clone() }, None).await?;
+                    self.runner(&name).pacing.hurry();
+                    (true, "rotation ordered".to_owned())
+                }
+            };
+            reply.said.push(Said { service: Some(name), accepted, message });
+        }
+        Ok(reply)
+    }
+
+    /// Takes a new policy, unless the journal still needs what it no longer has.
+    fn reload(&mut self, policy: Arc<Policy>) -> Reply {
+        let missing = self.objections(&policy);
+        if !missing.is_empty() {
+            let said = missing.into_iter().map(|message| Said { service: None, accepted: false, message });
+            return Reply { said: said.collect() };
+        }
+        info!(services = policy.services.len(), "took the new policy");
+        self.take_policy(policy);
+        Reply { said: vec![Said { service: None, accepted: true, message: "the new policy is in force".into() }] }
+    }
+
+    /// Why a policy cannot be taken while the journal holds what it holds.
+    pub fn objections(&self, policy: &Policy) -> Vec<String> {
+        let mut objections = Vec::new();
+        for (name, runner) in &self.services {
+            let snapshots = runner
+                .state
+                .rotation
+                .iter()
+                .map(|rotation| &rotation.snapshot)
+                .chain(runner.state.leaving.values().filter_map(|retirement| retirement.place.as_deref()));
+            for snapshot in snapshots {
+                let systems = snapshot.targets.iter().filter_map(|found| found.spec.system.as_ref());
+                for system in systems.chain(snapshot.issuer.system.as_ref()) {
+                    if !policy.systems.contains_key(system) {
+                        objections.push(format!(
+                            "[{system}] may not leave the policy yet: service {name} still has a rotation or a key to retire there"
+                        ));
+                    }
+                }
+                let other = policy
+                    .services
+                    .iter()
+                    .find(|service| service.name != *name && service.issuer.object == snapshot.issuer.object);
+                if let Some(other) = other {
+                    objections.push(format!(
+                        "service {} may not take {} yet: service {name} still has a rotation or a key to retire there",
+                        other.name, snapshot.issuer.object
+                    ));
+                }
+            }
+        }
+        objections.sort();
+        objections.dedup();
+        objections
+    }
+
+    /// Follows an order for one service that is between two effects.
+    pub(super) async fn obey(
+        &mut self,
+        name: &ServiceName,
+        command: Command,
+        reply: oneshot::Sender<Reply>,
+    ) -> Result<(), JournalError> {
+        let answer = match command {
+            Command::Adopt { key, secret, by, .. } => {
+                if let Some(why) = self.adopt_refusal(name, &key) {
+                    Reply::one(name, false, why)
+                } else {
+                    return self.look_for_adoption(name, Pending::Adopt { key, secret, by, reply });
+                }
+            }
+            Command::Pause { by, .. } => {
+                self.record(name, Event::Paused { by }, None).await?;
+                let open = self.services[name].state.rotation.is_some();
+                let rest = if open { "; the open rotation is finished" } else { "" };
+                Reply::one(name, true, format!("paused: no new rotation is opened{rest}"))
+            }
+            Command::Resume { by, .. } => {
+                self.record(name, Event::Resumed { by }, None).await?;
+                Reply::one(name, true, "resumed")
+            }
+            Command::Retry { by, .. } => self.retry(name, by).await?,
+            Command::Rollback { by, .. } => self.rollback(name, by).await?,
+            Command::Repush { target, by, .. } => self.repush(name, target, by).await?,
+            Command::RetireDespiteUse { by, .. } => {
+                if self.services[name].state.leaving.is_empty() {
+                    Reply::one(name, false, "no key is on its way out")
+                } else {
+                    self.record(name, Event::DespiteUseOrdered { by }, None).await?;
+                    Reply::one(name, true, "the old key is retired though it is in use")
+                }
+            }
+            Command::Abandon { holds, by, .. } => self.abandon(name, holds, by).await?,
+            Command::Reclaim { key, by, .. } => self.settle_stranger(name, key, by, true).await?,
+            Command::Disown { key, by, .. } => self.settle_stranger(name, key, by, false).await?,
+            Command::Rotate { .. } | Command::RotateOnSignal | Command::TryNow | Command::Reload(_) => {
+                unreachable!("these name no service")
+            }
+        };
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    async fn retry(&mut self, name: &ServiceName, by: String) -> Result<Reply, JournalError> {
+        if self.services[name].damage.is_some() {
+            return Ok(Reply::one(name, false, "its journal does not verify; rekeyd ledger verify says where"));
+        }
+        self.forgive(name);
+        self.record(name, Event::Retried { by }, None).await?;
+        let runner = self.runner(name);
+        runner.pacing.hurry();
+        runner.observed = None;
+        Ok(Reply::one(name, true, "looking again"))
+    }
+
+    /// A refused password may be tried again on the operator's word.
+    fn forgive(&self, name: &ServiceName) {
+        let runner = &self.services[name];
+        let targets = runner.policy.iter().flat_map(|service| &service.targets);
+        let opened =
+            runner.state.rotation.iter().flat_map(|rotation| &rotation.snapshot.targets).map(|found| &found.spec);
+        for system in targets.chain(opened).filter_map(|spec| spec.system.as_ref()) {
+            self.world.connect.forgive(system);
+        }
+    }
+
+    async fn rollback(&mut self, name: &ServiceName, by: String) -> Result<Reply, JournalError> {
+        let state = &self.services[name].state;
+        let Some(rotation) = &state.rotation else {
+            let why = match &state.previous {
+                Some(key) if state.leaving.contains_key(key) => {
+                    format!("the rotation that replaced key {key} is closed")
+                }
+                _ => "the previous key is gone; only rotate makes another one".to_owned(),
+            };
+            return Ok(Reply::one(name, false, why));
+        };
+        let Some(old) = rotation.retiring.clone() else {
+            return Ok(Reply::one(name, false, "this rotation replaces no key"));
+        };
+        if rotation.phase < Phase::Ready {
+            return Ok(Reply::one(name, false, "nothing has been pushed yet; rekeyd abandon ends the rotation"));
+        }
+        let held = self.journal.material(name, &old).await.ok().flatten();
+        if held.is_none() {
+            let why = format!(
+                "the secret of key {old} is not held, so it cannot be put back; rekeyd adopt {name} {old} --secret-file FILE \
+                 brings it"
+            );
+            return Ok(Reply::one(name, false, why));
+        }
+        let event = Event::RollbackBegun { by };
+        if self.services[name].state.clone().apply(&event, &self.clock.now()).is_err() {
+            return Ok(Reply::one(name, false, format!("key {old} is already being deleted and cannot be put back")));
+        }
+        self.record(name, event, None).await?;
+        Ok(Reply::one(name, true, format!("key {old} is put back")))
+    }
+
+    async fn repush(
+        &mut self,
+        name: &ServiceName,
+        target: Option<TargetName>,
+        by: String,
+    ) -> Result<Reply, JournalError> {
+        let runner = &self.services[name];
+        let Some(service) = &runner.policy else { return Ok(Reply::one(name, false, "it is no longer in the policy")) };
+        if runner.state.rotation.is_some() {
+            return Ok(Reply::one(name, false, "a rotation is open"));
+        }
+        let Some(current) = runner.state.current.clone() else {
+            return Ok(Reply::one(name, false, "no current key is known"));
+        };
+        let all: Vec<TargetName> = service.targets.iter().map(|target| target.name.clone()).collect();
+        let chosen = match target {
+            None => all,
+            Some(target) if all.contains(&target) => vec![target],
+            Some(target) => {
+                let known: Vec<_> = all.iter().map(TargetName::as_str).collect();
+                return Ok(Reply::one(
+                    name,
+                    false,
+                    format!("there is no target {target}; there are: {}", known.join(", ")),
+                ));
+            }
+        };
+        if self.journal.material(name, &current.key).await.ok().flatten().is_none() {
+            let why = format!("the secret of key {} is not held, so it cannot be pushed again", current.key);
+            return Ok(Reply::one(name, false, why));
+        }
+        if runner.state.halt.is_some() {
+            self.record(name, Event::Retried { by: by.clone() }, None).await?;
+        }
+        let cause = Cause::Operator { by, compromised: false };
+        self.start(name, Effect::Survey, cause, RotationKind::Repush(chosen));
+        Ok(Reply::one(name, true, format!("key {} is pushed again", current.key)))
+    }
+
+    async fn abandon(&mut self, name: &ServiceName, holds: Option<KeyId>, by: String) -> Result<Reply, JournalError> {
+        let state = &self.services[name].state;
+        let Some(rotation) = &state.rotation else { return Ok(Reply::one(name, false, "no rotation is open")) };
+        let keys: Vec<KeyId> = [&rotation.installing, &rotation.retiring].into_iter().flatten().cloned().collect();
+        let names: Vec<_> = keys.iter().map(KeyId::as_str).collect();
+        if let Some(key) = &holds
+            && !keys.contains(key)
+        {
+            let why = format!("key {key} is not part of this rotation, which is about {}", names.join(" and "));
+            return Ok(Reply::one(name, false, why));
+        }
+        if holds.is_none() && rotation.any_touched() {
+            let why =
+                format!("a push was begun, so say which key the targets hold: --holds {}", names.join(" or --holds "));
+            return Ok(Reply::one(name, false, why));
+        }
+        let event = Event::Closed { outcome: Outcome::Abandoned { by, holds } };
+        self.record(name, event, None).await?;
+        let debts: Vec<_> = self.services[name].state.debts().iter().map(ToString::to_string).collect();
+        let rest = if debts.is_empty() { String::new() } else { format!("; to be retired: {}", debts.join(", ")) };
+        Ok(Reply::one(name, true, format!("the rotation is ended{rest}")))
+    }
+
+    async fn settle_stranger(
+        &mut self,
+        name: &ServiceName,
+        key: KeyId,
+        by: String,
+        ours: bool,
+    ) -> Result<Reply, JournalError> {
+        let state = &self.services[name].state;
+        if !state.strangers.contains(&key) && !(ours && state.disowned.contains(&key)) {
+            let known: Vec<_> = state.strangers.iter().map(KeyId::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Ok(Reply::one(
+                name,
+                false,
+                format!("key {key} is no stranger of this service; strangers: {known}"),
+            ));
+        }
+        let (event, message) = if ours {
+            (Event::ReclaimOrdered { key: key.clone(), by }, format!("key {key} is ours and is retired"))
+        } else {
+            (Event::Disowned { key: key.clone(), by }, format!("key {key} is somebody else's and is left alone"))
+        };
+        self.record(name, event, None).await?;
+        self.runner(name).pacing.hurry();
+        Ok(Reply::one(name, true, message))
+    }
+
+    fn adopt_refusal(&self, name: &ServiceName, key: &KeyId) -> Option<String> {
+        let runner = &self.services[name];
+        if runner.damage.is_some() {
+            return Some("its journal does not verify; rekeyd ledger verify says where".into());
+        }
+        if runner.policy.is_none() {
+            return Some("it is no longer in the policy".into());
+        }
+        if runner.state.rotation.is_some() && !runner.state.leaving.contains_key(key) {
+            return Some("a rotation is open; rekeyd abandon ends it".into());
+        }
+        None
+    }
+
+    fn look_for_adoption(&mut self, name: &ServiceName, pending: Pending) -> Result<(), JournalError> {
+        let effect = Effect::FirstContact;
+        let Some(place) = self.place(name, &effect) else { return Ok(()) };
+        let runner = self.runner(name);
+        runner.busy = Some(effect.clone());
+        let state = runner.state.clone();
+        let (world, service) = (self.world.clone(), name.clone());
+        self.running.spawn(async move {
+            let performed = world.perform(&effect, &place, &state).await;
+            Finished { service, effect, performed, reply: Some(pending) }
+        });
+        Ok(())
+    }
+
+    pub(super) async fn finish_command(
+        &mut self,
+        name: &ServiceName,
+        pending: Pending,
+        performed: Performed,
+    ) -> Result<(), JournalError> {
+        let Pending::Adopt { key, secret, by, reply } = pending;
+        let answer = match performed.found {
+            Ok(Finding::FirstContact { account, listing, uses, readings }) => {
+                match listing.keys.iter().find(|listed| listed.id == key) {
+                    None => {
+                        let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
+                        let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
+                        Reply::one(name, false, format!("key {key} is not at the issuer, which lists: {ids}"))
+                    }
+                    Some(listed) if !listed.active && !self.services[name].state.leaving.contains_key(&key) => {
+                        Reply::one(
+                            name,
+                            false,
+                            format!("key {key} is inactive at the issuer, so no target can be using it"),
+                        )
+                    }
+                    Some(listed) => {
+                        let material = secret.map(|secret| Material::AccessKey { id: key.clone(), secret });
+                        if let Some(why) = self.wrong_secret(name, material.as_ref()).await {
+                            Reply::one(name, false, why)
+                        } else {
+                            let event = Event::Adopted {
+                                key: key.clone(),
+                                created: listed.created,
+                                by: AdoptedBy::Operator(by),
+                                readings,
+                                account: Some(account),
+                            };
+                            self.record(name, event, material.as_ref()).await?;
+                            self.runner(name).pacing.hurry();
+                            Reply::one(name, true, format!("key {key} is the current key{}", last_use(&uses, &key)))
+                        }
+                    }
+                }
+            }
+            Ok(_) => unreachable!("a first contact finds a first contact"),
+            Err(fault) => Reply::one(name, false, fault.why()),
+        };
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    /// A secret that does not work with its key id is not sealed: it would only be found out when it is needed.
+    async fn wrong_secret(&self, name: &ServiceName, material: Option<&Material>) -> Option<String> {
+        let (material, service) = (material?, self.services[name].policy.as_ref()?);
+        let issuer = self.world.connect.issuer(&service.issuer).ok()?;
+        match issuer.probe(material).await {
+            Ok(Probe::Wrong(why) | Probe::NotYet(why)) => {
+                Some(format!("the secret given does not belong to key {}: {why}", material.key()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn refusal(runner: &Runner) -> Option<String> {
+    let state = &runner.state;
+    if runner.damage.is_some() {
+        return Some(format!("halted ({}), not ordered", Reason::JournalDamaged));
+    }
+    if let Some(halt) = &state.halt {
+        return Some(format!("halted ({}), not ordered", halt.reason));
+    }
+    if state.paused.is_some() {
+        return Some("paused, not ordered".into());
+    }
+    if state.rotation.is_some() {
+        return Some("already in rotation, skipped".into());
+    }
+    if runner.policy.is_none() {
+        return Some("no longer in the policy, not ordered".into());
+    }
+    None
+}
+
+fn last_use(uses: &[(KeyId, LastUse)], key: &KeyId) -> String {
+    match uses.iter().find(|(used, _)| used == key) {
+        Some((_, LastUse::At { at, by })) => format!(", last used {} ({by})", short(*at)),
+        Some((_, LastUse::Never)) => ", which the provider has not seen in use".into(),
+        _ => String::new(),
+    }
+}
+
+fn short(at: Timestamp) -> String {
+    at.format("%Y-%m-%d %H:%M UTC").to_string()
+}

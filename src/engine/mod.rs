@@ -1,0 +1,554 @@
+//! The one loop: step, effect, record, apply. It paces and keeps budgets; what to do is the machine's decision.
+//!
+//! One task owns every state. Effects run beside it, one at a time for each service, so that a slow provider delays its own
+//! service and no other. An event is durable before it is applied, and applied before the next effect.
+//!
+//! Invariants: a service has at most one effect in flight. Commands touch a service only between two effects. No error of the
+//! journal is survived: the loop ends, and the next start replays.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant as Tick;
+use tracing::{error, info, warn};
+
+use crate::model::{Instant, Material, Reason, RotationId, ServiceName};
+use crate::policy::{Policy, Service};
+use crate::ports::{Clock, Connect, Fault, Journal, JournalError, Meter};
+use crate::rotation::event::{Cause, Event, RotationKind};
+use crate::rotation::{Circumstances, Effect, Pace, ServiceState, Step};
+
+mod budget;
+mod command;
+mod pace;
+mod perform;
+mod plan;
+mod report;
+
+pub use command::{Command, Reply, Said};
+pub use perform::{Performed, Place, World};
+pub use plan::{Next, plan};
+pub use report::{Report, ServiceReport, StateWord};
+
+use pace::Pacing;
+
+/// How long the commit of a minted key is retried before the process gives up; the secret is held in memory meanwhile.
+const MINTED_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a stop waits for running effects before it leaves them to be journaled as unknown at the next start.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// No sleep is longer: a clock that was set is noticed after this.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// Everything the engine is given.
+pub struct Parts {
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+    /// Where events go.
+    pub journal: Arc<dyn Journal>,
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ports out of specs.
+    pub connect: Arc<dyn Connect>,
+    /// Counts requests.
+    pub meter: Arc<dyn Meter>,
+    /// Makes a rotation's id.
+    pub fresh_id: Box<dyn Fn() -> RotationId + Send + Sync>,
+    /// Wakes the planner; the heartbeat and everybody else who knows of something new.
+    pub wake: Arc<Notify>,
+}
+
+/// The engine, before it runs.
+pub struct Engine {
+    policy: Arc<Policy>,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    world: World,
+    fresh_id: Box<dyn Fn() -> RotationId + Send + Sync>,
+    wake: Arc<Notify>,
+    services: BTreeMap<ServiceName, Runner>,
+    running: JoinSet<Finished>,
+    reports: watch::Sender<Arc<Report>>,
+    commands: mpsc::Receiver<(Command, oneshot::Sender<Reply>)>,
+}
+
+/// One service as the engine runs it.
+pub(crate) struct Runner {
+    state: ServiceState,
+    policy: Option<Service>,
+    busy: Option<Effect>,
+    pacing: Pacing,
+    waits_for: String,
+    observed: Option<Tick>,
+    queue: VecDeque<(Command, oneshot::Sender<Reply>)>,
+    damage: Option<String>,
+}
+
+struct Finished {
+    service: ServiceName,
+    effect: Effect,
+    performed: Performed,
+    reply: Option<command::Pending>,
+}
+
+/// The handle others hold: orders in, reports out.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<(Command, oneshot::Sender<Reply>)>,
+    reports: watch::Receiver<Arc<Report>>,
+}
+
+impl Handle {
+    /// Gives a command and waits for the engine's answer. `None` when the engine has ended.
+    pub async fn order(&self, command: Command) -> Option<Reply> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send((command, reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The newest report, and a way to wait for newer ones.
+    pub fn reports(&self) -> watch::Receiver<Arc<Report>> {
+        self.reports.clone()
+    }
+}
+
+impl Engine {
+    /// Replays the journal. Fails if it cannot be read or was written by a newer version; a damaged service is halted alone.
+    pub async fn open(parts: Parts) -> Result<(Engine, Handle), JournalError> {
+        let (sender, commands) = mpsc::channel(64);
+        let (reports, watcher) = watch::channel(Arc::new(Report::default()));
+        let mut engine = Engine {
+            world: World { connect: parts.connect, journal: parts.journal.clone(), meter: parts.meter },
+            policy: parts.policy.clone(),
+            journal: parts.journal,
+            clock: parts.clock,
+            fresh_id: parts.fresh_id,
+            wake: parts.wake,
+            services: BTreeMap::new(),
+            running: JoinSet::new(),
+            reports,
+            commands,
+        };
+        engine.replay().await?;
+        engine.take_policy(parts.policy);
+        engine.recover().await?;
+        engine.publish();
+        Ok((engine, Handle { commands: sender, reports: watcher }))
+    }
+
+    /// Runs until `stop` resolves or the journal fails.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), JournalError> {
+        tokio::pin!(stop);
+        loop {
+            let sleep = self.advance().await?;
+            self.publish();
+            let wake = self.wake.clone();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
+                    self.finished(finished.expect("effects do not panic and are not aborted while the loop runs")).await?;
+                }
+                Some((command, reply)) = self.commands.recv() => self.command(command, reply).await?,
+                () = wake.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+        self.stop().await
+    }
+
+    /// How everything stands.
+    pub fn report(&self) -> Report {
+        report::report(&self.services, &self.policy, &self.clock.now())
+    }
+
+    async fn replay(&mut self) -> Result<(), JournalError> {
+        for history in self.journal.load().await? {
+            let replayed = ServiceState::replay(history.records.iter().map(|record| (&record.event, &record.at)));
+            let (state, illegal) = match replayed {
+                Ok(state) => (state, None),
+                Err((sequence, illegal)) => {
+                    let sound = history.records.iter().take_while(|record| record.sequence < sequence);
+                    let state = ServiceState::replay(sound.map(|record| (&record.event, &record.at)));
+                    (state.unwrap_or_default(), Some(format!("event {sequence} does not fit: {illegal}")))
+                }
+            };
+            let damage = history.damage.or(illegal);
+            if let Some(damage) = &damage {
+                error!(service = %history.service, "the journal of this service is damaged, and it is halted alone: {damage}");
+            }
+            let runner = Runner { state, damage, ..Runner::new() };
+            self.services.insert(history.service, runner);
+        }
+        Ok(())
+    }
+
+    /// Makes the policy the one in force: new services appear, others lose their policy and leave once they are clean.
+    fn take_policy(&mut self, policy: Arc<Policy>) {
+        for runner in self.services.values_mut() {
+            runner.policy = None;
+        }
+        for service in &policy.services {
+            let runner = self.services.entry(service.name.clone()).or_insert_with(Runner::new);
+            runner.policy = Some(service.clone());
+            runner.observed = None;
+        }
+        self.policy = policy;
+    }
+
+    async fn recover(&mut self) -> Result<(), JournalError> {
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for name in names {
+            if self.services[&name].damage.is_some() {
+                continue;
+            }
+            for event in self.services[&name].state.recover() {
+                warn!(service = %name, event = event.kind(), "an effect was under way when the last process ended");
+                self.record(&name, event, None).await?;
+            }
+            self.sweep(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Shreds the secrets of keys that need none any more; repeats what a crash may have cut off.
+    async fn sweep(&mut self, name: &ServiceName) -> Result<(), JournalError> {
+        let runner = &self.services[name];
+        let state = &runner.state;
+        let needed = |key: &crate::model::KeyId| {
+            let dropped = runner
+                .policy
+                .as_ref()
+                .is_some_and(|service| service.terms.keep_secret == crate::model::KeepSecret::Rotation)
+                && state.rotation.is_none();
+            let current = state.current.as_ref().is_some_and(|current| current.key == *key);
+            (current && !dropped)
+                || state.leaving.contains_key(key)
+                || (state.rotation.is_some() && state.explains(key))
+        };
+        for key in self.journal.materials(name).await? {
+            if !needed(&key) {
+                self.journal.shred(name, &key).await?;
+                info!(service = %name, key = %key, "shredded the sealed secret");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every service as far as it goes without waiting, and says how long nothing will happen by itself.
+    async fn advance(&mut self) -> Result<Duration, JournalError> {
+        let mut sleep = SLEEP_MAX;
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for name in names {
+            sleep = sleep.min(self.advance_one(&name).await?);
+        }
+        Ok(sleep.max(Duration::from_millis(1)))
+    }
+
+    async fn advance_one(&mut self, name: &ServiceName) -> Result<Duration, JournalError> {
+        loop {
+            let now = self.clock.now();
+            let runner = &self.services[name];
+            if runner.busy.is_some() || runner.damage.is_some() {
+                return Ok(SLEEP_MAX);
+            }
+            if let Some((command, reply)) = self.runner(name).queue.pop_front() {
+                self.obey(name, command, reply).await?;
+                continue;
+            }
+            let runner = &self.services[name];
+            if let Some(left) = runner.pacing.left() {
+                return Ok(left);
+            }
+            let next = match runner.state.step(&now) {
+                Step::Rest => {
+                    plan(&runner.state, runner.policy.as_ref(), self.policy.daemon.timezone, &now, runner.observed)
+                }
+                Step::Wait(left) => match plan::observe(&runner.state, runner.policy.as_ref(), runner.observed) {
+                    Some(next) => next,
+                    None => Next::Wait(left, String::new()),
+                },
+                Step::Record(event) => {
+                    self.record(name, event, None).await?;
+                    continue;
+                }
+                Step::Run(effect) => Next::Run(effect, Cause::Timetable, RotationKind::Fresh),
+            };
+            match next {
+                Next::Wait(left, why) => {
+                    self.runner(name).waits_for = why;
+                    return Ok(left);
+                }
+                Next::Run(effect, cause, kind) => {
+                    if let Some(why) = budget::full(&self.services, name, &effect, &self.policy) {
+                        self.runner(name).waits_for = why;
+                        return Ok(SLEEP_MAX);
+                    }
+                    if let (Effect::Mint(_), Err(error)) = (&effect, self.journal.reserve().await) {
+                        self.no_room_to_write(name, &error).await?;
+                        return Ok(SLEEP_MAX);
+                    }
+                    self.start(name, effect, cause, kind);
+                    return Ok(SLEEP_MAX);
+                }
+            }
+        }
+    }
+
+    /// A mint is not sent unless its result can surely be written down.
+    async fn no_room_to_write(&mut self, name: &ServiceName, error: &JournalError) -> Result<(), JournalError> {
+        let why = format!("the mint was not sent, since the journal cannot be written: {error}");
+        warn!(service = %name, "{why}");
+        let event = Event::MintFailed { why: why.clone() };
+        self.record(name, event, None).await?;
+        let runner = self.runner(name);
+        runner.waits_for = why;
+        runner.pacing.again(name, "reserve", Pace::BackOff, None);
+        Ok(())
+    }
+
+    fn start(&mut self, name: &ServiceName, effect: Effect, cause: Cause, kind: RotationKind) {
+        let Some(place) = self.place(name, &effect) else {
+            warn!(service = %name, ?effect, "there is no policy to act under");
+            return;
+        };
+        let (world, service) = (self.world.clone(), name.clone());
+        let runner = self.runner(name);
+        runner.busy = Some(effect.clone());
+        runner.waits_for.clear();
+        runner.pacing.opening = (cause, kind);
+        if effect == Effect::Observe || effect == Effect::FirstContact {
+            runner.observed = Some(Tick::now());
+        }
+        let state = runner.state.clone();
+        self.running.spawn(async move {
+            let performed = world.perform(&effect, &place, &state).await;
+            Finished { service, effect, performed, reply: None }
+        });
+    }
+
+    async fn finished(&mut self, finished: Finished) -> Result<(), JournalError> {
+        let Finished { service, effect, performed, reply } = finished;
+        let now = self.clock.now();
+        let runner = self.runner(&service);
+        runner.busy = None;
+        if let Some(pending) = reply {
+            return self.finish_command(&service, pending, performed).await;
+        }
+        let (cause, kind) = runner.pacing.opening.clone();
+        let around = Circumstances {
+            cause,
+            kind,
+            fresh_id: (self.fresh_id)(),
+            tries: self.services[&service].pacing.tries(&effect),
+        };
+        if let Err(fault) = &performed.found {
+            log_fault(&service, &effect, fault);
+        }
+        let material = performed.material;
+        let conclusion = self.services[&service].state.conclude(&effect, performed.found, &now, &around);
+        for event in conclusion.events {
+            let with = matches!(event, Event::Minted { .. }).then_some(material.as_ref()).flatten();
+            self.record(&service, event, with).await?;
+        }
+        let poll = self.place(&service, &effect).and_then(|place| poll_of(&place, &effect));
+        let runner = self.runner(&service);
+        runner.waits_for = conclusion.waits_for;
+        runner.pacing.again(&service, effect_name(&effect), conclusion.pace, poll);
+        if effect == Effect::Observe {
+            self.push_on_drift(&service).await?;
+        }
+        Ok(())
+    }
+
+    /// `on_drift = "push"`: a target that lost the key gets it again, in a rotation of its own.
+    async fn push_on_drift(&mut self, name: &ServiceName) -> Result<(), JournalError> {
+        let runner = &self.services[name];
+        let wants = runner.policy.as_ref().is_some_and(|service| service.on_drift == crate::policy::OnDrift::Push);
+        if wants && runner.state.drift.is_some() && runner.state.may_open() && runner.state.order.is_none() {
+            self.record(name, Event::Ordered { cause: Cause::Drift }, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes an event down and applies it. An event the machine cannot take is our own bug: the service halts with it.
+    pub(crate) async fn record(
+        &mut self,
+        name: &ServiceName,
+        event: Event,
+        material: Option<&Material>,
+    ) -> Result<(), JournalError> {
+        let now = self.clock.now();
+        let runner = self.services.get(name).expect("events belong to services the engine runs");
+        let mut next = runner.state.clone();
+        if let Err(illegal) = next.apply(&event, &now) {
+            error!(service = %name, "{illegal}; this is a mistake of rekeyd's own, and the service is halted");
+            let message = format!("{illegal}; this is a mistake of rekeyd's own; nothing was changed");
+            if matches!(event, Event::Halted { .. }) {
+                return Ok(());
+            }
+            return Box::pin(self.record(name, Event::Halted { reason: Reason::Refused, message }, None)).await;
+        }
+        self.append(name, runner.state.sequence + 1, &now, &event, material).await?;
+        log_event(name, &event, &next);
+        let runner = self.runner(name);
+        runner.state = next;
+        let clean = matches!(event, Event::Gone { .. } | Event::Closed { .. } | Event::Adopted { .. });
+        if clean {
+            self.sweep(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        name: &ServiceName,
+        sequence: u64,
+        now: &Instant,
+        event: &Event,
+        material: Option<&Material>,
+    ) -> Result<(), JournalError> {
+        let started = Tick::now();
+        loop {
+            match self.journal.append(name, sequence, now, event, material).await {
+                // The one event whose loss would lose a key: the secret is held here and the commit tried again.
+                Err(error @ JournalError::Write(_))
+                    if matches!(event, Event::Minted { .. }) && started.elapsed() < MINTED_PATIENCE =>
+                {
+                    error!(service = %name, "a freshly minted key could not be written down, trying again: {error}");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn stop(mut self) -> Result<(), JournalError> {
+        let deadline = Tick::now() + STOP_PATIENCE;
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(deadline, self.running.join_next()).await {
+                Ok(Some(Ok(finished))) => self.finished(finished).await?,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        self.running.abort_all();
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for name in names {
+            if self.services[&name].busy.is_some() {
+                for event in self.services[&name].state.recover() {
+                    self.record(&name, event, None).await?;
+                }
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Where an effect acts. An open rotation and a key on its way out keep the specs they were opened with.
+    fn place(&self, name: &ServiceName, effect: &Effect) -> Option<Place> {
+        let runner = &self.services[name];
+        let state = &runner.state;
+        let from_policy = runner.policy.as_ref().map(|service| Place {
+            service: name.clone(),
+            issuer: service.issuer.clone(),
+            targets: service.targets.clone(),
+            terms: service.terms.clone(),
+            current_at: state.home.clone().filter(|home| home.object != service.issuer.object),
+        });
+        let from_snapshot = |snapshot: &crate::rotation::event::Snapshot| Place {
+            service: name.clone(),
+            issuer: snapshot.issuer.clone(),
+            targets: snapshot.targets.iter().map(|found| found.spec.clone()).collect(),
+            terms: snapshot.terms.clone(),
+            current_at: state.home.clone().filter(|home| home.object != snapshot.issuer.object),
+        };
+        match effect {
+            Effect::Survey | Effect::FirstContact | Effect::Observe => from_policy,
+            Effect::Evidence(key, _) | Effect::Disable(key) | Effect::Delete(key) | Effect::Absence(key) => {
+                let place =
+                    state.leaving.get(key).and_then(|retirement| retirement.place.as_deref()).map(from_snapshot);
+                place.or(from_policy)
+            }
+            _ => state.rotation.as_ref().map(|rotation| from_snapshot(&rotation.snapshot)),
+        }
+    }
+
+    fn runner(&mut self, name: &ServiceName) -> &mut Runner {
+        self.services.get_mut(name).expect("the engine is asked only for services it runs")
+    }
+
+    fn publish(&self) {
+        self.reports.send_replace(Arc::new(self.report()));
+    }
+}
+
+impl Runner {
+    fn new() -> Self {
+        Runner {
+            state: ServiceState::default(),
+            policy: None,
+            busy: None,
+            pacing: Pacing::default(),
+            waits_for: String::new(),
+            observed: None,
+            queue: VecDeque::new(),
+            damage: None,
+        }
+    }
+}
+
+fn poll_of(place: &Place, effect: &Effect) -> Option<Duration> {
+    let (Effect::Poll(name, _) | Effect::ReadBack(name)) = effect else { return None };
+    place.targets.iter().find(|spec| spec.name == *name).map(|spec| spec.poll)
+}
+
+/// The effect's name for logs and back-off; effects of one name share one back-off.
+pub(crate) fn effect_name(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Survey => "survey",
+        Effect::FirstContact => "first contact",
+        Effect::Observe => "observe",
+        Effect::PlanMint => "plan mint",
+        Effect::Mint(_) => "mint",
+        Effect::SettleMint => "settle mint",
+        Effect::Probe(_) => "probe",
+        Effect::BeforePush(_) => "look before push",
+        Effect::Push(_) => "push",
+        Effect::SettlePush(_) => "settle push",
+        Effect::Poll(..) => "poll",
+        Effect::ReadBack(_) => "read back",
+        Effect::Evidence(..) => "gather evidence",
+        Effect::Disable(_) => "disable",
+        Effect::Enable(_) => "enable",
+        Effect::Delete(_) => "delete",
+        Effect::Absence(_) => "look for absence",
+    }
+}
+
+fn log_fault(name: &ServiceName, effect: &Effect, fault: &Fault) {
+    warn!(service = %name, effect = effect_name(effect), outcome = fault.outcome(), "{}", fault.why());
+}
+
+fn log_event(name: &ServiceName, event: &Event, state: &ServiceState) {
+    let rotation = state.rotation.as_ref().map_or("-", |rotation| rotation.id.as_str());
+    match event {
+        Event::Halted { reason, message } => {
+            let next = state.next_command(name).unwrap_or_default();
+            error!(service = %name, rotation, reason = %reason, next, "halted: {message}");
+        }
+        Event::Closed { outcome: crate::rotation::event::Outcome::Failed { reason, why } } => {
+            let next = state.next_command(name).unwrap_or_default();
+            error!(service = %name, rotation, reason = %reason, next, "the new key was taken back: {why}");
+        }
+        Event::DriftFound { what } => warn!(service = %name, "drift: {what}"),
+        other => {
+            let phase = state.phase().map_or("-", crate::rotation::Phase::as_str);
+            info!(service = %name, rotation, phase, "{}", crate::rotation::in_words(other));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Runs one effect: asks the ports what the machine wants to know, and returns what was found. Decides nothing.
+
+use std::sync::Arc;
+use std::time::Instant as Started;
+
+use crate::model::{IssuerSpec, KeyId, Material, Reason, ServiceName, TargetName, TargetSpec, Terms};
+use crate::ports::{Connect, Fault, Issuer, Journal, Meter, Probe, Reading, Target};
+use crate::rotation::event::{Snapshot, SnapshotTarget};
+use crate::rotation::evidence::Evidence;
+use crate::rotation::{Effect, Finding, Found, ServiceState};
+
+/// What an effect may touch.
+#[derive(Clone)]
+pub struct World {
+    /// Makes ports out of specs.
+    pub connect: Arc<dyn Connect>,
+    /// Holds the sealed material.
+    pub journal: Arc<dyn Journal>,
+    /// Counts requests.
+    pub meter: Arc<dyn Meter>,
+}
+
+/// Where an effect acts: the issuer and targets of the policy, of an open rotation, or of a key on its way out.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Whose.
+    pub service: ServiceName,
+    /// The issuer object.
+    pub issuer: IssuerSpec,
+    /// The targets.
+    pub targets: Vec<TargetSpec>,
+    /// The terms a rotation would be opened under.
+    pub terms: Terms,
+    /// Where the current key lives, if that is another issuer object.
+    pub current_at: Option<IssuerSpec>,
+}
+
+/// What an effect came to, and the material a mint brought.
+pub struct Performed {
+    /// For the machine.
+    pub found: Found,
+    /// For the journal alone.
+    pub material: Option<Material>,
+}
+
+impl World {
+    /// Runs `effect` at `place`, for a service in `state`.
+    pub async fn perform(&self, effect: &Effect, place: &Place, state: &ServiceState) -> Performed {
+        if let Effect::Mint(intent) = effect {
+            return self.mint(intent, place).await;
+        }
+        Performed { found: self.look_or_act(effect, place, state).await, material: None }
+    }
+
+    async fn mint(&self, intent: &crate::model::IntentId, place: &Place) -> Performed {
+        let minted = match self.issuer(&place.issuer) {
+            Ok(issuer) => self.metered(&place.issuer.object, "mint", issuer.mint(intent)).await,
+            // Nothing was sent: the port could not even be made.
+            Err(fault) => Err(fault),
+        };
+        match minted {
+            Ok(minted) => Performed {
+                found: Ok(Finding::Minted {
+                    key: minted.material.key().clone(),
+                    created: minted.created,
+                    tail: minted.material.secret().tail(),
+                }),
+                material: Some(minted.material),
+            },
+            Err(fault) => Performed { found: Err(fault), material: None },
+        }
+    }
+
+    async fn look_or_act(&self, effect: &Effect, place: &Place, state: &ServiceState) -> Found {
+        let at = &place.issuer.object;
+        match effect {
+            Effect::Mint(_) => unreachable!("a mint is run by itself, since it brings material"),
+            Effect::Survey => self.survey(place).await,
+            Effect::FirstContact => self.first_contact(place).await,
+            Effect::Observe => self.observe(place, state).await,
+            Effect::PlanMint => self.list(&place.issuer).await.map(Finding::Listing),
+            Effect::SettleMint => self.settle_mint(place, state).await,
+            Effect::Probe(key) => self.probe(place, key).await.map(Finding::Probe),
+            Effect::BeforePush(target) => {
+                let probe = self.probe(place, installing(state)?).await?;
+                let (port, spec) = self.target(place, target)?;
+                let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
+                Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs })
+            }
+            Effect::Push(target) => {
+                let material = self.material(place, installing(state)?).await?;
+                let (port, spec) = self.target(place, target)?;
+                self.metered(spec.name.as_str(), "push", port.push(&material)).await.map(Finding::Receipt)
+            }
+            Effect::SettlePush(target) => {
+                let (port, spec) = self.target(place, target)?;
+                self.metered(spec.name.as_str(), "jobs", port.jobs()).await.map(Finding::Jobs)
+            }
+            Effect::Poll(target, job) => {
+                let (port, spec) = self.target(place, target)?;
+                self.metered(spec.name.as_str(), "poll", port.poll(job)).await.map(Finding::Job)
+            }
+            Effect::ReadBack(target) => {
+                let (port, spec) = self.target(place, target)?;
+                self.metered(spec.name.as_str(), "read", port.read()).await.map(Finding::Reading)
+            }
+            Effect::Evidence(key, _) => self.evidence(place, key, state).await,
+            Effect::Disable(key) => {
+                let issuer = self.issuer(&place.issuer)?;
+                self.metered(at, "disable", issuer.disable(key)).await.map(|()| Finding::Done)
+            }
+            Effect::Enable(key) => {
+                let issuer = self.issuer(&place.issuer)?;
+                self.metered(at, "enable", issuer.enable(key)).await.map(|()| Finding::Done)
+            }
+            Effect::Delete(key) => {
+                let issuer = self.issuer(&place.issuer)?;
+                self.metered(at, "delete", issuer.delete(key)).await.map(|()| Finding::Done)
+            }
+            Effect::Absence(_) => self.list(&place.issuer).await.map(Finding::Listing),
+        }
+    }
+
+    async fn survey(&self, place: &Place) -> Found {
+        let issuer = self.issuer(&place.issuer)?;
+        let account = self.metered(&place.issuer.object, "identity", issuer.identity()).await?;
+        let listing = self.list(&place.issuer).await?;
+        let mut targets = Vec::new();
+        for spec in &place.targets {
+            let port = self.connect.target(spec)?;
+            let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
+            targets.push(SnapshotTarget {
+                spec: spec.clone(),
+                holder: inspected.holder,
+                reading: inspected.reading,
+                jobs: inspected.jobs,
+            });
+        }
+        let snapshot = Snapshot { issuer: place.issuer.clone(), account, targets, terms: place.terms.clone() };
+        Ok(Finding::Survey { snapshot: Box::new(snapshot), listing })
+    }
+
+    async fn first_contact(&self, place: &Place) -> Found {
+        let issuer = self.issuer(&place.issuer)?;
+        let account = self.metered(&place.issuer.object, "identity", issuer.identity()).await?;
+        let listing = self.list(&place.issuer).await?;
+        let uses = self.uses(place, listing.keys.iter().map(|listed| listed.id.clone())).await?;
+        Ok(Finding::FirstContact { account, listing, uses, readings: self.readings(place).await? })
+    }
+
+    async fn observe(&self, place: &Place, state: &ServiceState) -> Found {
+        let listing = self.list(place.current_at.as_ref().unwrap_or(&place.issuer)).await?;
+        let readings = self.readings(place).await?;
+        Ok(Finding::Observed { listing, readings, probe: self.probe_current(place, state).await? })
+    }
+
+    async fn settle_mint(&self, place: &Place, state: &ServiceState) -> Found {
+        let listing = self.list(&place.issuer).await?;
+        let unexplained = listing.keys.iter().map(|listed| listed.id.clone()).filter(|key| !state.explains(key));
+        let uses = self.uses(place, unexplained).await?;
+        Ok(Finding::Settled { listing, uses, readings: self.readings(place).await? })
+    }
+
+    async fn evidence(&self, place: &Place, key: &KeyId, state: &ServiceState) -> Found {
+        let issuer = self.issuer(&place.issuer)?;
+        let account = self.metered(&place.issuer.object, "identity", issuer.identity()).await?;
+        let probe = self.probe_current(place, state).await?;
+        let readings = self.readings(place).await?;
+        let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await?;
+        let current_listing = match &place.current_at {
+            Some(current_at) => Some(self.list(current_at).await?),
+            None => None,
+        };
+        // Listed last, so that what is decided on is as fresh as it can be.
+        let listing = self.list(&place.issuer).await?;
+        Ok(Finding::Evidence(Box::new(Evidence { account, listing, current_listing, probe, readings, last_use })))
+    }
+
+    async fn probe_current(&self, place: &Place, state: &ServiceState) -> Result<Option<Probe>, Fault> {
+        let Some(current) = &state.current else { return Ok(None) };
+        let held = self.journal.material(&place.service, &current.key).await.map_err(journal_fault)?;
+        let Some(material) = held else { return Ok(None) };
+        let spec = place.current_at.as_ref().unwrap_or(&place.issuer);
+        let issuer = self.issuer(spec)?;
+        self.metered(&spec.object, "probe", issuer.probe(&material)).await.map(Some)
+    }
+
+    async fn probe(&self, place: &Place, key: &KeyId) -> Result<Probe, Fault> {
+        let material = self.material(place, key).await?;
+        let issuer = self.issuer(&place.issuer)?;
+        self.metered(&place.issuer.object, "probe", issuer.probe(&material)).await
+    }
+
+    async fn list(&self, spec: &IssuerSpec) -> Result<crate::ports::Listing, Fault> {
+        let issuer = self.issuer(spec)?;
+        self.metered(&spec.object, "list", issuer.list()).await
+    }
+
+    async fn uses(
+        &self,
+        place: &Place,
+        keys: impl Iterator<Item = KeyId>,
+    ) -> Result<Vec<(KeyId, crate::ports::LastUse)>, Fault> {
+        let issuer = self.issuer(&place.issuer)?;
+        let mut uses = Vec::new();
+        for key in keys {
+            let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(&key)).await?;
+            uses.push((key, last_use));
+        }
+        Ok(uses)
+    }
+
+    async fn readings(&self, place: &Place) -> Result<Vec<(TargetName, Reading)>, Fault> {
+        let mut readings = Vec::new();
+        for spec in &place.targets {
+            let port = self.connect.target(spec)?;
+            let reading = self.metered(spec.name.as_str(), "read", port.read()).await?;
+            readings.push((spec.name.clone(), reading));
+        }
+        Ok(readings)
+    }
+
+    async fn material(&self, place: &Place, key: &KeyId) -> Result<Material, Fault> {
+        let held = self.journal.material(&place.service, key).await.map_err(journal_fault)?;
+        held.ok_or_else(|| Fault::Refused {
+            reason: Reason::SecretNotHeld,
+            why: format!("the secret of key {key} is not held in the journal"),
+        })
+    }
+
+    fn issuer(&self, spec: &IssuerSpec) -> Result<Arc<dyn Issuer>, Fault> {
+        self.connect.issuer(spec)
+    }
+
+    fn target<'a>(&self, place: &'a Place, name: &TargetName) -> Result<(Arc<dyn Target>, &'a TargetSpec), Fault> {
+        let spec = place.targets.iter().find(|spec| spec.name == *name);
+        let spec = spec.expect("an effect's target stands in the snapshot it belongs to");
+        Ok((self.connect.target(spec)?, spec))
+    }
+
+    async fn metered<T>(
+        &self,
+        system: &str,
+        operation: &'static str,
+        request: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let started = Started::now();
+        let answer = request.await;
+        let outcome = answer.as_ref().map_or_else(Fault::outcome, |_| "ok");
+        self.meter.request(system, operation, outcome, started.elapsed());
+        answer
+    }
+}
+
+fn installing(state: &ServiceState) -> Result<&KeyId, Fault> {
+    let rotation = state.rotation.as_ref().expect("this effect belongs to a rotation");
+    Ok(rotation.installing.as_ref().expect("apply sets the key before the phase Ready"))
+}
+
+/// A secret that cannot be opened (the wrong seal key, a damaged row) will not open by itself.
+fn journal_fault(error: crate::ports::JournalError) -> Fault {
+    Fault::Refused { reason: Reason::SecretNotHeld, why: format!("the sealed secret could not be opened: {error}") }
+}

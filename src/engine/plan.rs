@@ -1,0 +1,124 @@
+//! When a service at rest does what: a pure function of policy, state and now.
+
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use tokio::time::Instant as Tick;
+
+use crate::model::{Instant, Timestamp};
+use crate::policy::Service;
+use crate::rotation::event::{Cause, RotationKind};
+use crate::rotation::{Effect, ServiceState};
+use crate::schedule;
+
+/// What a service at rest does next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// This, and why, and what a rotation opened by it would install.
+    Run(Effect, Cause, RotationKind),
+    /// Nothing for so long, and what it waits for (empty: for its time).
+    Wait(Duration, String),
+}
+
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Decides what a service at rest does next. `observed` is when it was last observed by this process.
+pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Instant, observed: Option<Tick>) -> Next {
+    let Some(service) = policy else { return Next::Wait(IDLE, String::new()) };
+    if state.rotation.is_some() || state.halt.is_some() {
+        return Next::Wait(IDLE, String::new());
+    }
+    if state.current.is_none() {
+        // Nothing changes by itself within seconds at a user with no or two keys; `observe` is how often it is looked at.
+        return match left(observed, service.observe) {
+            Some(left) => Next::Wait(left, String::new()),
+            None => Next::Run(Effect::FirstContact, Cause::Timetable, RotationKind::Fresh),
+        };
+    }
+    let opening = if state.paused.is_some() { None } else { opening(state, service, zone, now) };
+    match opening {
+        Some((at, cause)) if at <= now.wall => {
+            let kind = if cause == Cause::Drift { repush_all(service) } else { RotationKind::Fresh };
+            return Next::Run(Effect::Survey, cause, kind);
+        }
+        _ => {}
+    }
+    if let Some(next) = observe(state, policy, observed) {
+        return next;
+    }
+    let until_observed = left(observed, service.observe).unwrap_or(IDLE);
+    match opening {
+        Some((at, cause)) => {
+            let wait = (at - now.wall).to_std().unwrap_or_default();
+            let why = if state.order.is_some() {
+                format!("ordered ({}), waits for its window, which opens {at}", cause_word(&cause))
+            } else {
+                String::new()
+            };
+            Next::Wait(wait.min(until_observed), why)
+        }
+        None => Next::Wait(until_observed, String::new()),
+    }
+}
+
+/// Whether it is time to look at the world: at rest, and while an old key soaks or is watched.
+pub(crate) fn observe(state: &ServiceState, policy: Option<&Service>, observed: Option<Tick>) -> Option<Next> {
+    let service = policy?;
+    let moving = state.rotation.as_ref().is_some_and(|rotation| rotation.moving() || rotation.verified.is_none());
+    if moving || state.current.is_none() || state.halt.is_some() || left(observed, service.observe).is_some() {
+        return None;
+    }
+    Some(Next::Run(Effect::Observe, Cause::Timetable, RotationKind::Fresh))
+}
+
+/// When the next rotation may open, and why it would: an order, the timetable, or `max_age` outside the window.
+pub(crate) fn opening(state: &ServiceState, service: &Service, zone: Tz, now: &Instant) -> Option<(Timestamp, Cause)> {
+    if let Some(order) = &state.order {
+        let at_once = matches!(order, Cause::Operator { compromised: true, .. } | Cause::Drift);
+        let at = if at_once { now.wall } else { schedule::next_open(now.wall, &service.windows, now.wall, zone) };
+        return Some((at, order.clone()));
+    }
+    let current = state.current.as_ref()?;
+    let due = due(state, service, zone)?;
+    let inside = schedule::next_open(due, &service.windows, now.wall, zone);
+    match service.max_age.filter(|_| service.break_window) {
+        Some(max_age) => {
+            let limit = current.created + max_age;
+            if limit < inside { Some((limit.max(due), Cause::MaxAge)) } else { Some((inside, Cause::Timetable)) }
+        }
+        None => Some((inside, Cause::Timetable)),
+    }
+}
+
+/// When the timetable wants the next rotation, window apart. In the past when it is overdue.
+pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz) -> Option<Timestamp> {
+    let created = state.current.as_ref().map(|current| current.created);
+    schedule::next_due(&service.timetable, service.jitter, &service.name, created, state.last_opened, zone)
+}
+
+/// Whether the current key is older than it may be.
+pub(crate) fn too_old(state: &ServiceState, service: &Service, now: Timestamp) -> bool {
+    match (state.current.as_ref(), service.max_age) {
+        (Some(current), Some(max_age)) => now > current.created + max_age,
+        _ => false,
+    }
+}
+
+fn repush_all(service: &Service) -> RotationKind {
+    RotationKind::Repush(service.targets.iter().map(|target| target.name.clone()).collect())
+}
+
+fn left(since: Option<Tick>, every: Duration) -> Option<Duration> {
+    let left = every.checked_sub(since?.elapsed())?;
+    (!left.is_zero()).then_some(left)
+}
+
+fn cause_word(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Timetable => "timetable",
+        Cause::MaxAge => "max_age",
+        Cause::Signal => "signal",
+        Cause::Operator { .. } => "command",
+        Cause::Drift => "drift",
+    }
+}

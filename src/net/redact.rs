@@ -1,0 +1,173 @@
+//! Makes what a server said fit for a log, a status and a journal: short, printable, without secrets.
+//!
+//! It knows the secrets it is told, ArcGIS's ciphertexts (`{crypt}…`, `v2Crypt_…`: the server takes them back as it gave them, so
+//! they are secrets too) and what follows `token=` or `Bearer`. It cannot know a secret nobody told it.
+
+use zeroize::Zeroizing;
+
+use super::form;
+use crate::model::Secret;
+
+/// Longer texts are cut here, in characters.
+pub const LENGTH_MAX: usize = 200;
+
+/// A shorter "secret" is not looked for: hiding every `a` of a message would give away the password `a`.
+const SECRET_MIN: usize = 4;
+
+const MASK: &str = "***";
+
+/// The secrets that an exchange may have put into a server's mouth.
+#[derive(Clone, Debug, Default)]
+pub struct Redactor {
+    known: Vec<Secret>,
+}
+
+impl Redactor {
+    /// One that knows these.
+    pub fn new<'a>(known: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut redactor = Self::default();
+        known.into_iter().for_each(|secret| redactor.learn(secret));
+        redactor
+    }
+
+    /// One more to hide.
+    pub fn learn(&mut self, secret: &Secret) {
+        if secret.expose().len() >= SECRET_MIN && !self.known.contains(secret) {
+            self.known.push(secret.clone());
+            // A secret may hold another; the longer one goes first, or its rest would stay.
+            self.known.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+        }
+    }
+
+    /// The text without control characters, without secrets, and not longer than [`LENGTH_MAX`] characters.
+    pub fn clean(&self, text: &str) -> String {
+        let mut text = Zeroizing::new(printable(text));
+        for secret in &self.known {
+            for form in spellings(secret) {
+                if text.contains(form.as_str()) {
+                    text = Zeroizing::new(text.replace(form.as_str(), MASK));
+                }
+            }
+        }
+        for (opening, ends) in OPENINGS {
+            text = mask_after(&text, opening, *ends);
+        }
+        cut(text.trim())
+    }
+}
+
+/// What opens a text that nobody told us is secret, and which characters it is made of.
+const OPENINGS: &[(&str, fn(char) -> bool)] = &[
+    ("{crypt}", is_base64),
+    ("v2crypt_", is_base64),
+    ("token=", is_token),
+    ("bearer ", is_token),
+    ("secret_key=", is_token),
+    ("password=", is_token),
+];
+
+fn is_base64(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "+/=_-".contains(character)
+}
+
+fn is_token(character: char) -> bool {
+    !character.is_whitespace() && !"&\"'<>,;)".contains(character)
+}
+
+/// A secret as an answer may repeat it: plain, form-encoded, with JSON's escaped slash, with the spaces a bad decoder makes of `+`.
+fn spellings(secret: &Secret) -> [Zeroizing<String>; 4] {
+    let plain = secret.expose();
+    [
+        Zeroizing::new(plain.to_owned()),
+        form::component(plain),
+        Zeroizing::new(plain.replace('/', "\\/")),
+        Zeroizing::new(plain.replace('+', " ")),
+    ]
+}
+
+/// Replaces every run that follows `opening` (in any case); the opening stays, so that a reader sees what was hidden.
+fn mask_after(text: &str, opening: &str, belongs: fn(char) -> bool) -> Zeroizing<String> {
+    let lower = Zeroizing::new(text.to_ascii_lowercase());
+    let mut out = Zeroizing::new(String::with_capacity(text.len() + MASK.len()));
+    let mut from = 0;
+    while let Some(found) = lower[from..].find(opening) {
+        let start = from + found + opening.len();
+        let length: usize = text[start..].chars().take_while(|c| belongs(*c)).map(char::len_utf8).sum();
+        out.push_str(&text[from..start]);
+        if length > 0 {
+            out.push_str(MASK);
+        }
+        from = start + length;
+    }
+    out.push_str(&text[from..]);
+    out
+}
+
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .filter(|c| !c.is_control() && !is_invisible(*c))
+        .collect()
+}
+
+/// Characters that reorder or hide text on a terminal.
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LENGTH_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    #[test]
+    fn a_known_secret_is_hidden_in_every_spelling() {
+        let redactor = Redactor::new([&secret("wJalr/XUt+nFEMI=")]);
+        for said in ["wJalr/XUt+nFEMI=", "wJalr%2FXUt%2BnFEMI%3D", "wJalr\\/XUt+nFEMI=", "wJalr/XUt nFEMI="] {
+            assert_eq!(redactor.clean(&format!("bad key {said}, sorry")), "bad key ***, sorry");
+        }
+    }
+
+    #[test]
+    fn a_secret_inside_a_longer_one_leaves_no_rest() {
+        let redactor = Redactor::new([&secret("abcd"), &secret("abcdefgh")]);
+        assert_eq!(redactor.clean("abcdefgh abcd"), "*** ***");
+    }
+
+    #[test]
+    fn ciphertexts_and_tokens_are_hidden_unasked() {
+        let redactor = Redactor::default();
+        assert_eq!(redactor.clean("got {crypt}nawx4y2s+/=W68, v2Crypt_ab/c."), "got {crypt}***, v2Crypt_***.");
+        assert_eq!(redactor.clean("moved to /x?Token=abc.def&f=json"), "moved to /x?Token=***&f=json");
+        assert_eq!(redactor.clean("Authorization: Bearer abc"), "Authorization: Bearer ***");
+    }
+
+    #[test]
+    fn a_text_is_short_and_printable() {
+        assert_eq!(Redactor::default().clean("a\u{1b}[31mb\r\nc\u{202e}d\0"), "a[31mb  cd");
+        let long = Redactor::default().clean(&"é".repeat(1000));
+        assert_eq!(long.chars().count(), LENGTH_MAX + 1);
+        assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_secret_across_the_cut_does_not_show_its_head() {
+        let redactor = Redactor::new([&secret("0123456789")]);
+        assert!(!redactor.clean(&format!("{}0123456789", "x".repeat(195))).contains("0123"));
+    }
+
+    #[test]
+    fn a_very_short_secret_does_not_turn_the_message_into_a_riddle() {
+        assert_eq!(Redactor::new([&secret("a")]).clean("a bad day"), "a bad day");
+    }
+}

@@ -1,0 +1,175 @@
+//! Reads the secrets a policy refers to: a systemd credential, a file, an environment variable.
+//!
+//! Does not look at who else may read the file: a credential that systemd lends is readable by its service alone, and a file that
+//! a secret store mounts may well be readable by a group. Does not remember anything: a reload reads again.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Component, Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::model::{Reason, Secret, SecretRef};
+use crate::ports::Fault;
+
+/// A longer file is a mistake, not a password: 64 KiB.
+const LENGTH_MAX: usize = 64 * 1024;
+
+/// Reads the secret a reference names. One trailing newline (`\n` or `\r\n`) is stripped.
+///
+/// A file is accepted whoever may read it; keep it at mode 0400, or hand it over with systemd's `LoadCredential=`.
+///
+/// # Errors
+/// [`Fault::Refused`] with `secret-not-held` where the source is absent, unreadable, empty, longer than 64 KiB or not UTF-8. The
+/// message names the reference, never anything of the value.
+pub fn read(reference: &SecretRef) -> Result<Secret, Fault> {
+    read_with(reference, |name| env::var_os(name))
+}
+
+/// [`read`], with the environment passed in.
+fn read_with(reference: &SecretRef, variable: impl Fn(&str) -> Option<OsString>) -> Result<Secret, Fault> {
+    let refuse =
+        |what: &str| Fault::Refused { reason: Reason::SecretNotHeld, why: format!("{}: {what}", describe(reference)) };
+    let bytes = match reference {
+        SecretRef::Env(name) => {
+            let value = variable(name).ok_or_else(|| refuse("the variable is not set"))?;
+            Zeroizing::new(value.into_encoded_bytes())
+        }
+        SecretRef::File(path) => read_file(Path::new(path)).map_err(|what| refuse(&what))?,
+        SecretRef::Credential(name) => {
+            let path =
+                credential_path(name, variable("CREDENTIALS_DIRECTORY").as_deref()).map_err(|what| refuse(&what))?;
+            read_file(&path).map_err(|what| refuse(&what))?
+        }
+    };
+    from_bytes(bytes).map_err(refuse)
+}
+
+/// How messages name a reference: by where it points, which is not secret.
+pub fn describe(reference: &SecretRef) -> String {
+    match reference {
+        SecretRef::Credential(name) => format!("reading the secret {{ credential = {name:?} }}"),
+        SecretRef::File(path) => format!("reading the secret {{ file = {path:?} }}"),
+        SecretRef::Env(name) => format!("reading the secret {{ env = {name:?} }}"),
+    }
+}
+
+fn credential_path(name: &str, directory: Option<&OsStr>) -> Result<PathBuf, String> {
+    let plain =
+        matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(part)] if part == name);
+    if !plain {
+        return Err("a credential's name is one plain file name".to_owned());
+    }
+    let directory = directory.filter(|directory| !directory.is_empty()).ok_or(
+        "$CREDENTIALS_DIRECTORY is not set: start rekeyd from its unit, with LoadCredential= for this name".to_owned(),
+    )?;
+    Ok(Path::new(directory).join(name))
+}
+
+/// Reads into one buffer of the final size, so that no copy is left behind by growing.
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "the file does not exist".to_owned(),
+        _ => format!("opening the file failed: {error}"),
+    })?;
+    let mut buffer = Zeroizing::new(vec![0; LENGTH_MAX + 1]);
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("reading the file failed: {error}")),
+        }
+    }
+    if length > LENGTH_MAX {
+        return Err("the file is longer than 64 KiB".to_owned());
+    }
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Result<Secret, &'static str> {
+    let text = std::str::from_utf8(&bytes).map_err(|_| "the value is not UTF-8")?;
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if line.is_empty() {
+        return Err("the value is empty");
+    }
+    Ok(Secret::new(line.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &str) -> Option<OsString> {
+        None
+    }
+
+    fn file(contents: &[u8]) -> (tempfile::TempDir, SecretRef) {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let path = directory.path().join("secret");
+        std::fs::write(&path, contents).expect("a temporary file can be written");
+        let reference = SecretRef::File(path.to_str().expect("the path is UTF-8").to_owned());
+        (directory, reference)
+    }
+
+    fn value(contents: &[u8]) -> Result<String, String> {
+        let (_directory, reference) = file(contents);
+        read(&reference).map(|secret| secret.expose().to_owned()).map_err(|fault| fault.why().to_owned())
+    }
+
+    #[test]
+    fn one_trailing_newline_is_stripped() {
+        assert_eq!(value(b"hunter2"), Ok("hunter2".to_owned()));
+        assert_eq!(value(b"hunter2\n"), Ok("hunter2".to_owned()));
+        assert_eq!(value(b"hunter2\r\n"), Ok("hunter2".to_owned()));
+        assert_eq!(value(b" hunter2\n\n"), Ok(" hunter2\n".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused_without_being_shown() {
+        for (contents, what) in [
+            (&b""[..], "the value is empty"),
+            (b"\n", "the value is empty"),
+            (b"hunter2\xff", "the value is not UTF-8"),
+        ] {
+            let message = value(contents).expect_err("this is no secret");
+            assert!(
+                message.ends_with(what) && message.contains("{ file = ") && !message.contains("hunter2"),
+                "{message}"
+            );
+        }
+        let long = value(&vec![b'x'; LENGTH_MAX + 1]).expect_err("this is too long");
+        assert!(long.ends_with("longer than 64 KiB"), "{long}");
+    }
+
+    #[test]
+    fn a_missing_source_is_named() {
+        let fault = read_with(&SecretRef::Env("ARCGIS_PASSWORD".to_owned()), nothing).expect_err("it is not set");
+        assert_eq!(
+            fault,
+            Fault::Refused {
+                reason: Reason::SecretNotHeld,
+                why: "reading the secret { env = \"ARCGIS_PASSWORD\" }: the variable is not set".to_owned()
+            }
+        );
+        let fault = read(&SecretRef::File("/nonexistent/x".to_owned())).expect_err("there is no such file");
+        assert_eq!(fault.why(), "reading the secret { file = \"/nonexistent/x\" }: the file does not exist");
+    }
+
+    #[test]
+    fn a_credential_is_a_file_in_the_directory_systemd_names() {
+        let (directory, _) = file(b"hunter2\n");
+        let lookup =
+            |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| directory.path().as_os_str().to_os_string());
+        let secret = read_with(&SecretRef::Credential("secret".to_owned()), lookup).expect("the file is there");
+        assert_eq!(secret.expose(), "hunter2");
+        let outside = SecretRef::Credential("../secret".to_owned());
+        assert!(read_with(&outside, lookup).expect_err("a path is no name").why().ends_with("one plain file name"));
+        let unset = read_with(&SecretRef::Credential("secret".to_owned()), nothing).expect_err("no directory is named");
+        assert!(unset.why().contains("$CREDENTIALS_DIRECTORY is not set"), "{unset:?}");
+    }
+}

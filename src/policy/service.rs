@@ -1,0 +1,154 @@
+//! `[[service]]` with its issuer and its targets.
+
+use chrono_tz::Tz;
+
+use super::systems::{self, Systems};
+use super::timing::Timing;
+use super::{Kinds, Service};
+use crate::model::{IssuerSpec, ServiceName, TargetSpec};
+use crate::table::{Spot, Table, did_you_mean};
+
+/// A service as read, with the places that the checks between services point at. What has a mistake is absent.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) name: Option<(ServiceName, Spot)>,
+    pub(super) renamed_from: Option<(ServiceName, Spot)>,
+    pub(super) issuer: Option<(String, Spot)>,
+    pub(super) targets: Vec<(String, Spot)>,
+    pub(super) service: Option<Service>,
+}
+
+/// Issuer kinds of the policy's language; one that this build does not have is refused as such, not as unknown.
+const ISSUERS: &[&str] =
+    &["aws-iam", "azure-key", "azure-sas", "entra-secret", "gcs-hmac", "ibm-cos", "f5xc", "command"];
+/// Target kinds of the policy's language.
+const TARGETS: &[&str] = &["arcgis", "file", "command"];
+
+/// Reads one service.
+pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, kinds: Kinds<'_>, zone: Tz) -> Draft {
+    let name = table.name("name");
+    let of = name.as_ref().map(|name| format!(" of `{name}`")).unwrap_or_default();
+    if let Some(name) = &name {
+        table.set_title(format!("[[service]] `{name}`"));
+    }
+    let renamed_from = table.name_or("renamed_from");
+    let group = table.name_or("group");
+    let who = name.as_ref().map_or_else(|| "this service".to_owned(), |name| format!("`{name}`"));
+    let settled = Timing::read(&mut table).settle(defaults, &who, zone, table.document());
+
+    let mut draft = Draft {
+        name: name.as_ref().map(|name| (ServiceName::new(name.clone()), table.spot("name"))),
+        renamed_from: renamed_from.as_ref().map(|old| (ServiceName::new(old.clone()), table.spot("renamed_from"))),
+        ..Draft::default()
+    };
+    let issuer = issuer(&mut table, &of, systems, kinds);
+    if let Some((spec, spot)) = &issuer {
+        draft.issuer = Some((spec.object.clone(), spot.clone()));
+    }
+    let targets = targets(&mut table, &of, systems, kinds);
+    draft.targets =
+        targets.iter().flatten().map(|(spec, spot)| (spec.name.as_str().to_owned(), spot.clone())).collect();
+
+    let targets: Option<Vec<TargetSpec>> = targets.into_iter().map(|target| Some(target?.0)).collect();
+    let (Some(name), Some((mut issuer, _)), Some(targets)) = (name, issuer, targets) else { return draft };
+    issuer.propagation = settled.propagation.unwrap_or(issuer.propagation);
+    draft.service = Some(Service {
+        name: ServiceName::new(name),
+        renamed_from: renamed_from.map(ServiceName::new),
+        timetable: settled.timetable,
+        jitter: settled.jitter,
+        windows: settled.windows,
+        terms: settled.terms,
+        observe: settled.observe,
+        max_age: settled.max_age,
+        break_window: settled.break_window,
+        on_signal: settled.on_signal,
+        on_drift: settled.on_drift,
+        group,
+        issuer,
+        targets,
+    });
+    draft
+}
+
+fn issuer(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>) -> Option<(IssuerSpec, Spot)> {
+    if !service.has("issuer") {
+        let what = format!("`issuer` is missing in {}", service.title());
+        service.mistake("issuer", what, "add a table [service.issuer] below it, with `kind = \"aws-iam\"`");
+    }
+    let mut table = service.titled_table("issuer", format!("[service.issuer]{of}"))?;
+    let head = table.head();
+    let served: Vec<&'static str> = kinds.issuers.iter().map(|kind| kind.name).collect();
+    let name = kind(&mut table, "issuer", &served, ISSUERS)?;
+    let kind = kinds.issuers.iter().find(|kind| kind.name == name)?;
+    let system = match kind.system {
+        Some(group) => systems::refer(&mut table, "account", group, systems),
+        None => Ok(None),
+    };
+    let spec = (kind.read)(&mut table, system.unwrap_or(None))?;
+    system.ok()?;
+    Some((spec, head))
+}
+
+/// Every target; `None` for one with a mistake.
+fn targets(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>) -> Vec<Option<(TargetSpec, Spot)>> {
+    let tables = service.tables("target");
+    if tables.is_empty() {
+        let what = format!("{} has no target", service.title());
+        service.mistake("target", what, "add a table [[service.target]] below it: a place that holds the key");
+        return vec![None];
+    }
+    tables
+        .into_iter()
+        .map(|mut table| {
+            table.set_title(format!("[[service.target]]{of}"));
+            let head = table.head();
+            let served: Vec<&'static str> = kinds.targets.iter().map(|kind| kind.name).collect();
+            let name = kind(&mut table, "target", &served, TARGETS)?;
+            let kind = kinds.targets.iter().find(|kind| kind.name == name)?;
+            let system = match kind.system {
+                Some(group) => systems::refer(&mut table, "deployment", group, systems),
+                None => Ok(None),
+            };
+            let spec = (kind.read)(&mut table, system.unwrap_or(None))?;
+            system.ok()?;
+            Some((spec, head))
+        })
+        .collect()
+}
+
+/// The kind of an issuer or target. Without one nobody knows what else belongs into the table.
+fn kind(table: &mut Table<'_>, what: &str, served: &[&'static str], language: &[&'static str]) -> Option<&'static str> {
+    let found = kind_or_mistake(table, what, served, language);
+    if found.is_none() {
+        table.forgive_the_rest();
+    }
+    found
+}
+
+fn kind_or_mistake(
+    table: &mut Table<'_>,
+    what: &str,
+    served: &[&'static str],
+    language: &[&'static str],
+) -> Option<&'static str> {
+    let example = format!("kind = \"{}\"", served.first().copied().unwrap_or("..."));
+    if !table.require("kind", &example) {
+        return None;
+    }
+    let text = table.text_or("kind")?;
+    if let Some(found) = served.iter().find(|name| **name == text) {
+        return Some(found);
+    }
+    let kinds = served.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if language.contains(&text.as_str()) {
+        table.mistake("kind", format!("this build has no {what} of kind `{text}`"), format!("it has {kinds}"));
+        return None;
+    }
+    let help = match did_you_mean(&text, served.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("this build has {kinds}"),
+    };
+    table.mistake("kind", format!("there is no kind of {what} called `{text}`"), help);
+    None
+}

@@ -1,0 +1,725 @@
+//! What an effect found, turned into events: the judgement of the machine.
+//!
+//! Pure. Every rule of DESIGN 3 that looks at the world and decides stands in this file or in `evidence.rs`.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::model::{AccountIdentity, Instant, IntentId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp};
+use crate::model::{Fault, JobState, LastUse, Listing, Probe, Reading, Receipt};
+
+use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
+use super::readback::ReadBack;
+use super::{Course, Effect, JobEnd, PROBE_PATIENCE_MIN, Push, Rotation, ServiceState, evidence};
+
+/// How many times in a row a job must be missing before it counts as lost: a restarting site forgets its jobs for a moment.
+const VANISHED_MIN: u32 = 3;
+
+/// A key that is to be taken on by itself must have been used this lately.
+const USED_LATELY: TimeDelta = TimeDelta::days(7);
+
+/// How far a provider's idea of a creation time may lie before our own of the request.
+const CREATED_SLACK: TimeDelta = TimeDelta::minutes(5);
+
+/// What an effect found in the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// Issuer and targets, for opening a rotation.
+    Survey {
+        /// The policy's specs with what was found at them.
+        snapshot: Box<Snapshot>,
+        /// The issuer's keys.
+        listing: Listing,
+    },
+    /// Issuer and targets of a service without a known key.
+    FirstContact {
+        /// The provider's identity of its account.
+        account: AccountIdentity,
+        /// The issuer's keys.
+        listing: Listing,
+        /// When each was last used.
+        uses: Vec<(KeyId, LastUse)>,
+        /// What each target shows.
+        readings: Vec<(TargetName, Reading)>,
+    },
+    /// Issuer and targets of a service at rest.
+    Observed {
+        /// The issuer's keys.
+        listing: Listing,
+        /// What each target shows.
+        readings: Vec<(TargetName, Reading)>,
+        /// How the current key answers; `None` where its secret is not held.
+        probe: Option<Probe>,
+    },
+    /// The issuer's keys.
+    Listing(Listing),
+    /// A mint's answer; the material itself goes to the journal, never here.
+    Minted {
+        /// The new key.
+        key: KeyId,
+        /// When the provider says it was made.
+        created: Option<Timestamp>,
+        /// The end of its secret.
+        tail: Option<Tail>,
+    },
+    /// The world after an unknown mint.
+    Settled {
+        /// The issuer's keys.
+        listing: Listing,
+        /// When each key that was not there before was last used.
+        uses: Vec<(KeyId, LastUse)>,
+        /// What each target shows.
+        readings: Vec<(TargetName, Reading)>,
+    },
+    /// A probe's answer.
+    Probe(Probe),
+    /// The key and the target just before a push.
+    BeforePush {
+        /// How the key answers.
+        probe: Probe,
+        /// What the target shows.
+        reading: Reading,
+        /// The jobs known there.
+        jobs: Vec<crate::model::JobId>,
+    },
+    /// The push was taken.
+    Receipt(Receipt),
+    /// The jobs known at a target.
+    Jobs(Vec<crate::model::JobId>),
+    /// How a job stands.
+    Job(JobState),
+    /// What a target shows.
+    Reading(Reading),
+    /// What must be true before a key is disabled or deleted.
+    Evidence(Box<evidence::Evidence>),
+    /// It was done.
+    Done,
+}
+
+/// What an effect came to.
+pub type Found = Result<Finding, Fault>;
+
+/// What follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conclusion {
+    /// To be written down, in this order.
+    pub events: Vec<Event>,
+    /// When the next step may be taken.
+    pub pace: Pace,
+    /// What the service waits for, for the status; empty where it does not wait.
+    pub waits_for: String,
+}
+
+/// When the next step of a service may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// At once.
+    Now,
+    /// After the usual back-off: 1 s, doubling to 5 min, jittered.
+    BackOff,
+    /// After at least this long.
+    After(Duration),
+    /// After the target's polling pause, which grows to 30 s.
+    Poll,
+}
+
+/// What a conclusion needs besides state and finding.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// Why a rotation would be opened.
+    pub cause: Cause,
+    /// What it would install.
+    pub kind: RotationKind,
+    /// Its id, should one be opened.
+    pub fresh_id: RotationId,
+    /// How often this effect has been tried in a row without an event.
+    pub tries: u32,
+}
+
+impl Conclusion {
+    pub(super) fn record(events: Vec<Event>) -> Self {
+        Self { events, pace: Pace::Now, waits_for: String::new() }
+    }
+
+    pub(super) fn again(pace: Pace, why: impl Into<String>) -> Self {
+        Self { events: Vec::new(), pace, waits_for: why.into() }
+    }
+
+    fn slowly(mut self, pace: Pace, why: &str) -> Self {
+        self.pace = pace;
+        self.waits_for = why.to_owned();
+        self
+    }
+}
+
+impl ServiceState {
+    /// Judges what `effect` came to. Never changes anything.
+    pub fn conclude(&self, effect: &Effect, found: Found, now: &Instant, around: &Circumstances) -> Conclusion {
+        match found {
+            Ok(finding) => self.conclude_finding(effect, finding, now, around),
+            Err(fault) => self.conclude_fault(effect, fault, now),
+        }
+    }
+
+    fn conclude_finding(&self, effect: &Effect, finding: Finding, now: &Instant, around: &Circumstances) -> Conclusion {
+        match (effect, finding) {
+            (Effect::Survey, Finding::Survey { snapshot, listing }) => self.surveyed(snapshot, &listing, around),
+            (Effect::FirstContact, Finding::FirstContact { account, listing, uses, readings }) => {
+                self.first_contact(account, &listing, &uses, readings, now)
+            }
+            (Effect::Observe, Finding::Observed { listing, readings, probe }) => {
+                self.observed(&listing, &readings, probe.as_ref())
+            }
+            (Effect::PlanMint, Finding::Listing(listing)) => self.planned(&listing),
+            (Effect::Mint(_), Finding::Minted { key, created, tail }) => self.minted(key, created, tail),
+            (Effect::SettleMint, Finding::Settled { listing, uses, readings }) => {
+                self.settled(&listing, &uses, &readings)
+            }
+            (Effect::Probe(key), Finding::Probe(probe)) => self.probed(key, probe, now),
+            (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs }) => {
+                self.before_push(target, probe, &reading, jobs)
+            }
+            (Effect::Push(target), Finding::Receipt(receipt)) => {
+                Conclusion::record(vec![Event::Submitted { target: target.clone(), job: receipt.job }])
+            }
+            (Effect::SettlePush(target), Finding::Jobs(jobs)) => self.push_settled(target, jobs),
+            (Effect::Poll(target, _), Finding::Job(job)) => self.polled(target, job, now, around.tries),
+            (Effect::ReadBack(target), Finding::Reading(reading)) => self.read_after_job(target, &reading, now),
+            (Effect::Evidence(key, act), Finding::Evidence(evidence)) => self.weigh(key, *act, &evidence, now),
+            (Effect::Disable(key), Finding::Done) => Conclusion::record(vec![Event::Disabled { key: key.clone() }]),
+            (Effect::Enable(key), Finding::Done) => Conclusion::record(vec![Event::Enabled { key: key.clone() }]),
+            (Effect::Delete(key), Finding::Done) => Conclusion::record(vec![Event::Deleted { key: key.clone() }]),
+            (Effect::Absence(key), Finding::Listing(listing)) => self.absence(key, &listing, now),
+            (effect, finding) => {
+                unreachable!("the engine answers each effect with its own finding, not {effect:?} with {finding:?}")
+            }
+        }
+    }
+
+    fn conclude_fault(&self, effect: &Effect, fault: Fault, now: &Instant) -> Conclusion {
+        let why = fault.why().to_owned();
+        match (effect, fault) {
+            (Effect::Mint(_), Fault::NotSent(_)) => {
+                Conclusion::record(vec![Event::MintFailed { why: why.clone() }]).slowly(Pace::BackOff, &why)
+            }
+            // The issuer says that it did not do it; the machine still looks before it sends another mint (promise 2).
+            (Effect::Mint(_), Fault::Retry { .. } | Fault::Unknown(_)) => {
+                Conclusion::record(vec![Event::MintUnknown { why: why.clone() }]).slowly(Pace::Now, &why)
+            }
+            (Effect::Mint(_), Fault::Refused { reason, .. }) => {
+                Conclusion::record(vec![Event::MintFailed { why: why.clone() }, self.halted(reason, &why)])
+            }
+            (Effect::Push(target), Fault::NotSent(_)) => self.push_failed(target, &why, Pace::BackOff),
+            (Effect::Push(target), Fault::Retry { after, .. }) => {
+                self.push_failed(target, &why, after.map_or(Pace::BackOff, Pace::After))
+            }
+            (Effect::Push(target), Fault::Unknown(_)) => {
+                Conclusion::record(vec![Event::PushUnknown { target: target.clone(), why: why.clone() }])
+                    .slowly(Pace::BackOff, &why)
+            }
+            // Only a refusal of the key itself takes the key back; what an operator can put right halts with everything in place.
+            (Effect::Push(target), Fault::Refused { reason: Reason::Refused | Reason::PushRefused, .. }) => {
+                Conclusion::record(vec![Event::PushFailed { target: target.clone(), refused: true, why }])
+            }
+            (Effect::Push(target), Fault::Refused { reason, .. }) => Conclusion::record(vec![
+                Event::PushFailed { target: target.clone(), refused: false, why: why.clone() },
+                self.halted(reason, &why),
+            ]),
+            (Effect::Disable(key), Fault::Refused { reason: Reason::NotFound, .. }) => {
+                Conclusion::record(vec![Event::Deleted { key: key.clone() }])
+            }
+            (Effect::Disable(key) | Effect::Delete(key), Fault::Refused { .. }) => self.owe(key, &why),
+            (Effect::Observe, Fault::Refused { reason, .. }) if reason != Reason::LoginRefused => {
+                self.drifted(Some(format!("cannot be observed: {why}")), Vec::new())
+            }
+            (Effect::Observe, Fault::NotSent(_) | Fault::Retry { .. } | Fault::Unknown(_)) => {
+                Conclusion::again(Pace::BackOff, why)
+            }
+            (_, Fault::Refused { reason, .. }) => Conclusion::record(vec![self.halted(reason, &why)]),
+            (_, Fault::Retry { after, .. }) => Conclusion::again(after.map_or(Pace::BackOff, Pace::After), why),
+            (effect, Fault::NotSent(_) | Fault::Unknown(_)) => self.patience(effect, why, now),
+        }
+    }
+
+    /// What may pass by itself is tried again, but a job is not waited for beyond its time.
+    fn patience(&self, effect: &Effect, why: String, now: &Instant) -> Conclusion {
+        if let Effect::Poll(target, _) = effect
+            && self.job_overdue(target, now)
+        {
+            return self.job_lost(target, &why);
+        }
+        Conclusion::again(Pace::BackOff, why)
+    }
+
+    fn surveyed(&self, snapshot: Box<Snapshot>, listing: &Listing, around: &Circumstances) -> Conclusion {
+        let Some(current) = &self.current else {
+            return Conclusion::record(vec![self.halted(Reason::NoCurrentKey, "no current key is known")]);
+        };
+        let moves = self.home.as_ref().is_some_and(|home| home.object != snapshot.issuer.object);
+        if let Some(account) = &self.account
+            && *account != snapshot.account
+            && !moves
+        {
+            let why =
+                format!("{} answers as account {}, and not as {account}", snapshot.issuer.object, snapshot.account);
+            return Conclusion::record(vec![self.halted(Reason::AccountChanged, &why)]);
+        }
+        let readings: Vec<_> =
+            snapshot.targets.iter().map(|found| (found.spec.name.clone(), found.reading.clone())).collect();
+        // On a migration the current key lives elsewhere, and everything at the new issuer is looked at before the mint.
+        if !moves && let Err((reason, why)) = self.as_expected(listing, &readings, around) {
+            return Conclusion::record(
+                vec![self.strangers_event(listing), Some(self.halted(reason, &why))].into_iter().flatten().collect(),
+            );
+        }
+        if let RotationKind::Fresh = around.kind
+            && let Some(why) = self.no_room(listing)
+        {
+            return match why {
+                Err(wait) => Conclusion::again(Pace::After(Duration::from_secs(60)), wait),
+                Ok(why) => Conclusion::record(vec![self.halted(Reason::Quota, &why)]),
+            };
+        }
+        let _ = current;
+        Conclusion::record(vec![Event::Opened {
+            rotation: around.fresh_id.clone(),
+            cause: around.cause.clone(),
+            kind: around.kind.clone(),
+            snapshot,
+        }])
+    }
+
+    /// Whether issuer and targets are as the journal says; if not, the reason to halt.
+    fn as_expected(
+        &self,
+        listing: &Listing,
+        readings: &[(TargetName, Reading)],
+        around: &Circumstances,
+    ) -> Result<(), (Reason, String)> {
+        let current = &self.current.as_ref().expect("called with a current key").key;
+        let strangers = self.strangers_in(listing);
+        let listed = listing.keys.iter().find(|listed| listed.id == *current);
+        let changed = match around.kind {
+            // What a target shows instead is what this rotation is ordered to replace.
+            RotationKind::Repush(_) => None,
+            RotationKind::Fresh => {
+                readings.iter().find_map(|(target, reading)| self.contradiction(target, reading, current))
+            }
+        };
+        let broken = match listed {
+            None => Some(format!("current key {current} is not listed by its issuer")),
+            Some(listed) if !listed.active => Some(format!("current key {current} is inactive at its issuer")),
+            Some(_) => None,
+        };
+        if let Some(why) = broken.clone().or(changed.clone())
+            && let Some(newer) = self.newer_than_journal(listing)
+        {
+            return Err((
+                Reason::JournalBehind,
+                format!(
+                    "{why}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy"
+                ),
+            ));
+        }
+        if let Some(why) = broken {
+            return Err((Reason::CurrentKeyBroken, why));
+        }
+        if let Some(stranger) = strangers.first() {
+            return Err((
+                Reason::Stranger,
+                format!("the issuer lists key {stranger}, which the journal cannot explain"),
+            ));
+        }
+        changed.map_or(Ok(()), |why| Err((Reason::TargetChanged, why)))
+    }
+
+    /// Why a target's reading contradicts that it holds the current key.
+    pub(super) fn contradiction(&self, target: &TargetName, reading: &Reading, current: &KeyId) -> Option<String> {
+        // Where nothing is known of what the target shows, this reading becomes the first thing known.
+        if !self.tails.contains_key(current) && *reading != Reading::Nothing {
+            return None;
+        }
+        match self.read_back(target, reading, current) {
+            ReadBack::New | ReadBack::CannotTell => None,
+            ReadBack::Old(Some(key)) => Some(format!("{target} shows key {key} instead of {current}")),
+            // A service that inherits has nothing of its own to show; the policy's explicit add is what changes that.
+            ReadBack::Other if *reading == Reading::Nothing && !self.has_shown(target) => None,
+            ReadBack::Old(None) | ReadBack::Other => Some(format!(
+                "{target} shows a credential that is not key {current} and that the journal does not know"
+            )),
+        }
+    }
+
+    fn has_shown(&self, target: &TargetName) -> bool {
+        self.may_hold.contains_key(target)
+    }
+
+    /// The newest unexplained key made after the last thing the journal knows of this service.
+    pub(super) fn newer_than_journal(&self, listing: &Listing) -> Option<KeyId> {
+        let last = self.last_event.as_ref()?.wall;
+        let strangers = self.strangers_in(listing);
+        let newer = |id: &&KeyId| {
+            listing.keys.iter().any(|listed| listed.id == **id && listed.created.is_some_and(|created| created > last))
+        };
+        strangers.iter().find(newer).cloned()
+    }
+
+    pub(super) fn strangers_in(&self, listing: &Listing) -> Vec<KeyId> {
+        let ids = listing.keys.iter().map(|listed| &listed.id);
+        ids.filter(|id| !self.explains(id)).cloned().collect()
+    }
+
+    pub(super) fn strangers_event(&self, listing: &Listing) -> Option<Event> {
+        let keys = self.strangers_in(listing);
+        let same = keys.len() == self.strangers.len() && keys.iter().all(|key| self.strangers.contains(key));
+        (!same).then_some(Event::StrangersSeen { keys })
+    }
+
+    /// Why no further key fits: `Ok` is for the operator, `Err` passes by itself.
+    fn no_room(&self, listing: &Listing) -> Option<Result<String, String>> {
+        let quota = listing.quota.filter(|quota| listing.keys.len() >= *quota)?;
+        let leaving = listing.keys.iter().find(|listed| {
+            self.leaving.get(&listed.id).is_some_and(|retirement| retirement.ours && retirement.refused.is_none())
+        });
+        if let Some(leaving) = leaving {
+            return Some(Err(format!("all {quota} key slots are taken until key {} is gone", leaving.id)));
+        }
+        let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
+        Some(Ok(format!("all {quota} key slots at the issuer are taken ({}), so nothing was minted", ids.join(", "))))
+    }
+
+    fn first_contact(
+        &self,
+        account: AccountIdentity,
+        listing: &Listing,
+        uses: &[(KeyId, LastUse)],
+        readings: Vec<(TargetName, Reading)>,
+        now: &Instant,
+    ) -> Conclusion {
+        let halt = |why: String| Conclusion::record(vec![self.halted(Reason::NoCurrentKey, &why)]);
+        let [only] = listing.keys.as_slice() else {
+            let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
+            return halt(match ids.as_slice() {
+                [] => "the issuer lists no key at all, so nothing says what the targets use now".to_owned(),
+                _ => {
+                    format!("the issuer lists keys {}, and nothing says which of them the targets use", ids.join(", "))
+                }
+            });
+        };
+        if !only.active {
+            return halt(format!("the issuer lists only key {}, and it is inactive", only.id));
+        }
+        let last_use = uses.iter().find(|(key, _)| *key == only.id).map(|(_, last_use)| last_use);
+        match last_use {
+            Some(LastUse::At { at, .. }) if now.wall - *at <= USED_LATELY => {}
+            Some(LastUse::At { at, .. }) => {
+                return halt(format!(
+                    "the only key {} was last used at {at}, too long ago to be taken for the one in use",
+                    only.id
+                ));
+            }
+            _ => return halt(format!("the only key {} has not been seen in use", only.id)),
+        }
+        let mut tails: Vec<&Tail> = readings.iter().filter_map(|(_, reading)| reading.tail()).collect();
+        tails.dedup();
+        if tails.len() > 1 {
+            return halt(format!("the targets show different credentials, so they cannot all hold key {}", only.id));
+        }
+        Conclusion::record(vec![Event::Adopted {
+            key: only.id.clone(),
+            created: only.created,
+            by: AdoptedBy::FirstContact,
+            readings,
+            account: Some(account),
+        }])
+    }
+
+    fn observed(&self, listing: &Listing, readings: &[(TargetName, Reading)], probe: Option<&Probe>) -> Conclusion {
+        let Some(current) = self.current.as_ref().map(|current| &current.key) else {
+            return Conclusion::record(Vec::new());
+        };
+        let mut drift = Vec::new();
+        match listing.keys.iter().find(|listed| listed.id == *current) {
+            None => drift.push(format!("current key {current} is not listed by its issuer")),
+            Some(listed) if !listed.active => drift.push(format!("current key {current} is inactive at its issuer")),
+            Some(_) => {}
+        }
+        drift.extend(readings.iter().filter_map(|(target, reading)| self.contradiction(target, reading, current)));
+        match probe {
+            None | Some(Probe::Works) => {}
+            Some(Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why)) => {
+                drift.push(format!("current key {current} does not work: {why}"));
+            }
+        }
+        if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing)) {
+            let why = format!(
+                "{}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy",
+                drift.join("; ")
+            );
+            let events = [self.strangers_event(listing), Some(self.halted(Reason::JournalBehind, &why))];
+            return Conclusion::record(events.into_iter().flatten().collect());
+        }
+        self.drifted((!drift.is_empty()).then(|| drift.join("; ")), self.strangers_event(listing).into_iter().collect())
+    }
+
+    fn drifted(&self, drift: Option<String>, mut events: Vec<Event>) -> Conclusion {
+        match (drift, &self.drift) {
+            (Some(what), known) if known.as_ref() != Some(&what) => events.push(Event::DriftFound { what }),
+            (None, Some(_)) => events.push(Event::DriftCleared),
+            _ => {}
+        }
+        Conclusion::record(events)
+    }
+
+    fn planned(&self, listing: &Listing) -> Conclusion {
+        let rotation = self.open_rotation();
+        let mut events: Vec<Event> = self.strangers_event(listing).into_iter().collect();
+        if let Some(stranger) = self.strangers_in(listing).first() {
+            let why =
+                format!("the issuer lists key {stranger}, which the journal cannot explain, so nothing was minted");
+            events.push(self.halted(Reason::Stranger, &why));
+            return Conclusion::record(events);
+        }
+        match self.no_room(listing) {
+            Some(Err(wait)) => return Conclusion::again(Pace::After(Duration::from_secs(60)), wait),
+            Some(Ok(why)) => {
+                events.push(self.halted(Reason::Quota, &why));
+                return Conclusion::record(events);
+            }
+            None => {}
+        }
+        events.push(Event::MintBegun {
+            intent: IntentId::new(format!("{}.{}", rotation.id, rotation.mints + 1)),
+            before: listing.keys.iter().map(|listed| listed.id.clone()).collect(),
+        });
+        Conclusion::record(events)
+    }
+
+    fn minted(&self, key: KeyId, created: Option<Timestamp>, tail: Option<Tail>) -> Conclusion {
+        let known =
+            self.explains(&key) || self.open_rotation().mint.as_ref().is_some_and(|mint| mint.before.contains(&key));
+        if known {
+            let why = format!("the issuer answered the mint with key {key}, which existed before");
+            return Conclusion::record(vec![
+                Event::MintUnknown { why: why.clone() },
+                self.halted(Reason::Refused, &why),
+            ]);
+        }
+        Conclusion::record(vec![Event::Minted { key, created, tail }])
+    }
+
+    fn settled(&self, listing: &Listing, uses: &[(KeyId, LastUse)], readings: &[(TargetName, Reading)]) -> Conclusion {
+        let rotation = self.open_rotation();
+        let mint = rotation.mint.as_ref().expect("a mint is settled only in the phase Minting");
+        let unexplained = self.strangers_in(listing);
+        let found: Vec<KeyId> = unexplained.into_iter().filter(|key| !mint.before.contains(key)).collect();
+        if found.is_empty() {
+            return Conclusion::record(vec![Event::MintSettled { found, reclaim: false }]);
+        }
+        let only = match found.as_slice() {
+            [only] if rotation.snapshot.issuer.exclusive => listing.keys.iter().find(|listed| listed.id == *only),
+            _ => None,
+        };
+        let ours = only.is_some_and(|listed| {
+            let window = mint.begun.wall - CREATED_SLACK
+                ..=mint.begun.wall + TimeDelta::from_std(rotation.snapshot.issuer.settle).unwrap_or(TimeDelta::MAX / 4);
+            let made_then = listed.created.is_some_and(|created| window.contains(&created));
+            let never_used = uses.iter().any(|(key, last_use)| *key == listed.id && *last_use == LastUse::Never);
+            // A target that has moved since may hold the very key whose secret we lack: then nothing is destroyed.
+            let unmoved = rotation.snapshot.targets.iter().all(|target| {
+                readings.iter().any(|(name, reading)| *name == target.spec.name && *reading == target.reading)
+            });
+            made_then && never_used && unmoved
+        });
+        if ours {
+            return Conclusion::record(vec![Event::MintSettled { found, reclaim: true }]);
+        }
+        let ids: Vec<_> = found.iter().map(KeyId::as_str).collect();
+        let why = format!(
+            "the answer to a mint was lost ({}), and since then the issuer lists {}; nothing proves that rekeyd made it, so \
+             nothing was minted again and nothing destroyed",
+            mint.unknown.as_deref().unwrap_or("no answer"),
+            ids.join(", ")
+        );
+        let events = [self.strangers_event(listing), Some(self.halted(Reason::MintUnsettled, &why))];
+        Conclusion::record(events.into_iter().flatten().collect())
+    }
+
+    fn probed(&self, key: &KeyId, probe: Probe, now: &Instant) -> Conclusion {
+        let rotation = self.open_rotation();
+        let (why, halts) = match probe {
+            Probe::Works => return Conclusion::record(vec![Event::ProbePassed { key: key.clone() }]),
+            Probe::NotAllowed(why) => (why, true),
+            Probe::NotYet(why) | Probe::Wrong(why) => (why, false),
+        };
+        let mut events = Vec::new();
+        if rotation.streak > 0 {
+            events.push(Event::ProbeFailed { key: key.clone(), why: why.clone() });
+        }
+        if halts {
+            events.push(
+                self.halted(Reason::ProbeNotAllowed, &format!("new key {key} authenticates but is not allowed: {why}")),
+            );
+            return Conclusion::record(events);
+        }
+        let patience = PROBE_PATIENCE_MIN.max(rotation.snapshot.issuer.propagation * 10);
+        if rotation.minted.as_ref().is_some_and(|minted| now.since(minted) > patience) {
+            events.push(Event::UndoBegun {
+                reason: Reason::ProbeFailed,
+                why: format!("new key {key} did not work within {} s of its mint: {why}", patience.as_secs()),
+            });
+            return Conclusion::record(events);
+        }
+        let interval = rotation.snapshot.terms.probe_interval;
+        Conclusion::record(events).slowly(Pace::After(interval), &format!("key {key} is not usable yet: {why}"))
+    }
+
+    fn before_push(
+        &self,
+        target: &TargetName,
+        probe: Probe,
+        reading: &Reading,
+        jobs: Vec<crate::model::JobId>,
+    ) -> Conclusion {
+        let rotation = self.open_rotation();
+        let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
+        if let Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why) = probe {
+            if rotation.course == Course::RollingBack {
+                // A key just enabled again takes its time to be known everywhere, as a new one does.
+                let interval = rotation.snapshot.terms.probe_interval;
+                return Conclusion::again(Pace::After(interval), format!("key {key} is not usable again yet: {why}"));
+            }
+            let failed = Event::ProbeFailed { key: key.clone(), why: why.clone() };
+            if rotation.minted.is_none() || rotation.any_touched() {
+                let message = format!("key {key} was to be pushed to {target} and does not work: {why}");
+                return Conclusion::record(vec![failed, self.halted(Reason::CurrentKeyBroken, &message)]);
+            }
+            let interval = rotation.snapshot.terms.probe_interval;
+            return Conclusion::record(vec![failed]).slowly(Pace::After(interval), &why);
+        }
+        let opened =
+            rotation.snapshot.targets.iter().find(|found| found.spec.name == *target).map(|found| &found.reading);
+        if opened != Some(reading) && self.read_back(target, reading, &key) == ReadBack::Other {
+            let why = format!(
+                "{target} was to be handed key {key} and shows a credential that the journal does not know, so nothing was pushed"
+            );
+            return Conclusion::record(vec![self.halted(Reason::TargetChanged, &why)]);
+        }
+        Conclusion::record(vec![Event::PushBegun { target: target.clone(), key, jobs }])
+    }
+
+    fn push_failed(&self, target: &TargetName, why: &str, pace: Pace) -> Conclusion {
+        Conclusion::record(vec![Event::PushFailed { target: target.clone(), refused: false, why: why.to_owned() }])
+            .slowly(pace, why)
+    }
+
+    fn push_settled(&self, target: &TargetName, jobs: Vec<crate::model::JobId>) -> Conclusion {
+        let Some(Push::Unknown { jobs: before, .. }) = self.open_rotation().target(target).map(|found| &found.push)
+        else {
+            unreachable!("a push is settled only while it is unknown");
+        };
+        let mut new = jobs.into_iter().filter(|job| !before.contains(job));
+        match (new.next(), new.next()) {
+            (Some(job), None) => Conclusion::record(vec![Event::Submitted { target: target.clone(), job: Some(job) }]),
+            (found, _) => {
+                let which = if found.is_some() { "more than one job is" } else { "no job is" };
+                let why = format!("the answer to the push was lost and {which} new at the target");
+                Conclusion::record(vec![Event::JobLost { target: target.clone(), why }])
+            }
+        }
+    }
+
+    fn polled(&self, target: &TargetName, job: JobState, now: &Instant, tries: u32) -> Conclusion {
+        match job {
+            JobState::Succeeded => Conclusion::record(vec![Event::Confirmed { target: target.clone() }]),
+            JobState::Failed(why) => Conclusion::record(vec![Event::JobFailed { target: target.clone(), why }]),
+            JobState::Running(why) | JobState::Vanished(why) if self.job_overdue(target, now) => {
+                self.job_lost(target, &why)
+            }
+            JobState::Vanished(why) if tries + 1 >= VANISHED_MIN => self.job_lost(target, &why),
+            JobState::Running(why) | JobState::Vanished(why) => Conclusion::again(Pace::Poll, why),
+        }
+    }
+
+    fn job_overdue(&self, target: &TargetName, now: &Instant) -> bool {
+        let rotation = self.open_rotation();
+        let timeout = rotation.snapshot.targets.iter().find(|found| found.spec.name == *target);
+        let begun = rotation.target(target).map(|progress| &progress.push);
+        match (timeout, begun) {
+            (Some(found), Some(Push::Submitted { at, .. })) => now.since(at) >= found.spec.job_timeout,
+            _ => false,
+        }
+    }
+
+    fn job_lost(&self, target: &TargetName, why: &str) -> Conclusion {
+        Conclusion::record(vec![Event::JobLost { target: target.clone(), why: why.to_owned() }])
+    }
+
+    fn read_after_job(&self, target: &TargetName, reading: &Reading, now: &Instant) -> Conclusion {
+        let rotation = self.open_rotation();
+        let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
+        let Some(Push::Ended { at, how, .. }) = rotation.target(target).map(|progress| &progress.push) else {
+            unreachable!("a target is read back only after its job ended");
+        };
+        let readback = rotation.snapshot.targets.iter().find(|found| found.spec.name == *target);
+        let readback = readback.map_or(Duration::ZERO, |found| found.spec.readback);
+        let shown = self.read_back(target, reading, &key);
+        let not_moved = |shows: Option<KeyId>| {
+            Conclusion::record(vec![Event::NotMoved { target: target.clone(), shows }])
+                .slowly(Pace::BackOff, &format!("{target} is not yet proven to hold key {key}"))
+        };
+        match (how, shown) {
+            (_, ReadBack::Other) => {
+                let why = format!(
+                    "after its job {target} shows a credential that is neither key {key} nor one it held before"
+                );
+                Conclusion::record(vec![self.halted(Reason::TargetChanged, &why)])
+            }
+            (JobEnd::Succeeded, ReadBack::New) => {
+                Conclusion::record(vec![Event::Verified { target: target.clone(), proven: true }])
+            }
+            (JobEnd::Succeeded, ReadBack::CannotTell) => {
+                Conclusion::record(vec![Event::Verified { target: target.clone(), proven: false }])
+            }
+            (JobEnd::Succeeded, ReadBack::Old(_)) if now.since(at) < readback => {
+                Conclusion::again(Pace::Poll, format!("{target} still shows the key before, though its job succeeded"))
+            }
+            (_, ReadBack::Old(shows)) => not_moved(shows.or_else(|| rotation.retiring.clone())),
+            // Not known to have succeeded: the same key is pushed again until a job says so.
+            (_, ReadBack::New) => not_moved(Some(key.clone())),
+            (_, ReadBack::CannotTell) => not_moved(None),
+        }
+    }
+
+    fn owe(&self, key: &KeyId, why: &str) -> Conclusion {
+        let known = self.leaving.get(key).and_then(|retirement| retirement.refused.as_deref()) == Some(why);
+        let events =
+            if known { Vec::new() } else { vec![Event::RetireRefused { key: key.clone(), why: why.to_owned() }] };
+        Conclusion::record(events).slowly(Pace::After(Duration::from_secs(300)), why)
+    }
+
+    fn absence(&self, key: &KeyId, listing: &Listing, now: &Instant) -> Conclusion {
+        let Some(retirement) = self.leaving.get(key) else { return Conclusion::record(Vec::new()) };
+        let listed = listing.keys.iter().any(|listed| listed.id == *key);
+        match (&retirement.stage, listed) {
+            (super::Stage::Deleted(_), false) => Conclusion::record(vec![Event::AbsentOnce { key: key.clone() }]),
+            // A listing lags; only after the horizon does it prove that the deletion did not take.
+            (super::Stage::Deleted(since), true) if now.since(since) < retirement.settle => {
+                Conclusion::again(Pace::BackOff, format!("deleted key {key} is still listed"))
+            }
+            (super::Stage::Absent(_), false) => Conclusion::record(vec![Event::Gone { key: key.clone() }]),
+            (_, true) => Conclusion::record(vec![Event::Reappeared { key: key.clone() }]),
+            (_, false) => Conclusion::record(Vec::new()),
+        }
+    }
+
+    pub(super) fn open_rotation(&self) -> &Rotation {
+        self.rotation.as_ref().expect("this effect belongs to a rotation, and one is open")
+    }
+
+    /// A halt that says what state it leaves.
+    pub(super) fn halted(&self, reason: Reason, why: &str) -> Event {
+        Event::Halted { reason, message: format!("{why}; {}", self.state_left()) }
+    }
+}

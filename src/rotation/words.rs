@@ -1,0 +1,187 @@
+//! What an operator is told: the state a halt leaves, and the next command.
+
+use crate::model::{KeyId, Reason, ServiceName};
+
+use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind};
+use super::{Push, ServiceState};
+
+impl ServiceState {
+    /// What is true now, in a sentence: which keys live, and what the targets hold.
+    pub(super) fn state_left(&self) -> String {
+        let current = self.current.as_ref().map(|current| current.key.as_str());
+        let Some(rotation) = &self.rotation else {
+            return match current {
+                Some(key) => format!("no rotation is open, nothing was changed, and the targets hold key {key}"),
+                None => "no rotation is open and nothing was changed".to_owned(),
+            };
+        };
+        let new = match &rotation.installing {
+            Some(key) => format!("key {key} is alive"),
+            None => "no new key is known to exist".to_owned(),
+        };
+        let verified: Vec<_> = rotation
+            .targets
+            .iter()
+            .filter(|target| matches!(target.push, Push::Verified { .. }))
+            .map(|target| target.name.as_str())
+            .collect();
+        let old = rotation.retiring.as_ref().filter(|key| Some(key.as_str()) != current).map_or(String::new(), |key| {
+            match self.leaving.get(key) {
+                Some(retirement) if retirement.stage.reversible() => format!(", key {key} can still be put back"),
+                _ => String::new(),
+            }
+        });
+        format!(
+            "rotation {} stands in phase {}: {new}, targets verified: {}, current key {}{old}, nothing is retired meanwhile",
+            rotation.id,
+            self.phase().map_or("none", super::Phase::as_str),
+            if verified.is_empty() { "none".to_owned() } else { verified.join(", ") },
+            current.unwrap_or("none"),
+        )
+    }
+
+    /// What to type next, for a halted service; `None` where nothing is to be typed.
+    pub fn next_command(&self, service: &ServiceName) -> Option<String> {
+        let halt = self.halt.as_ref()?;
+        let stranger = self.strangers.iter().next().map_or("KEY_ID", KeyId::as_str);
+        let outgoing =
+            self.leaving.values().find(|leaving| !leaving.ours).map_or("KEY_ID", |leaving| leaving.key.as_str());
+        Some(match halt.reason {
+            Reason::NoCurrentKey => format!("rekeyd adopt {service} KEY_ID"),
+            Reason::JournalBehind => format!("rekeyd adopt {service} {stranger}"),
+            Reason::Stranger | Reason::MintUnsettled => {
+                format!(
+                    "rekeyd reclaim {service} {stranger}   (ours, unused: destroy it) or rekeyd disown {service} {stranger}   (somebody else's: leave it)"
+                )
+            }
+            Reason::AdoptNeeded => format!("rekeyd adopt {service} {outgoing}"),
+            Reason::OldKeyStillUsed => {
+                format!(
+                    "find the user named above and rekeyd retry {service}, or rekeyd retire {service} --despite-use"
+                )
+            }
+            Reason::StuckBetween | Reason::PushUnproven | Reason::Unhealthy => {
+                format!("rekeyd retry {service}, or rekeyd rollback {service}")
+            }
+            Reason::Inherits => format!(
+                "set provider_id in the target of {service}, then systemctl reload rekeyd and rekeyd retry {service}"
+            ),
+            Reason::LoginRefused => {
+                format!("correct the password, then systemctl reload rekeyd and rekeyd retry {service}")
+            }
+            Reason::TlsUntrusted => {
+                format!("set ca_file to the server's CA, then systemctl reload rekeyd and rekeyd retry {service}")
+            }
+            Reason::JournalDamaged => "rekeyd ledger verify".to_owned(),
+            Reason::TargetChanged => format!(
+                "see who changed the target, put key {} back or rekeyd adopt {service} KEY_ID, then rekeyd retry {service}",
+                self.current.as_ref().map_or("KEY_ID", |current| current.key.as_str())
+            ),
+            Reason::CurrentKeyBroken => {
+                format!("rekeyd strangers, then rekeyd adopt {service} KEY_ID or rekeyd retry {service}")
+            }
+            Reason::SecretNotHeld => {
+                format!("rekeyd adopt {service} KEY_ID --secret-file FILE, then rekeyd retry {service}")
+            }
+            Reason::ProbeFailed
+            | Reason::ProbeNotAllowed
+            | Reason::Quota
+            | Reason::PushRefused
+            | Reason::PushFailed
+            | Reason::AccountChanged
+            | Reason::MissingRight
+            | Reason::NotFound
+            | Reason::Refused
+            | Reason::PolicyMismatch => format!("rekeyd retry {service}"),
+        })
+    }
+}
+
+/// An event in a short sentence, for history and log.
+pub fn in_words(event: &Event) -> String {
+    match event {
+        Event::Adopted { key, by: AdoptedBy::FirstContact, .. } => format!("took on key {key}, the only one in use"),
+        Event::Adopted { key, by: AdoptedBy::Operator(by), .. } => format!("adopted key {key} on the word of {by}"),
+        Event::Ordered { cause } => format!("rotation ordered by {}", cause_in_words(cause)),
+        Event::OrderDropped { why } => format!("order dropped: {why}"),
+        Event::Paused { by } => format!("paused by {by}"),
+        Event::Resumed { by } => format!("resumed by {by}"),
+        Event::Halted { reason, message } => format!("halted ({reason}): {message}"),
+        Event::Retried { by } => format!("{by} wants it looked at again"),
+        Event::DriftFound { what } => format!("drift: {what}"),
+        Event::DriftCleared => "the drift is gone".to_owned(),
+        Event::StrangersSeen { keys } if keys.is_empty() => "no stranger is left at the issuer".to_owned(),
+        Event::StrangersSeen { keys } => format!("strangers at the issuer: {}", list(keys)),
+        Event::Disowned { key, by } => format!("{by} says that key {key} is somebody else's"),
+        Event::ReclaimOrdered { key, by } => format!("{by} says that key {key} is ours and not needed"),
+        Event::DespiteUseOrdered { by } => format!("{by} wants the old key retired though it is in use"),
+        Event::Opened { rotation, cause, kind, .. } => match kind {
+            RotationKind::Fresh => format!("opened rotation {rotation}, by {}", cause_in_words(cause)),
+            RotationKind::Repush(_) => {
+                format!("opened rotation {rotation} to push the current key again, by {}", cause_in_words(cause))
+            }
+        },
+        Event::MintBegun { before, .. } => format!("minting; keys before: {}", list(before)),
+        Event::Minted { key, .. } => format!("minted key {key}, its secret is sealed"),
+        Event::MintFailed { why } => format!("no key was minted: {why}"),
+        Event::MintUnknown { why } => format!("whether a key was minted is unknown: {why}"),
+        Event::MintSettled { found, reclaim: true } => {
+            format!("the unknown mint had made key {}, which is destroyed", list(found))
+        }
+        Event::MintSettled { .. } => "the unknown mint had made no key".to_owned(),
+        Event::ProbePassed { key } => format!("key {key} works"),
+        Event::ProbeFailed { key, why } => format!("key {key} does not work: {why}"),
+        Event::PushBegun { target, key, .. } => format!("pushing key {key} to {target}"),
+        Event::Submitted { target, job: Some(job) } => format!("{target} took it, job {job}"),
+        Event::Submitted { target, job: None } => format!("{target} took it"),
+        Event::PushFailed { target, why, .. } => format!("nothing was pushed to {target}: {why}"),
+        Event::PushUnknown { target, why } => format!("whether {target} took it is unknown: {why}"),
+        Event::Confirmed { target } => format!("the job of {target} succeeded"),
+        Event::JobFailed { target, why } => format!("the job of {target} failed: {why}"),
+        Event::JobLost { target, why } => format!("the job of {target} is lost: {why}"),
+        Event::NotMoved { target, shows: Some(key) } => {
+            format!("{target} shows key {key} and no job vouches for it; pushing again")
+        }
+        Event::NotMoved { target, shows: None } => {
+            format!("{target} cannot tell which key it holds and no job vouches for it; pushing again")
+        }
+        Event::Verified { target, proven: true } => format!("verified: {target} shows the new key"),
+        Event::Verified { target, proven: false } => {
+            format!("verified: the job of {target} succeeded, its read-back cannot tell")
+        }
+        Event::UndoBegun { reason, why } => format!("taking the new key back ({reason}): {why}"),
+        Event::RollbackBegun { by } => format!("putting the previous key back, on the word of {by}"),
+        Event::Closed { outcome } => match outcome {
+            Outcome::Done => "done".to_owned(),
+            Outcome::Failed { reason, .. } => format!("failed ({reason}), the new key is gone"),
+            Outcome::RolledBack => "rolled back, the newer key is gone".to_owned(),
+            Outcome::Abandoned { by, .. } => format!("abandoned by {by}"),
+        },
+        Event::DisableBegun { key, evidence } => format!("disabling key {key}; {evidence}"),
+        Event::Disabled { key } => format!("disabled key {key}"),
+        Event::EnableBegun { key, why } => format!("enabling key {key}: {why}"),
+        Event::Enabled { key } => format!("enabled key {key}"),
+        Event::DeleteBegun { key, evidence } => format!("deleting key {key}; {evidence}"),
+        Event::Deleted { key } => format!("deleted key {key}"),
+        Event::RetireRefused { key, why } => format!("key {key} cannot be retired and is owed: {why}"),
+        Event::AbsentOnce { key } => format!("key {key} is not listed any more"),
+        Event::Reappeared { key } => format!("key {key} is listed again"),
+        Event::Gone { key } => format!("key {key} is gone"),
+    }
+}
+
+fn cause_in_words(cause: &Cause) -> String {
+    match cause {
+        Cause::Timetable => "the timetable".to_owned(),
+        Cause::MaxAge => "max_age, outside the window".to_owned(),
+        Cause::Signal => "SIGUSR1".to_owned(),
+        Cause::Operator { by, compromised: false } => by.clone(),
+        Cause::Operator { by, compromised: true } => format!("{by}, the old key being compromised"),
+        Cause::Drift => "drift, since a target lost the key".to_owned(),
+    }
+}
+
+fn list(keys: &[KeyId]) -> String {
+    let ids: Vec<_> = keys.iter().map(KeyId::as_str).collect();
+    if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+}

@@ -1,0 +1,355 @@
+//! Cloud services and providers as the admin directory shows them, and by which road a key gets into one. Pure.
+//!
+//! A provider's credential is at `.credential`; a service's own is at `.connection.credential`, and a service without it uses its
+//! provider's. That absence is the test for add against update. Fields nobody documented are passed over.
+
+use serde_json::Value;
+
+use super::config::{Operation, Product};
+use super::credential::Shown;
+use crate::model::Reason;
+use crate::net::redact::Redactor;
+use crate::ports::{Fault, Reading};
+
+/// One entry of `cloud/services`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Ten lower-case letters and digits.
+    pub id: String,
+    /// Its provider's id.
+    pub provider: String,
+    /// `AWS S3`, and the bucket or container where it has one: for messages.
+    pub label: String,
+    /// Its own credential.
+    pub own: Option<Shown>,
+}
+
+/// One entry of `cloud/providers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Its id.
+    pub id: String,
+    /// `AWS`, `AZURE`, `GCP`.
+    pub label: String,
+    /// Its credential.
+    pub credential: Option<Shown>,
+}
+
+/// The services of a site, or `None` where the answer is no such list.
+pub fn services_of(value: &Value) -> Option<Vec<Service>> {
+    Some(value.get("cloudServices")?.as_array()?.iter().filter_map(service_of).collect())
+}
+
+fn service_of(value: &Value) -> Option<Service> {
+    let connection = value.get("connection").unwrap_or(&Value::Null);
+    let bucket = ["bucketName", "containerName"].iter().map(|key| text(connection, key)).find(|name| !name.is_empty());
+    let label = [text(value, "name"), text(value, "usage"), bucket.unwrap_or_default()];
+    Some(Service {
+        id: value.get("id")?.as_str()?.to_owned(),
+        provider: text(value, "providerId"),
+        label: label.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "),
+        own: Shown::of(connection.get("credential")),
+    })
+}
+
+/// The providers of a site, or `None` where the answer is no such list.
+pub fn providers_of(value: &Value) -> Option<Vec<Provider>> {
+    Some(value.get("cloudProviders")?.as_array()?.iter().filter_map(provider_of).collect())
+}
+
+/// A provider by itself.
+pub fn provider_of(value: &Value) -> Option<Provider> {
+    Some(Provider {
+        id: value.get("id")?.as_str()?.to_owned(),
+        label: text(value, "name"),
+        credential: Shown::of(value.get("credential")),
+    })
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Major and minor of the admin directory's own resource: `fullVersion` (`"11.2.0"`), else `currentVersion` (`11.2`).
+pub fn version_of(value: &Value) -> Option<(u32, u32)> {
+    let shown = |key| match value.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    ["fullVersion", "currentVersion"].into_iter().filter_map(shown).find_map(|text| {
+        let mut parts = text.trim().split('.').map(str::parse);
+        let major = parts.next()?.ok()?;
+        Some((major, parts.next().and_then(Result::ok).unwrap_or(0)))
+    })
+}
+
+/// What `mode` says where the site takes no change now: `isReadOnly` on Kubernetes, `siteMode` on Server.
+pub fn read_only(mode: &Value) -> Option<String> {
+    let is_on = mode.get("isReadOnly") == Some(&Value::Bool(true)) || text(mode, "siteMode") == "READ_ONLY";
+    is_on.then(|| text(mode, "message"))
+}
+
+/// The verb of the operation that hands a key over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `credential/add`: until 11.5 the only one; from 12.0 on for a place without a credential of its own.
+    Add,
+    /// `credential/update`.
+    Update,
+}
+
+impl Verb {
+    /// As it stands in the path.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Update => "update",
+        }
+    }
+}
+
+/// A place as found: what it shows, and how a key gets there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it shows of its credential.
+    pub reading: Reading,
+    /// The operation.
+    pub verb: Verb,
+}
+
+/// How many services or providers a message names.
+const LISTED_MAX: usize = 20;
+
+/// Which of the credential types this build can hand over.
+const TYPE: &str = "ACCESS-KEY";
+
+/// Finds a service and decides its operation.
+///
+/// # Errors
+/// [`Fault::Refused`]: `not-found` with the ids there are; `inherits` with the provider and all that inherit from it, where `auto`
+/// would have to choose; `refused` where there is nothing to rotate or nothing known to rotate it with.
+pub fn service_road(
+    services: &[Service],
+    id: &str,
+    operation: Operation,
+    version: Option<(u32, u32)>,
+    site: &str,
+) -> Result<Found, Fault> {
+    let service = services.iter().find(|service| service.id == id).ok_or_else(|| {
+        let known = services.iter().map(|service| (service.id.as_str(), service.label.as_str()));
+        not_found("cloud service", id, known, site)
+    })?;
+    let reading = service.own.as_ref().map_or(Reading::Nothing, |own| own.reading.clone());
+    if let Some(own) = &service.own {
+        is_rotatable(own, &format!("cloud service {id} of {site}"))?;
+    }
+    let verb = match (operation, &service.own) {
+        (Operation::Add, _) => Verb::Add,
+        (Operation::Update, _) => Verb::Update,
+        (Operation::Auto, None) => return Err(inherits(services, service, site)),
+        (Operation::Auto, Some(_)) => match version {
+            Some(version) if version < (12, 0) => Verb::Add,
+            Some(_) => Verb::Update,
+            None => {
+                let why = format!(
+                    "inspecting {site}: it does not say its version; say operation = \"add\" (until 11.5) or \"update\""
+                );
+                return Err(Fault::Refused { reason: Reason::Refused, why });
+            }
+        },
+    };
+    Ok(Found { reading, verb })
+}
+
+/// Decides the operation of a provider.
+///
+/// # Errors
+/// [`Fault::Refused`] where there is nothing to rotate.
+pub fn provider_road(provider: &Provider, operation: Operation, product: Product, site: &str) -> Result<Found, Fault> {
+    if let Some(credential) = &provider.credential {
+        is_rotatable(credential, &format!("cloud provider {} of {site}", provider.id))?;
+    }
+    let reading = provider.credential.as_ref().map_or(Reading::Nothing, |credential| credential.reading.clone());
+    let verb = match operation {
+        Operation::Add => Verb::Add,
+        Operation::Update => Verb::Update,
+        // Only Server has `add` for providers. Its `update` is documented nowhere, and likely all the same.
+        Operation::Auto if product == Product::Server && provider.credential.is_none() => Verb::Add,
+        Operation::Auto => Verb::Update,
+    };
+    Ok(Found { reading, verb })
+}
+
+/// The fault of an id that is not there, with those that are.
+pub fn not_found<'a>(kind: &str, id: &str, known: impl Iterator<Item = (&'a str, &'a str)>, site: &str) -> Fault {
+    let known = list(known);
+    let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has {known}") };
+    Fault::Refused {
+        reason: Reason::NotFound,
+        why: format!("looking for {kind} {id}: {site} does not know it; {known}"),
+    }
+}
+
+fn inherits(services: &[Service], service: &Service, site: &str) -> Fault {
+    let provider = &service.provider;
+    let all = services.iter().filter(|other| other.provider == *provider && other.own.is_none());
+    let all = list(all.map(|other| (other.id.as_str(), other.label.as_str())));
+    let why = format!(
+        "looking at cloud service {}: it has no credential of its own and inherits that of provider {provider}, as do all of \
+         {all}; to rotate it for them all, say provider_id = \"{provider}\" in place of service_id",
+        service.id
+    );
+    Fault::Refused { reason: Reason::Inherits, why: format!("{why} ({site})") }
+}
+
+/// The server's own words, so each is cleaned, and there is an end to them.
+fn list<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let redactor = Redactor::default();
+    let mut shown = entries
+        .map(|(id, label)| if label.is_empty() { id.to_owned() } else { format!("{id} ({label})") })
+        .map(|entry| redactor.clean(&entry))
+        .collect::<Vec<_>>();
+    if shown.len() > LISTED_MAX {
+        let more = shown.len() - LISTED_MAX;
+        shown.truncate(LISTED_MAX);
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
+}
+
+fn is_rotatable(credential: &Shown, place: &str) -> Result<(), Fault> {
+    let kind = &credential.kind;
+    let why = if credential.is_keyless() {
+        format!("looking at {place}: its credential is {kind}, which holds no key: nothing to rotate")
+    } else if kind != TYPE {
+        let kind = if kind.is_empty() { "of no named type".to_owned() } else { Redactor::default().clean(kind) };
+        format!("looking at {place}: its credential is {kind}, and this build rotates {TYPE} only")
+    } else {
+        return Ok(());
+    };
+    Err(Fault::Refused { reason: Reason::Refused, why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Tail;
+    use serde_json::json;
+
+    /// The documents' own example: one service that inherits, one with its own, and a few fields of tomorrow.
+    fn services() -> Vec<Service> {
+        let list = json!({"future": 1, "cloudServices": [
+            {"providerId": "s7my5d949q", "usage": "DEFAULT", "name": "AWS S3", "future": {"a": []},
+             "connection": {"bucketName": "cloud-native-store", "rootDir": "arcgisecs", "region": "us-east-2"},
+             "id": "wpjkp9s7ub", "type": "objectStore", "category": "storage"},
+            {"providerId": "s7my5d949q", "name": "Amazon Dynamo DB", "connection": null, "id": "tablestore"},
+            {"providerId": "s7my5d949q", "usage": "BACKUP", "name": "AWS S3",
+             "connection": {"bucketName": "cloud-native-store", "credential": {"type": "ACCESS-KEY",
+                "secret": {"secretKey": "{crypt}xxxxxxxxxxxxxxxx4y2s", "accessKey": "{crypt}+1FSvRmP"}}},
+             "id": "uqsip6c2vm"},
+            {"id": "rolerolero", "providerId": "other", "connection": {"credential": {"type": "IAM-ROLE"}}},
+            {"id": "azureazure", "providerId": "other", "connection": {"credential": {"type": "STORAGE-ACCOUNT-KEY"}}},
+            {"name": "without an id"}, 7
+        ]});
+        services_of(&list).expect("it is a list of services")
+    }
+
+    fn road(id: &str, operation: Operation, version: Option<(u32, u32)>) -> Result<Found, Fault> {
+        service_road(&services(), id, operation, version, "arcgis.prod")
+    }
+
+    fn refusal(id: &str) -> (Reason, String) {
+        match road(id, Operation::Auto, Some((12, 0))) {
+            Err(Fault::Refused { reason, why }) => (reason, why),
+            other => panic!("{other:?} is no refusal"),
+        }
+    }
+
+    #[test]
+    fn the_operation_follows_version_and_policy() {
+        let verb = |operation, version| road("uqsip6c2vm", operation, version).map(|found| found.verb);
+        assert_eq!(verb(Operation::Auto, Some((11, 2))), Ok(Verb::Add));
+        assert_eq!(verb(Operation::Auto, Some((11, 5))), Ok(Verb::Add));
+        assert_eq!(verb(Operation::Auto, Some((12, 0))), Ok(Verb::Update));
+        assert_eq!(verb(Operation::Add, None), Ok(Verb::Add));
+        assert_eq!(verb(Operation::Update, Some((11, 2))), Ok(Verb::Update));
+        assert!(matches!(verb(Operation::Auto, None), Err(Fault::Refused { .. })));
+    }
+
+    #[test]
+    fn a_service_that_inherits_is_not_decided_for() {
+        assert_eq!(
+            refusal("wpjkp9s7ub"),
+            (
+                Reason::Inherits,
+                "looking at cloud service wpjkp9s7ub: it has no credential of its own and inherits that of provider s7my5d949q, \
+                 as do all of wpjkp9s7ub (AWS S3 DEFAULT cloud-native-store), tablestore (Amazon Dynamo DB); to rotate it for \
+                 them all, say provider_id = \"s7my5d949q\" in place of service_id (arcgis.prod)"
+                    .to_owned()
+            )
+        );
+        let forked = Found { reading: Reading::Nothing, verb: Verb::Add };
+        assert_eq!(road("wpjkp9s7ub", Operation::Add, Some((12, 0))), Ok(forked));
+    }
+
+    #[test]
+    fn what_cannot_be_rotated_says_why() {
+        assert_eq!(
+            refusal("rolerolero").1,
+            "looking at cloud service rolerolero of arcgis.prod: its credential is IAM-ROLE, which holds no key: nothing to rotate"
+        );
+        assert!(
+            refusal("azureazure")
+                .1
+                .ends_with("its credential is STORAGE-ACCOUNT-KEY, and this build rotates ACCESS-KEY only")
+        );
+        let (reason, why) = refusal("nosuchone1");
+        assert_eq!(reason, Reason::NotFound);
+        assert!(
+            why.contains("it has wpjkp9s7ub (AWS S3 DEFAULT cloud-native-store), tablestore (Amazon Dynamo DB), "),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_provider_is_updated_and_only_a_bare_one_of_server_is_added_to() {
+        let bare = provider_of(&json!({"id": "betc4g098c", "name": "AWS"})).expect("it has an id");
+        let held = provider_of(&json!({"id": "betc4g098c", "credential": {"type": "ACCESS-KEY",
+            "secret": {"secretKey": "v2Crypt_xxxxxxxxxxxxxxxxVC5M"}}}))
+        .expect("it has an id");
+        let verb = |provider, product| provider_road(provider, Operation::Auto, product, "x").map(|found| found.verb);
+        assert_eq!(verb(&bare, Product::Server), Ok(Verb::Add));
+        assert_eq!(verb(&bare, Product::Kubernetes), Ok(Verb::Update));
+        assert_eq!(verb(&held, Product::Server), Ok(Verb::Update));
+        let found = provider_road(&held, Operation::Auto, Product::Server, "x").expect("it can be rotated");
+        assert_eq!(found.reading, Reading::Tail(Tail::new("VC5M")));
+        let role = provider_of(&json!({"id": "p", "credential": {"type": "IAM-ROLE"}})).expect("it has an id");
+        assert!(provider_road(&role, Operation::Auto, Product::Server, "x").is_err());
+    }
+
+    #[test]
+    fn a_version_is_a_number_or_a_text() {
+        assert_eq!(version_of(&json!({"fullVersion": "11.2.0", "currentVersion": 12})), Some((11, 2)));
+        assert_eq!(version_of(&json!({"currentVersion": 11.5})), Some((11, 5)));
+        assert_eq!(version_of(&json!({"currentVersion": 12})), Some((12, 0)));
+        assert_eq!(version_of(&json!({"currentVersion": "12.1"})), Some((12, 1)));
+        assert_eq!(version_of(&json!({"fullVersion": "next", "currentVersion": 12.0})), Some((12, 0)));
+        assert_eq!(version_of(&json!({"resources": []})), None);
+    }
+
+    #[test]
+    fn read_only_is_said_in_two_ways() {
+        assert_eq!(read_only(&json!({"isReadOnly": true, "message": "upgrade"})), Some("upgrade".to_owned()));
+        assert_eq!(read_only(&json!({"siteMode": "READ_ONLY"})), Some(String::new()));
+        assert_eq!(read_only(&json!({"isReadOnly": false})), None);
+        assert_eq!(read_only(&json!({"siteMode": "EDITABLE"})), None);
+    }
+
+    #[test]
+    fn what_is_no_list_is_told_from_an_empty_one() {
+        assert_eq!(services_of(&json!({"cloudServices": []})), Some(vec![]));
+        assert_eq!(services_of(&json!({"resources": []})), None);
+        assert_eq!(providers_of(&json!({"cloudProviders": {}})), None);
+    }
+}

@@ -1,0 +1,412 @@
+//! ArcGIS Enterprise on Kubernetes and ArcGIS Server: a cloud service or provider that holds an S3 access key.
+//!
+//! ```text
+//! inspect   version, mode, cloud/services or cloud/providers/<id>, jobs      changes nothing
+//! push      the same looks again, then one POST credential/{add|update}      sends at most once; see `push`
+//! poll      jobs/<id>, on Server system/jobs/<id> too                        a job that cannot be seen has not failed
+//! ```
+//!
+//! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back what it read. What of this is
+//! Esri's word and what is our reading of it stands beside the code that relies on it; none of it was tried on a real ArcGIS.
+
+mod cloud;
+mod config;
+mod credential;
+mod envelope;
+mod jobs;
+mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use self::cloud::{Found, Verb};
+use self::config::{Operation, Place, Product, TargetConfig};
+use self::credential::Spelling;
+use self::envelope::{Complaint, Meaning, RIGHT_NEEDED, Verdict, error_of, messages};
+use self::session::{Ask, Deployment, before_sending};
+use crate::model::{Holder, JobId, Material, Reason, SystemSpec, TargetSpec};
+use crate::net::redact::Redactor;
+use crate::net::{Context, health};
+use crate::ports::{Fault, Health, Inspection, JobState, Reading, Receipt, Target};
+
+/// ArcGIS as a kind of target.
+pub const KIND: super::Kind = super::Kind {
+    name: "arcgis",
+    system: Some("arcgis"),
+    read_system: config::read_system,
+    read: config::read,
+    jobs_max: |system| config::deployment(system).map(|deployment| deployment.max_jobs),
+    connect,
+};
+
+fn connect(spec: &TargetSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Target>, Fault> {
+    let mismatch =
+        |what: &str| Fault::Refused { reason: Reason::PolicyMismatch, why: format!("reaching {}: {what}", spec.name) };
+    let system = system.ok_or_else(|| mismatch("its deployment is no longer in the policy"))?;
+    let config =
+        serde_json::from_value(spec.config.clone()).map_err(|_| mismatch("not a target this rekeyd can read"))?;
+    Ok(Arc::new(ArcGis { deployment: Deployment::connect(system, context)?, config }))
+}
+
+/// One cloud service or provider of one deployment.
+struct ArcGis {
+    deployment: Arc<Deployment>,
+    config: TargetConfig,
+}
+
+/// What became of one POST that the other side certainly did not carry out.
+enum NotTaken {
+    /// 404: no such resource or operation under this root.
+    Absent(Complaint),
+    /// Refused in words that speak of the secret's field names.
+    Spelling(Complaint),
+}
+
+#[async_trait]
+impl Target for ArcGis {
+    async fn inspect(&self) -> Result<Inspection, Fault> {
+        let found = self.survey().await?;
+        let jobs = self.jobs().await?;
+        Ok(Inspection { holder: self.holder(), reading: found.reading, jobs })
+    }
+
+    async fn read(&self) -> Result<Reading, Fault> {
+        match &self.config.place {
+            Place::Service(id) => {
+                let services = self.services().await?;
+                let service = services.iter().find(|service| service.id == *id).ok_or_else(|| {
+                    let known = services.iter().map(|service| (service.id.as_str(), service.label.as_str()));
+                    cloud::not_found("cloud service", id, known, &self.site())
+                })?;
+                Ok(service.own.as_ref().map_or(Reading::Nothing, |own| own.reading.clone()))
+            }
+            Place::Provider(id) => {
+                let credential = self.provider(id).await?.credential;
+                Ok(credential.map_or(Reading::Nothing, |credential| credential.reading))
+            }
+        }
+    }
+
+    /// Sends once, save after an answer by which nothing was done: an expired token (once), a 404 under `cloud` (once under `clouds`,
+    /// which only the documents' POST examples say), and with `credential_keys = "auto"` a refusal that names a field of the secret.
+    async fn push(&self, material: &Material) -> Result<Receipt, Fault> {
+        // The look before the push is part of it: after a restart nobody else has looked.
+        let found = self.survey().await.map_err(before_sending)?;
+        let spellings = self.deployment.config.credential_keys.spellings();
+        let mut said = None;
+        for (index, spelling) in spellings.iter().enumerate() {
+            match self.submit(material, found.verb, *spelling).await? {
+                Ok(receipt) => return Ok(receipt),
+                Err(NotTaken::Spelling(complaint)) if index + 1 < spellings.len() => said = Some(complaint),
+                Err(NotTaken::Spelling(complaint) | NotTaken::Absent(complaint)) => {
+                    // The first refusal is about the documented spelling and says more.
+                    return Err(self.refusal(found.verb, said.unwrap_or(complaint)));
+                }
+            }
+        }
+        Err(Fault::Refused {
+            reason: Reason::Refused,
+            why: format!("{}: no way to write the key", self.doing_push(found.verb)),
+        })
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobId>, Fault> {
+        let (mut all, mut page) = (Vec::new(), None);
+        for path in self.job_roots() {
+            let ask = Ask::get("reading the jobs", path);
+            match self.deployment.ask(ask).await?.0 {
+                Verdict::Good(value) => {
+                    // No document shows the list of Kubernetes; one we cannot read knows no jobs, and the read-back decides.
+                    let more = jobs::ids_of_list(&value).unwrap_or_default();
+                    all.extend(more.into_iter().filter(|id| !all.contains(id)).collect::<Vec<_>>());
+                }
+                Verdict::Text(_) => return Err(self.deployment.page(&self.doing("reading the jobs"))),
+                // Not there, or not for us: the same as unreadable.
+                Verdict::Complaint(Complaint {
+                    meaning: Meaning::Absent | Meaning::Denied | Meaning::Refused, ..
+                }) => {}
+                Verdict::Complaint(complaint) if complaint.meaning == Meaning::PageAbsent => page = Some(complaint),
+                Verdict::Complaint(complaint) => return Err(complaint.after_read(&self.doing("reading the jobs"))),
+            }
+        }
+        if all.is_empty() && page.is_some() {
+            // A page for a 404 may come from a web adaptor whose server is restarting, and then "no jobs" would be a lie.
+            self.root().await?;
+        }
+        Ok(all)
+    }
+
+    async fn poll(&self, job: &JobId) -> Result<JobState, Fault> {
+        let what = format!("reading job {job}");
+        if !jobs::is_job_id(job.as_str()) {
+            let why = format!("{}: not a job id", self.doing("reading a job"));
+            return Err(Fault::Refused { reason: Reason::Refused, why });
+        }
+        let (mut absent, mut page) = (None, None);
+        for root in self.job_roots() {
+            let path = format!("{root}/{job}");
+            let (verdict, redactor) = self.deployment.ask(Ask::get(&what, &path)).await?;
+            match verdict {
+                Verdict::Good(value) => {
+                    self.deployment.classic_jobs.store(root == CLASSIC_JOBS, Ordering::Relaxed);
+                    let state = jobs::state_of(&value, |text| redactor.clean(text));
+                    return state
+                        .ok_or_else(|| Fault::Unknown(format!("{}: an answer without a status", self.doing(&what))));
+                }
+                Verdict::Text(_) => return Err(self.deployment.page(&self.doing(&what))),
+                Verdict::Complaint(complaint) if complaint.meaning == Meaning::Absent || complaint.says_not_found() => {
+                    absent = Some(complaint);
+                }
+                Verdict::Complaint(complaint) if complaint.meaning == Meaning::PageAbsent => page = Some(complaint),
+                Verdict::Complaint(complaint) => return Err(complaint.after_read(&self.doing(&what))),
+            }
+        }
+        match (absent, page) {
+            // ArcGIS itself says so; a page alone may be a web adaptor that waits for its server.
+            (Some(complaint), _) => Ok(JobState::Vanished(format!("{}: {}", self.doing(&what), complaint.said))),
+            (None, Some(complaint)) => Err(complaint.after_read(&self.doing(&what))),
+            (None, None) => Err(Fault::Unknown(format!("{}: nowhere to look", self.doing(&what)))),
+        }
+    }
+
+    async fn health(&self) -> Health {
+        let Some(watched) = &self.config.health else { return Health::NotWatched };
+        // ArcGIS says 200 to much that failed.
+        let objection = |body: &[u8]| {
+            let error = error_of(&serde_json::from_slice::<Value>(body).ok()?)?;
+            let code = error.code.map_or_else(String::new, |code| format!("code {code}, "));
+            Some(format!("an error inside: {code}\"{}\"", Redactor::default().clean(&error.text)))
+        };
+        let objection = |body: &[u8]| if watched.expect == 200 { objection(body) } else { None };
+        health::check(self.deployment.client(), &watched.url, watched.expect, objection).await
+    }
+}
+
+/// Where the 12.0 pages say a credential job is polled, and Kubernetes' only place.
+const JOBS: &str = "jobs";
+
+/// Where Server's job resource has been since 10.1.
+const CLASSIC_JOBS: &str = "system/jobs";
+
+impl ArcGis {
+    fn site(&self) -> String {
+        self.deployment.at.to_string()
+    }
+
+    fn doing(&self, what: &str) -> String {
+        self.deployment.doing(what)
+    }
+
+    fn holder(&self) -> Holder {
+        Holder::new(format!("{}/cloud/{}/{}", self.site(), self.config.place.resource(), self.config.place.id()))
+    }
+
+    /// Everything that may keep a push from succeeding, looked at without changing anything.
+    async fn survey(&self) -> Result<Found, Fault> {
+        let root = self.root().await?;
+        self.is_writable().await?;
+        let (site, operation) = (self.site(), self.config.operation);
+        match &self.config.place {
+            Place::Service(id) => {
+                cloud::service_road(&self.services().await?, id, operation, cloud::version_of(&root), &site)
+            }
+            Place::Provider(id) => {
+                cloud::provider_road(&self.provider(id).await?, operation, self.deployment.config.product, &site)
+            }
+        }
+    }
+
+    async fn root(&self) -> Result<Value, Fault> {
+        self.deployment.get(Ask::get("reading the admin directory", "")).await
+    }
+
+    /// A site lock shows itself in any answer; read-only mode only here.
+    async fn is_writable(&self) -> Result<(), Fault> {
+        let what = "reading the mode";
+        match self.deployment.ask(Ask::get(what, "mode")).await? {
+            (Verdict::Good(mode), redactor) => match cloud::read_only(&mode) {
+                None => Ok(()),
+                Some(message) => {
+                    let message = redactor.clean(&message);
+                    let message = if message.is_empty() { message } else { format!(": \"{message}\"") };
+                    Err(Fault::Retry {
+                        after: None,
+                        why: format!("{}: the site is in read-only mode{message}", self.doing(what)),
+                    })
+                }
+            },
+            (Verdict::Text(_), _) => Err(self.deployment.page(&self.doing(what))),
+            // A site that has no such resource, or shows it to others only, may still be written to; the push will tell.
+            (Verdict::Complaint(Complaint { meaning, .. }), _)
+                if matches!(meaning, Meaning::Absent | Meaning::PageAbsent | Meaning::Denied | Meaning::Refused) =>
+            {
+                Ok(())
+            }
+            (Verdict::Complaint(complaint), _) => Err(complaint.after_read(&self.doing(what))),
+        }
+    }
+
+    async fn services(&self) -> Result<Vec<cloud::Service>, Fault> {
+        let what = "reading cloud/services";
+        let ask = Ask { query: &MASKED, ..Ask::get(what, "cloud/services") };
+        let value = self.deployment.get(ask).await?;
+        cloud::services_of(&value).ok_or_else(|| self.odd(what))
+    }
+
+    async fn provider(&self, id: &str) -> Result<cloud::Provider, Fault> {
+        let what = format!("reading cloud/providers/{id}");
+        let path = format!("cloud/providers/{id}");
+        let ask = Ask { query: &MASKED, ..Ask::get(&what, &path) };
+        let provider = match self.deployment.get(ask).await {
+            Ok(value) => cloud::provider_of(&value).ok_or_else(|| self.odd(&what))?,
+            Err(Fault::Refused { reason: Reason::NotFound, .. }) => {
+                let known = self.providers().await?;
+                let known = known.iter().map(|provider| (provider.id.as_str(), provider.label.as_str()));
+                return Err(cloud::not_found("cloud provider", id, known, &self.site()));
+            }
+            Err(fault) => return Err(fault),
+        };
+        let is_hidden =
+            provider.credential.as_ref().is_some_and(|shown| shown.reading == Reading::Hidden && !shown.is_keyless());
+        if !is_hidden {
+            return Ok(provider);
+        }
+        // `maskedSecret` is documented for the list alone; where the provider's own page passes over it, the list may show the end.
+        let listed = self.providers().await.unwrap_or_default();
+        Ok(listed.into_iter().find(|listed| listed.id == id && listed.credential.is_some()).unwrap_or(provider))
+    }
+
+    async fn providers(&self) -> Result<Vec<cloud::Provider>, Fault> {
+        let what = "reading cloud/providers";
+        let ask = Ask { query: &MASKED, ..Ask::get(what, "cloud/providers") };
+        let value = self.deployment.get(ask).await?;
+        cloud::providers_of(&value).ok_or_else(|| self.odd(what))
+    }
+
+    fn odd(&self, what: &str) -> Fault {
+        Fault::Refused {
+            reason: Reason::Refused,
+            why: format!("{}: an answer of another shape than documented", self.doing(what)),
+        }
+    }
+
+    /// Where jobs may be, the likelier place first.
+    fn job_roots(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let roots: [Option<&str>; 2] = match self.deployment.config.product {
+            Product::Kubernetes => [Some(JOBS), None],
+            Product::Server if self.deployment.classic_jobs.load(Ordering::Relaxed) => [Some(CLASSIC_JOBS), Some(JOBS)],
+            Product::Server => [Some(JOBS), Some(CLASSIC_JOBS)],
+        };
+        roots.into_iter().flatten()
+    }
+
+    /// One spelling, under `cloud` and after a 404 under `clouds`.
+    async fn submit(
+        &self,
+        material: &Material,
+        verb: Verb,
+        spelling: Spelling,
+    ) -> Result<Result<Receipt, NotTaken>, Fault> {
+        match self.post("cloud", material, verb, spelling).await? {
+            Err(NotTaken::Absent(complaint)) => match self.post("clouds", material, verb, spelling).await? {
+                Err(NotTaken::Absent(_)) => Ok(Err(NotTaken::Absent(complaint))),
+                other => Ok(other),
+            },
+            other => Ok(other),
+        }
+    }
+
+    /// The one request that changes something.
+    async fn post(
+        &self,
+        root: &str,
+        material: &Material,
+        verb: Verb,
+        spelling: Spelling,
+    ) -> Result<Result<Receipt, NotTaken>, Fault> {
+        let place = &self.config.place;
+        let path = format!("{root}/{}/{}/credential/{}", place.resource(), place.id(), verb.as_str());
+        let what = push_title(place, verb);
+        let credential = credential::to_json(material, spelling);
+        let ask = Ask {
+            what: &what,
+            path: &path,
+            query: &[],
+            form: Some(&[("credential", credential.as_str())]),
+            secrets: &[material.secret()],
+        };
+        let (verdict, redactor) = self.deployment.ask(ask).await?;
+        match verdict {
+            Verdict::Good(value) => self.receipt(&value, &redactor, verb).map(Ok),
+            Verdict::Text(body) => match jobs::id_of_malformed(&body) {
+                Some(job) => Ok(Ok(Receipt { job: Some(job) })),
+                None => Err(Fault::Unknown(format!(
+                    "{}: a page instead of JSON; the job may have started",
+                    self.doing(&what)
+                ))),
+            },
+            Verdict::Complaint(complaint) => match complaint.meaning {
+                Meaning::Absent | Meaning::PageAbsent => Ok(Err(NotTaken::Absent(complaint))),
+                Meaning::Refused if credential::is_about_spelling(&complaint.said) => {
+                    Ok(Err(NotTaken::Spelling(complaint)))
+                }
+                Meaning::Broken => Err(Fault::Unknown(format!("{}: {}", self.doing(&what), complaint.said))),
+                _ => Err(self.refusal(verb, complaint)),
+            },
+        }
+    }
+
+    fn receipt(&self, value: &Value, redactor: &Redactor, verb: Verb) -> Result<Receipt, Fault> {
+        let is_done = value.get("success") == Some(&Value::Bool(true))
+            || value.get("status").and_then(Value::as_str) == Some("success");
+        match jobs::id_of(value) {
+            Some(job) => Ok(Receipt { job: Some(job) }),
+            None if is_done => Ok(Receipt { job: None }),
+            None => {
+                let said = redactor.clean(&messages(value));
+                Err(Fault::Unknown(format!("{}: accepted without naming a job: \"{said}\"", self.doing_push(verb))))
+            }
+        }
+    }
+
+    fn doing_push(&self, verb: Verb) -> String {
+        self.doing(&push_title(&self.config.place, verb))
+    }
+
+    /// The fault of a push that was surely not carried out.
+    fn refusal(&self, verb: Verb, complaint: Complaint) -> Fault {
+        let Complaint { meaning, said, retry_after, .. } = complaint;
+        let doing = self.doing_push(verb);
+        let refused = |reason, why| Fault::Refused { reason, why };
+        match meaning {
+            Meaning::Busy => Fault::Retry { after: retry_after, why: format!("{doing}: {said}") },
+            Meaning::PageAbsent => Fault::Retry {
+                after: retry_after,
+                why: format!("{doing}: {said}: restarting, or this version has no such operation"),
+            },
+            Meaning::Absent => {
+                let other =
+                    if self.config.operation == Operation::Auto { "" } else { " (the policy chose this operation)" };
+                refused(Reason::Refused, format!("{doing}: {said}: this version has no such operation{other}"))
+            }
+            Meaning::Denied => refused(Reason::MissingRight, format!("{doing}: {said} ({RIGHT_NEEDED})")),
+            Meaning::Moved { .. } => refused(
+                Reason::Refused,
+                format!("{doing}: {said}; a key is not sent after a redirect: put the right address in admin_url"),
+            ),
+            Meaning::Token => refused(Reason::LoginRefused, format!("{doing}: {said}")),
+            Meaning::Refused => refused(Reason::Refused, format!("{doing}: {said}")),
+            Meaning::Broken => Fault::Unknown(format!("{doing}: {said}")),
+        }
+    }
+}
+
+/// Shows the last four characters of a secret.
+const MASKED: [(&str, &str); 1] = [("maskedSecret", "true")];
+
+fn push_title(place: &Place, verb: Verb) -> String {
+    format!("pushing to cloud/{}/{} (credential/{})", place.resource(), place.id(), verb.as_str())
+}

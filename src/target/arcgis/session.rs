@@ -1,0 +1,360 @@
+//! One deployment: who we are there, the token all its targets share, and one request with it.
+//!
+//! Invariant: a refused password is not sent again; a token never stands in a URL; a request is sent at most twice, the second time
+//! only because the first answer said that the token was not accepted, which means that nothing was done.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::config::DeploymentConfig;
+use super::envelope::{Complaint, Meaning, Verdict, judge};
+use crate::model::{Reason, Secret, SystemRef, SystemSpec, Timestamp};
+use crate::net::client::{Answer, Client, Options, Request, host_of};
+use crate::net::redact::Redactor;
+use crate::net::{Context, secrets};
+use crate::ports::{Fault, LoginGuard};
+
+/// Asked for; the server may grant less, and does not say so but in `expires`.
+const TOKEN_MINUTES: &str = "60";
+
+/// A token is renewed this long before it ends, or a quarter of its life before, whichever is shorter.
+const RENEW_BEFORE: Duration = Duration::from_secs(60);
+
+/// Errors of the server's own at login that may be a refusal in other words; after this many in a row the password counts as refused.
+const UNCLEAR_MAX: u32 = 2;
+
+/// Deployments in use, so that all targets of one share its token and its login. Weak: an unused one is forgotten with its secrets.
+static IN_USE: StdMutex<Vec<Weak<Deployment>>> = StdMutex::new(Vec::new());
+
+/// A deployment as its targets share it.
+pub struct Deployment {
+    /// `arcgis.prod`.
+    pub at: SystemRef,
+    /// Its table.
+    pub config: DeploymentConfig,
+    /// Whether Server's `system/jobs` was where the last job was found.
+    pub classic_jobs: AtomicBool,
+    client: Client,
+    options: Options,
+    ca: Option<Vec<u8>>,
+    password: Secret,
+    guard: Arc<dyn LoginGuard>,
+    session: Mutex<Session>,
+}
+
+#[derive(Default)]
+struct Session {
+    token: Option<Token>,
+    logins: u64,
+    unclear: u32,
+}
+
+#[derive(Clone)]
+struct Token {
+    secret: Secret,
+    serial: u64,
+    renew_at: Option<Instant>,
+}
+
+/// One request to the admin directory.
+pub struct Ask<'a> {
+    /// Opens the messages: `reading cloud/services`.
+    pub what: &'a str,
+    /// Below the admin directory; empty for itself.
+    pub path: &'a str,
+    /// Beside `f=json`.
+    pub query: &'a [(&'static str, &'a str)],
+    /// The fields of a POST, beside `f` and `token`; `None` for a GET.
+    pub form: Option<&'a [(&'a str, &'a str)]>,
+    /// What the answer must not repeat into a message.
+    pub secrets: &'a [&'a Secret],
+}
+
+impl<'a> Ask<'a> {
+    /// A GET of a resource.
+    pub fn get(what: &'a str, path: &'a str) -> Self {
+        Self { what, path, query: &[], form: None, secrets: &[] }
+    }
+}
+
+impl Deployment {
+    /// The deployment a table describes: one that is in use already, or a new one. Reads password and `ca_file`; sends nothing.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`]: the password cannot be read, `ca_file` cannot be used, the table is not one of ours.
+    pub fn connect(system: &SystemSpec, context: &Context) -> Result<Arc<Self>, Fault> {
+        let config = super::config::deployment(system).ok_or_else(|| Fault::Refused {
+            reason: Reason::PolicyMismatch,
+            why: format!("reading [{}]: not a deployment this rekeyd can read", system.at),
+        })?;
+        let password = secrets::read(&config.password)?;
+        let mut options = Options::new(config.request_timeout);
+        options.ca_file = config.ca_file.clone();
+        options.proxy = config.proxy.clone().or_else(|| context.proxy.clone());
+        options.no_proxy = config.no_proxy.clone().unwrap_or_else(|| context.no_proxy.clone());
+        // The file's contents belong to the identity: after a reload a new authority counts, under the same name too.
+        let ca = config.ca_file.as_ref().and_then(|path| std::fs::read(path).ok());
+
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|known| known.strong_count() > 0);
+        let same = |known: &Arc<Self>| {
+            known.at == system.at
+                && known.config == config
+                && known.options == options
+                && known.ca == ca
+                && known.password == password
+                && Arc::ptr_eq(&known.guard, &context.guard)
+        };
+        if let Some(known) = in_use.iter().filter_map(Weak::upgrade).find(same) {
+            return Ok(known);
+        }
+        let made = Arc::new(Self {
+            at: system.at.clone(),
+            client: Client::new(&options)?,
+            config,
+            classic_jobs: AtomicBool::new(false),
+            options,
+            ca,
+            password,
+            guard: context.guard.clone(),
+            session: Mutex::default(),
+        });
+        in_use.push(Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    /// The client, for requests without a login.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How a message about a request opens: what, where.
+    pub fn doing(&self, what: &str) -> String {
+        let host = reqwest::Url::parse(&self.config.admin_url).map_or_else(|_| "?".to_owned(), |url| host_of(&url));
+        format!("{what} of {} at {host}", self.at)
+    }
+
+    /// Sends one request and judges the answer. An answer that does not accept the token is followed by one login and one more send.
+    ///
+    /// # Errors
+    /// Of the connection, as [`Client::send`] gives them. A login that fails is never [`Fault::Unknown`]: the request itself was
+    /// not sent then, or not executed.
+    pub async fn ask(&self, ask: Ask<'_>) -> Result<(Verdict, Redactor), Fault> {
+        let mut refused_token = None;
+        loop {
+            let token = self.token(refused_token).await?;
+            let redactor = self.redactor([&token.secret].into_iter().chain(ask.secrets.iter().copied()));
+            let what = format!("{} of {}", ask.what, self.at);
+            let answer = self.client.send(&what, self.request(&ask, &token.secret)).await?;
+            match judge(answer, &redactor) {
+                Verdict::Complaint(complaint) if complaint.meaning == Meaning::Token => {
+                    if refused_token.is_some() {
+                        return Err(self.fresh_token_refused(&ask, &complaint));
+                    }
+                    refused_token = Some(token.serial);
+                }
+                verdict => return Ok((verdict, redactor)),
+            }
+        }
+    }
+
+    /// A repeatable read: JSON without an error, or the fault it comes to.
+    ///
+    /// # Errors
+    /// As [`Complaint::after_read`] sorts them; a page instead of JSON is [`Fault::Retry`].
+    pub async fn get(&self, ask: Ask<'_>) -> Result<Value, Fault> {
+        let doing = self.doing(ask.what);
+        match self.ask(ask).await?.0 {
+            Verdict::Good(value) => Ok(value),
+            Verdict::Text(_) => Err(self.page(&doing)),
+            Verdict::Complaint(complaint) => Err(complaint.after_read(&doing)),
+        }
+    }
+
+    /// The fault of a page where JSON was asked for: a site that restarts, a sign-in page of the web tier.
+    pub fn page(&self, doing: &str) -> Fault {
+        Fault::Retry {
+            after: None,
+            why: format!("{doing}: a page instead of JSON (restarting, or a sign-in page before it)"),
+        }
+    }
+
+    fn request(&self, ask: &Ask<'_>, token: &Secret) -> Request {
+        let url = match ask.path {
+            "" => self.config.admin_url.clone(),
+            path => format!("{}/{path}", self.config.admin_url),
+        };
+        let request = match ask.form {
+            None => ask
+                .query
+                .iter()
+                .fold(Request::get(url).query("f", "json"), |request, (name, value)| request.query(name, *value)),
+            Some(fields) => {
+                // "All POST requests must include a token in the request body"; the header is for web tiers that look there.
+                let fields =
+                    fields.iter().copied().chain([("f", "json"), ("token", token.expose())]).collect::<Vec<_>>();
+                Request::post_form(url, &fields)
+            }
+        };
+        // Not `Authorization`: web-tier authentication owns that one.
+        request
+            .header("x-esri-authorization", format!("Bearer {}", token.expose()))
+            .header("referer", self.config.admin_url.clone())
+    }
+
+    fn redactor<'s>(&'s self, more: impl IntoIterator<Item = &'s Secret>) -> Redactor {
+        Redactor::new([&self.password].into_iter().chain(more))
+    }
+
+    fn fresh_token_refused(&self, ask: &Ask<'_>, complaint: &Complaint) -> Fault {
+        let why = format!(
+            "{}: {} for a token granted just now; a proxy that drops Referer or X-Esri-Authorization does that, or several \
+             nodes that do not share their token key",
+            self.doing(ask.what),
+            complaint.said
+        );
+        Fault::Refused { reason: Reason::LoginRefused, why }
+    }
+
+    /// A token that is not `refused`, from memory or by a login. One login at a time; those who wait for it share its token.
+    async fn token(&self, refused: Option<u64>) -> Result<Token, Fault> {
+        let mut session = self.session.lock().await;
+        if let Some(token) = &session.token {
+            let is_over = token.renew_at.is_some_and(|renew_at| Instant::now() >= renew_at);
+            if !is_over && refused != Some(token.serial) {
+                return Ok(token.clone());
+            }
+        }
+        session.token = None;
+        let (secret, renew_at) = self.login(&mut session).await?;
+        session.logins += 1;
+        let token = Token { secret, serial: session.logins, renew_at };
+        session.token = Some(token.clone());
+        Ok(token)
+    }
+
+    async fn login(&self, session: &mut Session) -> Result<(Secret, Option<Instant>), Fault> {
+        let (system, user) = (self.at.to_string(), &self.config.username);
+        let what = format!("logging in to {system} as {user}");
+        if self.guard.is_refused(&system, user, &self.password) {
+            let why = format!("{what}: this password was refused before and is not tried again; {AFTER_REFUSAL}");
+            return Err(Fault::Refused { reason: Reason::LoginRefused, why });
+        }
+        let fields = [
+            ("username", user.as_str()),
+            ("password", self.password.expose()),
+            ("client", "referer"),
+            ("referer", &self.config.admin_url),
+            ("expiration", TOKEN_MINUTES),
+            ("f", "json"),
+        ];
+        let asked_at = Instant::now();
+        let request =
+            Request::post_form(self.config.token_url(), &fields).header("referer", self.config.admin_url.clone());
+        let answer = self.client.send(&what, request).await.map_err(before_sending)?;
+        let Answer { host, date, .. } = &answer;
+        let (what, date) = (format!("{what} at {host}"), *date);
+        match judge(answer, &self.redactor([])) {
+            Verdict::Good(mut value) => {
+                let Some(Value::String(token)) = value.get_mut("token").map(Value::take) else {
+                    return Err(Fault::Refused {
+                        reason: Reason::Refused,
+                        why: format!("{what}: an answer without a token"),
+                    });
+                };
+                session.unclear = 0;
+                Ok((Secret::new(token), renew_at(asked_at, value.get("expires"), date)))
+            }
+            Verdict::Text(_) => Err(Fault::Retry {
+                after: None,
+                why: format!("{what}: a page instead of a token (restarting, or a sign-in page before it)"),
+            }),
+            Verdict::Complaint(complaint) => Err(self.not_logged_in(session, &what, complaint)),
+        }
+    }
+
+    /// Whatever ArcGIS itself says against a login is taken for a refusal, unless it surely is not: five refusals lock the account,
+    /// the primary site administrator's too, and the words may be in any language.
+    fn not_logged_in(&self, session: &mut Session, what: &str, complaint: Complaint) -> Fault {
+        let said = complaint.said.to_lowercase();
+        let is_named = ["password", "username", "user name", "locked", "attempts", "failed to login"];
+        let is_refusal = is_named.iter().any(|word| said.contains(word))
+            || match complaint.meaning {
+                Meaning::Token | Meaning::Denied | Meaning::Refused => true,
+                Meaning::Broken if complaint.in_envelope => {
+                    session.unclear += 1;
+                    session.unclear >= UNCLEAR_MAX
+                }
+                _ => false,
+            };
+        if is_refusal {
+            session.unclear = 0;
+            self.guard.refused(&self.at.to_string(), &self.config.username, &self.password);
+            let why = format!("{what}: {}; {AFTER_REFUSAL}", complaint.said);
+            return Fault::Refused { reason: Reason::LoginRefused, why };
+        }
+        match complaint.meaning {
+            Meaning::Absent => {
+                let why = format!("{what}: {}; check product, admin_url and portal_url", complaint.said);
+                Fault::Refused { reason: Reason::NotFound, why }
+            }
+            _ => complaint.after_read(what),
+        }
+    }
+}
+
+const AFTER_REFUSAL: &str = "ArcGIS locks an account after five wrong passwords, so it is not tried again: put the right \
+                             password in place, then `rekeyd retry SERVICE`";
+
+/// The fault of something that had to be done before the request that counts: whatever became of it, that request was not sent.
+pub fn before_sending(fault: Fault) -> Fault {
+    match fault {
+        Fault::Unknown(why) => Fault::NotSent(why),
+        other => other,
+    }
+}
+
+/// When to renew a token, on our monotonic clock: its life is the server's `expires` less the server's own `Date`, so that no wall
+/// clock of ours has a part in it. Without a usable pair the token is used until it is refused.
+fn renew_at(asked_at: Instant, expires: Option<&Value>, date: Option<Timestamp>) -> Option<Instant> {
+    // Epoch milliseconds; a number from portals, a text from servers.
+    let expires = expires.and_then(|expires| expires.as_i64().or_else(|| expires.as_str()?.trim().parse().ok()))?;
+    let life = expires.checked_sub(date?.timestamp_millis()).and_then(|life| u64::try_from(life).ok())?;
+    // `Date` has whole seconds, cut off: the life is up to one second shorter than it looks.
+    let life = Duration::from_millis(life.min(24 * 3600 * 1000)).saturating_sub(Duration::from_secs(1));
+    Some(asked_at + life - RENEW_BEFORE.min(life / 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use serde_json::json;
+
+    #[test]
+    fn a_token_is_renewed_before_it_ends_by_the_servers_own_clock() {
+        let now = Instant::now();
+        let date = DateTime::from_timestamp(1_000, 0);
+        let after = |expires: Value| renew_at(now, Some(&expires), date).map(|at| (at - now).as_secs());
+        assert_eq!(after(json!(1_000_000 + 3_600_000)), Some(3599 - 60));
+        assert_eq!(after(json!("1101000")), Some(75));
+        assert_eq!(after(json!(1_000_500)), Some(0));
+        assert_eq!(after(json!(999_000)), None);
+        assert_eq!(after(json!("soon")), None);
+        assert_eq!(after(json!(i64::MIN)), None);
+        assert_eq!(renew_at(now, Some(&json!(2_000_000)), None), None);
+        assert_eq!(renew_at(now, None, date), None);
+    }
+
+    #[test]
+    fn what_failed_before_a_push_did_not_push() {
+        assert_eq!(before_sending(Fault::Unknown("x".to_owned())), Fault::NotSent("x".to_owned()));
+        let retry = Fault::Retry { after: None, why: "x".to_owned() };
+        assert_eq!(before_sending(retry.clone()), retry);
+    }
+}

@@ -1,0 +1,284 @@
+//! The ArcGIS stand-in: its handle, and what a test or a human in the admin directory may do to it.
+
+mod cloud;
+mod credential;
+mod data;
+mod jobs;
+mod options;
+mod reply;
+mod serve;
+mod site;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use chrono::Utc;
+
+pub use jobs::{JobScript, JobView};
+pub use options::{ArcGisOptions, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
+
+use crate::consumer::Errand;
+use crate::{Aws, ConsumerCount, Fault, RequestLine, consumer, http, tls};
+use credential::Credential;
+use site::{Provider, Service, Site, lock};
+
+/// Providers, services and jobs at one moment: a backup.
+#[derive(Clone)]
+pub struct ArcGisSnapshot {
+    providers: Vec<Provider>,
+    services: Vec<Service>,
+    items: Vec<data::DataItem>,
+    jobs: Vec<jobs::Job>,
+}
+
+/// One deployment on one loopback port: admin directory, token endpoint, and the services behind them.
+#[derive(Clone)]
+pub struct ArcGis {
+    origin: String,
+    ca_pem: Option<String>,
+    aws_endpoint: String,
+    site: Arc<Mutex<Site>>,
+}
+
+impl ArcGis {
+    /// A site without providers or services. `aws` is where its services will use their credentials.
+    pub async fn start(options: ArcGisOptions, aws: &Aws) -> ArcGis {
+        let (listener, port) = http::loopback().await;
+        let (acceptor, ca_pem) = options.tls.then(tls::acceptor).unzip();
+        let scheme = if options.tls { "https" } else { "http" };
+        let site = Arc::new(Mutex::new(Site::new(options, aws.clone())));
+        http::serve(Arc::new(serve::Server::new(site.clone())), listener, acceptor).await;
+        ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), ca_pem, aws_endpoint: aws.endpoint(), site }
+    }
+
+    fn site(&self) -> MutexGuard<'_, Site> {
+        lock(&self.site)
+    }
+
+    /// `…/<context>/admin`
+    pub fn admin_url(&self) -> String {
+        format!("{}/{}/admin", self.origin, self.site().options.context)
+    }
+
+    /// `…/<context>/sharing/rest`, where the tokens of Kubernetes come from.
+    pub fn portal_url(&self) -> String {
+        format!("{}/{}/sharing/rest", self.origin, self.site().options.context)
+    }
+
+    /// The authority that signed the certificate, when there is one.
+    pub fn ca_pem(&self) -> Option<String> {
+        self.ca_pem.clone()
+    }
+
+    /// A cloud provider: `name` is `AWS`, `AZURE` or `GCP`.
+    pub fn add_provider(&self, id: &str, name: &str, credential: Option<StoredCredential>) {
+        let mut site = self.site();
+        let credential = credential.as_ref().map(Credential::access_key);
+        site.note_secrets(credential.as_ref());
+        site.providers.push(Provider { id: id.to_owned(), name: name.to_owned(), credential });
+    }
+
+    /// An S3 object store that is used from now on; without a credential of its own it uses its provider's.
+    pub fn add_service(&self, id: &str, provider: &str, bucket: &str, credential: Option<StoredCredential>) {
+        self.add_service_with(ServiceSpec { credential, ..ServiceSpec::new(id, provider, bucket) });
+    }
+
+    /// Any cloud service. Its consumer starts at once, unless `bucket` is empty.
+    pub fn add_service_with(&self, spec: ServiceSpec) {
+        let credential = spec.credential.as_ref().map(Credential::access_key);
+        let (id, consumed) = (spec.id.clone(), !spec.bucket.is_empty());
+        {
+            let mut site = self.site();
+            site.note_secrets(credential.as_ref());
+            site.counts.insert(id.clone(), ConsumerCount::default());
+            site.services.push(Service { spec, credential });
+        }
+        if consumed {
+            self.consume(id);
+        }
+    }
+
+    fn consume(&self, id: String) {
+        let (site, endpoint, service) = (self.site.clone(), self.aws_endpoint.clone(), id.clone());
+        let errand = move || {
+            let site = lock(&site);
+            let key = site.held(&service)?;
+            let (bucket, region) = site.reads(&service)?;
+            Some(Errand { endpoint: endpoint.clone(), bucket, region, key })
+        };
+        let site = self.site.clone();
+        consumer::spawn(errand, move |key_id, ended| {
+            lock(&site).counts.entry(id.clone()).or_default().add(key_id, ended);
+        });
+    }
+
+    /// A cloud store registered as a data item, `/cloudStores/<name>`, with a consumer of its own. It is known by its path wherever
+    /// a service is known by its id.
+    pub fn add_data_item(&self, path: &str, bucket: &str, credential: StoredCredential) {
+        let credential = Some(Credential::access_key(&credential));
+        let (path, bucket, region) = (path.to_owned(), bucket.to_owned(), "us-east-1".to_owned());
+        {
+            let mut site = self.site();
+            site.note_secrets(credential.as_ref());
+            site.counts.insert(path.clone(), ConsumerCount::default());
+            site.items.push(data::DataItem { path: path.clone(), bucket, region, credential });
+        }
+        self.consume(path);
+    }
+
+    /// A backup store (Kubernetes) on a cloud service, for `stores/<name>/validate`.
+    pub fn add_backup_store(&self, name: &str, service: &str) {
+        self.site().stores.insert(name.to_owned(), service.to_owned());
+    }
+
+    /// The key pair a service uses, or a provider or data item holds, in truth.
+    pub fn held_key(&self, service_or_provider: &str) -> Option<(String, String)> {
+        self.site().held(service_or_provider)
+    }
+
+    /// A human in the admin directory stores another key, at once and without a job.
+    ///
+    /// # Panics
+    /// If there is no such service or provider.
+    pub fn set_credential(&self, service_or_provider: &str, access_key: &str, secret: &str) {
+        let stored = StoredCredential { access_key: access_key.to_owned(), secret_key: secret.to_owned() };
+        let stored = Credential::access_key(&stored);
+        let mut site = self.site();
+        site.note_secrets(Some(&stored));
+        *site.slot(service_or_provider).expect("set_credential: no such service or provider") = Some(stored);
+    }
+
+    /// What the service has seen with the keys it held.
+    pub fn consumer(&self, service: &str) -> ConsumerCount {
+        self.site().counts.get(service).cloned().unwrap_or_default()
+    }
+
+    /// Refusals of all services together: the outage.
+    pub fn consumer_refusals(&self) -> u64 {
+        self.site().counts.values().map(|count| count.refusals).sum()
+    }
+
+    /// Queues a mishap for the next call of `operation`: `generateToken`, `root`, `mode`, `info`, `providers`, `provider`,
+    /// `services`, `service`, `status`, `credential/update`, `credential/add`, `jobs`, `job`; of data items `findItems`, `item`,
+    /// `validateDataItem`, `edit`; of backup stores `validate`.
+    pub fn fault(&self, operation: &str, fault: Fault) {
+        self.site().faults.push(operation, fault);
+    }
+
+    /// Forgets the faults not yet spent.
+    pub fn clear_faults(&self) {
+        self.site().faults.clear();
+    }
+
+    /// How the next job without a script goes.
+    pub fn job_script(&self, script: JobScript) {
+        self.site().scripts.push_back(script);
+    }
+
+    /// Every job there was, oldest first, also those that vanished.
+    pub fn jobs(&self) -> Vec<JobView> {
+        self.site().jobs.iter().map(jobs::Job::view).collect()
+    }
+
+    /// Read-only mode: POSTs are refused, `generateToken` is not.
+    pub fn set_read_only(&self, on: bool) {
+        self.site().read_only = on;
+    }
+
+    /// "Another administrative operation is currently accessing the store."
+    pub fn set_site_locked(&self, on: bool) {
+        self.site().locked = on;
+    }
+
+    /// Every token issued so far is invalid from now on.
+    pub fn expire_tokens(&self) {
+        self.site().tokens.expire_all();
+    }
+
+    /// While down, connections are accepted and closed at once. The consumers go on: the stores are elsewhere.
+    pub fn down(&self, yes: bool) {
+        self.site().down = yes;
+    }
+
+    /// The next job restarts the site half-way, for this long, and the site then answers like this.
+    pub fn restart_in_next_job(&self, how: Restart, lasts: Duration) {
+        self.site().restart_next = Some((how, lasts));
+    }
+
+    /// A human changes the password. Tokens stay good, as they do in truth.
+    pub fn set_password(&self, p: &str) {
+        let mut site = self.site();
+        site.secrets.insert(p.to_owned());
+        site.options.password = p.to_owned();
+    }
+
+    /// Ends a lockout, as fifteen minutes would.
+    pub fn unlock_account(&self) {
+        self.site().tokens.unlock();
+    }
+
+    /// Every attempt to log in: whether a token was granted.
+    pub fn logins(&self) -> Vec<bool> {
+        self.site().tokens.logins.clone()
+    }
+
+    /// Without the privilege: "Token is valid but access is denied."
+    pub fn set_username_privilege(&self, ok: bool) {
+        self.site().privileged = ok;
+    }
+
+    /// A backup of the site.
+    pub fn snapshot(&self) -> ArcGisSnapshot {
+        let site = self.site();
+        ArcGisSnapshot {
+            providers: site.providers.clone(),
+            services: site.services.clone(),
+            items: site.items.clone(),
+            jobs: site.jobs.clone(),
+        }
+    }
+
+    /// Restores a backup: what was stored since is gone, jobs included. Jobs that run store nothing any more.
+    pub fn restore(&self, s: ArcGisSnapshot) {
+        let mut site = self.site();
+        site.providers = s.providers;
+        site.services = s.services;
+        site.items = s.items;
+        site.jobs = s.jobs;
+    }
+
+    /// An upgrade, at once.
+    pub fn set_version(&self, v: &str) {
+        self.site().options.version = v.to_owned();
+    }
+
+    /// How long the jobs accepted from now on take.
+    pub fn set_job_duration(&self, d: Duration) {
+        self.site().options.job_duration = d;
+    }
+
+    /// Every request.
+    pub fn requests(&self) -> Vec<RequestLine> {
+        self.site().requests.clone()
+    }
+
+    /// Path and query of every request as they would stand in a proxy's log: the place to look for secrets in URLs.
+    pub fn urls(&self) -> Vec<String> {
+        self.site().urls.clone()
+    }
+
+    /// Passwords, tokens issued, secrets ever stored or sent.
+    pub fn all_secrets(&self) -> Vec<String> {
+        self.site().secrets.iter().cloned().collect()
+    }
+
+    /// Waits until no job runs.
+    pub async fn settled(&self) {
+        while self.site().jobs.iter().any(|job| !job.ended(Utc::now())) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! How a deployment is made, and the shapes in which it is described.
+
+use std::time::Duration;
+
+/// Which of the two products answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// ArcGIS Enterprise on Kubernetes: tokens from the portal, jobs at `jobs/<id>`, `{"error":…}`, `{crypt}`.
+    Kubernetes,
+    /// ArcGIS Server: tokens from the admin directory, `system/jobs/<id>` too, `{"status":"error"}`, `v2Crypt_`.
+    Server,
+}
+
+/// Which spelling of the S3 secret fields a request may use. The documents write `secret_key` in requests and `secretKey` in
+/// answers; nobody outside Esri knows what the server takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// `access_key`, `secret_key`.
+    Snake,
+    /// `accessKey`, `secretKey`.
+    Camel,
+    /// Either.
+    Both,
+}
+
+/// Where Server shows its jobs: the credential pages say `jobs/<id>`, the job page `system/jobs/<id>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobPath {
+    /// At both.
+    Both,
+    /// Only at `system/jobs`.
+    Classic,
+    /// Only at `jobs`.
+    Short,
+}
+
+/// How a site answers while it restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Connections are accepted and closed at once.
+    Closed,
+    /// 502 with a page of the proxy's.
+    BadGateway,
+    /// 503.
+    Unavailable,
+    /// 404, as from a web adaptor whose server is not there yet.
+    NotFound,
+    /// 200 with an HTML page.
+    Html,
+}
+
+/// A deployment.
+#[derive(Clone, Debug)]
+pub struct ArcGisOptions {
+    /// Kubernetes or Server.
+    pub product: Product,
+    /// `"11.2"`, `"11.5"`, `"12.0"`: decides which operations exist.
+    pub version: String,
+    /// The path before `/admin`; may have slashes inside.
+    pub context: String,
+    /// The one account.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+    /// No token is granted for longer.
+    pub token_minutes_max: u32,
+    /// Every token lives exactly this long, whatever was asked.
+    pub token_ttl: Option<Duration>,
+    /// From accepted to ended; the credential is stored half-way.
+    pub job_duration: Duration,
+    /// HTTPS, with a certificate of an authority nobody knows ([`crate::ArcGis::ca_pem`]).
+    pub tls: bool,
+    /// The code of an error is the HTTP status too; else everything is 200.
+    pub real_status_codes: bool,
+    /// The answer to an accepted credential lacks a quote, as the documents print it.
+    pub malformed_job_reply: bool,
+    /// `clouds/…` works as well as `cloud/…`.
+    pub accept_clouds_alias: bool,
+    /// Which secret field names are accepted.
+    pub spelling: Spelling,
+    /// Where Server shows its jobs.
+    pub server_job_path: JobPath,
+    /// Whether a second job may start while one runs.
+    pub concurrent_jobs: bool,
+    /// Whether Server has `cloud/providers/<id>/credential/update`; its page was never found.
+    pub server_provider_update: bool,
+    /// How long five wrong passwords lock the account.
+    pub lockout: Duration,
+}
+
+impl Default for ArcGisOptions {
+    fn default() -> Self {
+        Self {
+            product: Product::Kubernetes,
+            version: "12.0".to_owned(),
+            context: "arcgis".to_owned(),
+            username: "rotator".to_owned(),
+            password: "p+ss/w0rd=&%-lab".to_owned(),
+            token_minutes_max: 20160,
+            token_ttl: None,
+            job_duration: Duration::from_millis(200),
+            tls: false,
+            real_status_codes: false,
+            malformed_job_reply: false,
+            accept_clouds_alias: false,
+            spelling: Spelling::Snake,
+            server_job_path: JobPath::Both,
+            concurrent_jobs: true,
+            server_provider_update: true,
+            lockout: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// An S3 access key, as a site holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCredential {
+    /// The access key id.
+    pub access_key: String,
+    /// The secret.
+    pub secret_key: String,
+}
+
+/// A cloud service in full, for [`crate::ArcGis::add_service_with`].
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// Ten lower-case letters and digits.
+    pub id: String,
+    /// Its provider's id.
+    pub provider: String,
+    /// `AWS S3`, `Amazon Dynamo DB`, …
+    pub name: String,
+    /// `DEFAULT`, `BACKUP`, or absent, as on table and queue services.
+    pub usage: Option<String>,
+    /// The `type`: `objectStore`, `tableStore`, `queueService`.
+    pub kind: String,
+    /// `storage`, `queue`.
+    pub category: String,
+    /// What its consumer reads; empty for a service without one.
+    pub bucket: String,
+    /// The bucket's region.
+    pub region: String,
+    /// `None` inherits the provider's.
+    pub credential: Option<StoredCredential>,
+}
+
+impl ServiceSpec {
+    /// An object store for everyday use in `us-east-1`, inheriting.
+    pub fn new(id: &str, provider: &str, bucket: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            provider: provider.to_owned(),
+            name: "AWS S3".to_owned(),
+            usage: Some("DEFAULT".to_owned()),
+            kind: "objectStore".to_owned(),
+            category: "storage".to_owned(),
+            bucket: bucket.to_owned(),
+            region: "us-east-1".to_owned(),
+            credential: None,
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! One request from the wire to the answer: where it goes, what fault awaits it, whether it may, what it does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::http::{HeaderValue, Method};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::cloud::{self, Place};
+use super::options::{JobPath, Product, Restart};
+use super::reply::{Format, Outcome, respond};
+use super::site::{Site, lock};
+use super::{data, jobs, tokens};
+use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
+use crate::{Fault, RequestLine, form};
+
+pub(crate) struct Server {
+    site: Arc<Mutex<Site>>,
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Route {
+    Token,
+    /// `rest/info` and `sharing/rest/info`: says where tokens come from; needs none.
+    Info,
+    Root,
+    Mode,
+    Cloud(Place),
+    Data(data::Place),
+    Jobs,
+    Job(String),
+    Unknown,
+}
+
+impl Route {
+    fn parse(site: &Site, path: &str) -> Route {
+        let path = form::decode(path, false);
+        let Some(rest) = path.trim_start_matches('/').strip_prefix(site.options.context.trim_matches('/')) else {
+            return Route::Unknown;
+        };
+        let segments: Vec<&str> = rest.split('/').filter(|segment| !segment.is_empty()).collect();
+        let kubernetes = !site.is_server();
+        match segments[..] {
+            ["sharing", "rest", "generateToken"] if kubernetes => Route::Token,
+            ["admin", "generateToken"] if !kubernetes => Route::Token,
+            ["sharing", "rest", "info"] if kubernetes => Route::Info,
+            ["rest", "info"] => Route::Info,
+            ["admin", ref admin @ ..] => Self::parse_admin(site, admin),
+            _ => Route::Unknown,
+        }
+    }
+
+    fn parse_admin(site: &Site, segments: &[&str]) -> Route {
+        let short = !site.is_server() || site.options.server_job_path != JobPath::Classic;
+        let classic = site.is_server() && site.options.server_job_path != JobPath::Short;
+        match segments {
+            [] => Route::Root,
+            ["mode"] => Route::Mode,
+            ["jobs"] if short => Route::Jobs,
+            ["jobs", id] if short => Route::Job((*id).to_owned()),
+            ["system", "jobs"] if classic => Route::Jobs,
+            ["system", "jobs", id] if classic => Route::Job((*id).to_owned()),
+            ["clouds", ..] if !site.options.accept_clouds_alias => Route::Unknown,
+            ["cloud" | "clouds", rest @ ..] if site.has_cloud() => {
+                Place::parse(rest).map_or(Route::Unknown, Route::Cloud)
+            }
+            other => data::Place::parse(other, site.is_server()).map_or(Route::Unknown, Route::Data),
+        }
+    }
+
+    fn operation(&self) -> &'static str {
+        match self {
+            Route::Token => "generateToken",
+            Route::Info => "info",
+            Route::Root => "root",
+            Route::Mode => "mode",
+            Route::Cloud(place) => place.operation(),
+            Route::Data(place) => place.operation(),
+            Route::Jobs => "jobs",
+            Route::Job(_) => "job",
+            Route::Unknown => "unknown",
+        }
+    }
+
+    fn target(&self) -> &str {
+        match self {
+            Route::Job(id) => id,
+            Route::Cloud(
+                Place::Provider(id) | Place::Service(id) | Place::Status(id) | Place::Credential { id, .. },
+            ) => id,
+            Route::Data(place) => place.target(),
+            _ => "",
+        }
+    }
+
+    /// Lists are JSON unless asked otherwise, and JSON only; everything else is a page unless asked otherwise.
+    fn format(&self, f: Option<&str>) -> Option<Format> {
+        match self {
+            Route::Cloud(Place::Providers | Place::Services) => {
+                Format::parse(f, Format::Pretty).filter(|format| *format != Format::Html)
+            }
+            Route::Cloud(Place::Root) => Some(Format::Html),
+            _ => Format::parse(f, Format::Html),
+        }
+    }
+}
+
+/// A call, as far as the path tells.
+#[derive(Clone)]
+struct Call {
+    request: Request,
+    route: Route,
+    format: Option<Format>,
+}
+
+impl Call {
+    fn execute(&self, site: &mut Site, shared: &Arc<Mutex<Site>>, now: DateTime<Utc>) -> Outcome {
+        if self.format.is_none() {
+            return Outcome::error(400, "Output format not supported.");
+        }
+        match &self.route {
+            Route::Token => return tokens::generate(site, &self.request, now),
+            Route::Info => return Outcome::json(info(site, &self.request)),
+            _ => {}
+        }
+        if let Err(refused) = tokens::authorize(site, &self.request, now) {
+            return refused;
+        }
+        if self.request.method == Method::POST {
+            if site.locked {
+                let message =
+                    "Another administrative operation is currently accessing the store. Please try again later.";
+                return Outcome::error(500, message);
+            }
+            if site.read_only {
+                // The page says that POSTs are blocked; the wording and the code are ours.
+                return Outcome::error(500, "The operation is not allowed because the site is in read-only mode.");
+            }
+        }
+        match (&self.route, &self.request.method) {
+            (Route::Cloud(place), &Method::POST) => cloud::replace(site, shared, place, &self.request, now),
+            (Route::Unknown, _) => Outcome::not_found(&self.request.path),
+            (Route::Data(place), _) => data::execute(site, place, &self.request),
+            (_, method) if method != Method::GET => Outcome::error(405, "This request needs to be a GET request."),
+            (Route::Root, _) => Outcome::json(version(site)),
+            (Route::Mode, _) => Outcome::json(mode(site)),
+            (Route::Cloud(place), _) => cloud::get(site, place, &self.request),
+            (Route::Jobs, _) => Outcome::json(jobs::list(site, now)),
+            (Route::Job(id), _) => match jobs::poll(site, id, now) {
+                Some(job) => Outcome::json(job),
+                None => Outcome::not_found(id),
+            },
+            (Route::Token | Route::Info, _) => Outcome::not_found(&self.request.path),
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn new(site: Arc<Mutex<Site>>) -> Self {
+        Self { site }
+    }
+
+    fn read(&self, request: Request) -> (Call, Option<Fault>, Option<Restart>) {
+        let mut site = lock(&self.site);
+        let mut url = request.path.clone();
+        if !request.query.is_empty() {
+            url = format!("{url}?{}", request.query);
+        }
+        site.urls.push(url);
+        let route = Route::parse(&site, &request.path);
+        let query = form::pairs(&request.query);
+        let f = form::value(&request.form(), "f").or(form::value(&query, "f")).map(str::to_owned);
+        let format = route.format(f.as_deref());
+        let restarting = site.restarting(Utc::now());
+        // A site that is not there spends no fault.
+        let fault = if restarting.is_some() { None } else { site.faults.take(route.operation()) };
+        (Call { request, route, format }, fault, restarting)
+    }
+
+    /// Executes and logs; `status` when the answer will tell something else.
+    fn execute(&self, call: &Call, status: Option<u16>) -> Reply {
+        let now = Utc::now();
+        let mut site = lock(&self.site);
+        let outcome = call.execute(&mut site, &self.site, now);
+        let format = call.format.unwrap_or(Format::Json);
+        let response = respond(&outcome.content, format, site.options.product, site.options.real_status_codes);
+        let target = if outcome.target.is_empty() { call.route.target() } else { &outcome.target };
+        log(
+            &mut site,
+            call,
+            target,
+            &outcome.access_key_id,
+            status.unwrap_or(response.status().as_u16()),
+            outcome.executed,
+        );
+        Reply::Answer(response)
+    }
+
+    fn spare(&self, call: &Call, status: u16) {
+        log(&mut lock(&self.site), call, call.route.target(), "", status, false);
+    }
+
+    fn stumble(self: &Arc<Self>, call: &Call, fault: Fault) -> (Reply, Duration) {
+        let reply = match fault {
+            Fault::LostReply => {
+                self.execute(call, Some(0));
+                Reply::Close
+            }
+            Fault::ErrorAfterCommit(status) => {
+                self.execute(call, Some(status));
+                Reply::Answer(html_page(status, "Error", "The service is temporarily unable to service your request."))
+            }
+            Fault::Late(delay) => {
+                self.spare(call, 0);
+                let (server, call) = (self.clone(), call.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    server.execute(&call, Some(0));
+                });
+                Reply::Close
+            }
+            Fault::Throttle => {
+                self.spare(call, 429);
+                let mut response = html_page(429, "Too Many Requests", "Too many requests.");
+                response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+                Reply::Answer(response)
+            }
+            Fault::Error(status) => {
+                self.spare(call, status);
+                Reply::Answer(html_page(status, "Error", "The service is temporarily unable to service your request."))
+            }
+            Fault::Slow(delay) => return (self.execute(call, None), delay),
+            Fault::DropBefore => {
+                self.spare(call, 0);
+                Reply::Close
+            }
+            Fault::Refuse(message) => {
+                let site = lock(&self.site);
+                let (product, real) = (site.options.product, site.options.real_status_codes);
+                drop(site);
+                let response = respond(&Outcome::error(400, message).content, Format::Json, product, real);
+                self.spare(call, response.status().as_u16());
+                Reply::Answer(response)
+            }
+            Fault::Html => {
+                self.spare(call, 200);
+                Reply::Answer(html_page(200, "Sign In", "Please sign in to continue."))
+            }
+            Fault::Redirect(location) => {
+                self.spare(call, 301);
+                Reply::Answer(moved(&location))
+            }
+        };
+        (reply, Duration::ZERO)
+    }
+
+    fn restarting(&self, call: &Call, how: Restart) -> Reply {
+        let page = |status| {
+            self.spare(call, status);
+            Reply::Answer(html_page(status, "Unavailable", "The server is starting."))
+        };
+        match how {
+            Restart::Closed => {
+                self.spare(call, 0);
+                Reply::Close
+            }
+            Restart::BadGateway => page(502),
+            Restart::Unavailable => page(503),
+            Restart::NotFound => page(404),
+            Restart::Html => page(200),
+        }
+    }
+}
+
+impl Handler for Server {
+    fn is_down(&self) -> bool {
+        lock(&self.site).down
+    }
+
+    fn handle(self: Arc<Self>, request: Request) -> ReplyFuture {
+        let (call, fault, restarting) = self.read(request);
+        let (reply, delay) = match (restarting, fault) {
+            (Some(how), _) => (self.restarting(&call, how), Duration::ZERO),
+            (None, Some(fault)) => self.stumble(&call, fault),
+            (None, None) => (self.execute(&call, None), Duration::ZERO),
+        };
+        Box::pin(async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            reply
+        })
+    }
+}
+
+fn log(site: &mut Site, call: &Call, target: &str, access_key_id: &str, status: u16, executed: bool) {
+    site.requests.push(RequestLine {
+        at: Utc::now(),
+        operation: call.route.operation().to_owned(),
+        user_or_target: target.to_owned(),
+        access_key_id: access_key_id.to_owned(),
+        status,
+        executed,
+    });
+}
+
+fn version(site: &Site) -> Value {
+    let number: f64 = site.options.version.parse().unwrap_or(0.0);
+    json!({ "currentVersion": number, "fullVersion": format!("{}.0", site.options.version), "resources": ["cloud", "jobs", "mode"] })
+}
+
+/// Kubernetes has `isReadOnly`; Server's page for the same resource has `siteMode`.
+fn mode(site: &Site) -> Value {
+    match (site.options.product, site.read_only) {
+        (Product::Server, on) => json!({
+            "siteMode": if on { "READ_ONLY" } else { "EDITABLE" }, "copyConfigLocal": false, "lastModified": 0,
+        }),
+        (Product::Kubernetes, false) => json!({ "isReadOnly": false }),
+        (Product::Kubernetes, true) => json!({ "isReadOnly": true, "message": "The site is in read-only mode." }),
+    }
+}
+
+fn info(site: &Site, request: &Request) -> Value {
+    let scheme = if site.options.tls { "https" } else { "http" };
+    let host = request.header("host").unwrap_or("127.0.0.1");
+    let tokens = if site.is_server() { "admin/generateToken" } else { "sharing/rest/generateToken" };
+    let url = format!("{scheme}://{host}/{}/{tokens}", site.options.context);
+    let mut shown = version(site);
+    shown["authInfo"] = json!({ "isTokenBasedSecurity": true, "tokenServicesUrl": url });
+    shown
+}

@@ -1,0 +1,48 @@
+//! Names and secrets nobody can guess, shaped as the vendors shape them.
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+pub(crate) fn bytes<const N: usize>() -> [u8; N] {
+    let mut out = [0; N];
+    rand::fill(&mut out).expect("the system's randomness does not fail");
+    out
+}
+
+fn pick<const N: usize>(alphabet: &[u8]) -> String {
+    bytes::<N>().iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()])).collect()
+}
+
+/// `AKIA` and sixteen of base32, like a long-term AWS key id.
+pub(crate) fn access_key_id() -> String {
+    format!("AKIA{}", pick::<16>(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
+}
+
+/// Forty of base64. Every one has a `+` and a `/` inside, so that a client which forgets to escape a form cannot be lucky.
+pub(crate) fn secret_access_key() -> String {
+    let mut secret = STANDARD.encode(bytes::<30>());
+    let at = usize::from(bytes::<1>()[0]) % 16;
+    secret.replace_range(4 + at..5 + at, "+");
+    secret.replace_range(20 + at..21 + at, "/");
+    secret
+}
+
+/// The ids AWS gives users: `AIDA` and sixteen of base32.
+pub(crate) fn user_id() -> String {
+    format!("AIDA{}", pick::<16>(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
+}
+
+/// A bearer token as long as ArcGIS makes them.
+pub(crate) fn token() -> String {
+    format!("{}..", STANDARD.encode(bytes::<72>()).replace(['+', '/', '='], "-"))
+}
+
+/// `j` and a UUID: the id of every ArcGIS admin job.
+pub(crate) fn job_id() -> String {
+    format!("j{}", uuid::Uuid::new_v4())
+}
+
+/// A UUID, where AWS puts a request id.
+pub(crate) fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

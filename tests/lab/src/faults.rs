@@ -1,0 +1,46 @@
+//! What can go wrong with one call. A fault waits in a queue by operation; each call to that operation takes one.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+/// One mishap. It is spent by the next call of the operation it was queued for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Executed; the connection is closed without an answer.
+    LostReply,
+    /// Executed; answered with this 5xx status.
+    ErrorAfterCommit(u16),
+    /// The connection is closed without an answer; executed this much later, if it is still valid then.
+    Late(Duration),
+    /// Not executed: AWS `Throttling` 400 (S3 `SlowDown` 503), ArcGIS 429 with `Retry-After`.
+    Throttle,
+    /// Not executed; answered with this status.
+    Error(u16),
+    /// Executed at once; the answer takes this long.
+    Slow(Duration),
+    /// Not executed; the connection is closed without an answer.
+    DropBefore,
+    /// Not executed; refused in the vendor's own envelope with this message (AWS: `AccessDenied` 403).
+    Refuse(String),
+    /// Not executed; an HTML page with status 200, as a web tier or a login page answers.
+    Html,
+    /// Not executed; 301 to this address.
+    Redirect(String),
+}
+
+#[derive(Default)]
+pub(crate) struct FaultQueue(HashMap<String, VecDeque<Fault>>);
+
+impl FaultQueue {
+    pub(crate) fn push(&mut self, operation: &str, fault: Fault) {
+        self.0.entry(operation.to_owned()).or_default().push_back(fault);
+    }
+
+    pub(crate) fn take(&mut self, operation: &str) -> Option<Fault> {
+        self.0.get_mut(operation)?.pop_front()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
