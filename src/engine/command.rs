@@ -169,7 +169,11 @@ impl Command {
 
 impl Engine {
     /// Takes an order: at once where it is about no one service in particular, else when the service is between two effects.
-    pub(super) async fn command(&mut self, command: Command, reply: oneshot::Sender<Reply>) -> Result<(), JournalError> {
+    pub(super) async fn command(
+        &mut self,
+        command: Command,
+        reply: oneshot::Sender<Reply>,
+    ) -> Result<(), JournalError> {
         if let Some(service) = command.service().cloned() {
             match self.services.get_mut(&service) {
                 Some(runner) => runner.queue.push_back((command, reply)),
@@ -255,9 +259,10 @@ impl Engine {
                         ));
                     }
                 }
-                let other = policy.services.iter().find(|service| {
-                    service.name != *name && service.issuer.object == snapshot.issuer.object
-                });
+                let other = policy
+                    .services
+                    .iter()
+                    .find(|service| service.name != *name && service.issuer.object == snapshot.issuer.object);
                 if let Some(other) = other {
                     objections.push(format!(
                         "service {} may not take {} yet: service {name} still has a rotation or a key to retire there",
@@ -334,7 +339,8 @@ impl Engine {
     fn forgive(&self, name: &ServiceName) {
         let runner = &self.services[name];
         let targets = runner.policy.iter().flat_map(|service| &service.targets);
-        let opened = runner.state.rotation.iter().flat_map(|rotation| &rotation.snapshot.targets).map(|found| &found.spec);
+        let opened =
+            runner.state.rotation.iter().flat_map(|rotation| &rotation.snapshot.targets).map(|found| &found.spec);
         for system in targets.chain(opened).filter_map(|spec| spec.system.as_ref()) {
             self.world.connect.forgive(system);
         }
@@ -344,7 +350,9 @@ impl Engine {
         let state = &self.services[name].state;
         let Some(rotation) = &state.rotation else {
             let why = match &state.previous {
-                Some(key) if state.leaving.contains_key(key) => format!("the rotation that replaced key {key} is closed"),
+                Some(key) if state.leaving.contains_key(key) => {
+                    format!("the rotation that replaced key {key} is closed")
+                }
                 _ => "the previous key is gone; only rotate makes another one".to_owned(),
             };
             return Ok(Reply::one(name, false, why));
@@ -391,7 +399,11 @@ impl Engine {
             Some(target) if all.contains(&target) => vec![target],
             Some(target) => {
                 let known: Vec<_> = all.iter().map(TargetName::as_str).collect();
-                return Ok(Reply::one(name, false, format!("there is no target {target}; there are: {}", known.join(", "))));
+                return Ok(Reply::one(
+                    name,
+                    false,
+                    format!("there is no target {target}; there are: {}", known.join(", ")),
+                ));
             }
         };
         if self.journal.material(name, &current.key).await.ok().flatten().is_none() {
@@ -418,7 +430,8 @@ impl Engine {
             return Ok(Reply::one(name, false, why));
         }
         if holds.is_none() && rotation.any_touched() {
-            let why = format!("a push was begun, so say which key the targets hold: --holds {}", names.join(" or --holds "));
+            let why =
+                format!("a push was begun, so say which key the targets hold: --holds {}", names.join(" or --holds "));
             return Ok(Reply::one(name, false, why));
         }
         let event = Event::Closed { outcome: Outcome::Abandoned { by, holds } };
@@ -439,7 +452,11 @@ impl Engine {
         if !state.strangers.contains(&key) && !(ours && state.disowned.contains(&key)) {
             let known: Vec<_> = state.strangers.iter().map(KeyId::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Ok(Reply::one(name, false, format!("key {key} is no stranger of this service; strangers: {known}")));
+            return Ok(Reply::one(
+                name,
+                false,
+                format!("key {key} is no stranger of this service; strangers: {known}"),
+            ));
         }
         let (event, message) = if ours {
             (Event::ReclaimOrdered { key: key.clone(), by }, format!("key {key} is ours and is retired"))
@@ -495,7 +512,11 @@ impl Engine {
                         Reply::one(name, false, format!("key {key} is not at the issuer, which lists: {ids}"))
                     }
                     Some(listed) if !listed.active && !self.services[name].state.leaving.contains_key(&key) => {
-                        Reply::one(name, false, format!("key {key} is inactive at the issuer, so no target can be using it"))
+                        Reply::one(
+                            name,
+                            false,
+                            format!("key {key} is inactive at the issuer, so no target can be using it"),
+                        )
                     }
                     Some(listed) => {
                         let material = secret.map(|secret| Material::AccessKey { id: key.clone(), secret });

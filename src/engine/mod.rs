@@ -220,11 +220,15 @@ impl Engine {
         let runner = &self.services[name];
         let state = &runner.state;
         let needed = |key: &crate::model::KeyId| {
-            let dropped = runner.policy.as_ref().is_some_and(|service| {
-                service.terms.keep_secret == crate::model::KeepSecret::Rotation
-            }) && state.rotation.is_none();
+            let dropped = runner
+                .policy
+                .as_ref()
+                .is_some_and(|service| service.terms.keep_secret == crate::model::KeepSecret::Rotation)
+                && state.rotation.is_none();
             let current = state.current.as_ref().is_some_and(|current| current.key == *key);
-            (current && !dropped) || state.leaving.contains_key(key) || (state.rotation.is_some() && state.explains(key))
+            (current && !dropped)
+                || state.leaving.contains_key(key)
+                || (state.rotation.is_some() && state.explains(key))
         };
         for key in self.journal.materials(name).await? {
             if !needed(&key) {
@@ -261,7 +265,9 @@ impl Engine {
                 return Ok(left);
             }
             let next = match runner.state.step(&now) {
-                Step::Rest => plan(&runner.state, runner.policy.as_ref(), self.policy.daemon.timezone, &now, runner.observed),
+                Step::Rest => {
+                    plan(&runner.state, runner.policy.as_ref(), self.policy.daemon.timezone, &now, runner.observed)
+                }
                 Step::Wait(left) => match plan::observe(&runner.state, runner.policy.as_ref(), runner.observed) {
                     Some(next) => next,
                     None => Next::Wait(left, String::new()),
@@ -310,16 +316,15 @@ impl Engine {
             warn!(service = %name, ?effect, "there is no policy to act under");
             return;
         };
+        let (world, service) = (self.world.clone(), name.clone());
         let runner = self.runner(name);
         runner.busy = Some(effect.clone());
         runner.waits_for.clear();
+        runner.pacing.opening = (cause, kind);
         if effect == Effect::Observe || effect == Effect::FirstContact {
             runner.observed = Some(Tick::now());
         }
         let state = runner.state.clone();
-        let world = self.world.clone();
-        let service = name.clone();
-        runner_cause(runner, cause, kind);
         self.running.spawn(async move {
             let performed = world.perform(&effect, &place, &state).await;
             Finished { service, effect, performed, reply: None }
@@ -335,8 +340,12 @@ impl Engine {
             return self.finish_command(&service, pending, performed).await;
         }
         let (cause, kind) = runner.pacing.opening.clone();
-        let around =
-            Circumstances { cause, kind, fresh_id: (self.fresh_id)(), tries: self.services[&service].pacing.tries(&effect) };
+        let around = Circumstances {
+            cause,
+            kind,
+            fresh_id: (self.fresh_id)(),
+            tries: self.services[&service].pacing.tries(&effect),
+        };
         if let Err(fault) = &performed.found {
             log_fault(&service, &effect, fault);
         }
@@ -461,7 +470,8 @@ impl Engine {
         match effect {
             Effect::Survey | Effect::FirstContact | Effect::Observe => from_policy,
             Effect::Evidence(key, _) | Effect::Disable(key) | Effect::Delete(key) | Effect::Absence(key) => {
-                let place = state.leaving.get(key).and_then(|retirement| retirement.place.as_deref()).map(from_snapshot);
+                let place =
+                    state.leaving.get(key).and_then(|retirement| retirement.place.as_deref()).map(from_snapshot);
                 place.or(from_policy)
             }
             _ => state.rotation.as_ref().map(|rotation| from_snapshot(&rotation.snapshot)),
@@ -490,10 +500,6 @@ impl Runner {
             damage: None,
         }
     }
-}
-
-fn runner_cause(runner: &mut Runner, cause: Cause, kind: RotationKind) {
-    runner.pacing.opening = (cause, kind);
 }
 
 fn poll_of(place: &Place, effect: &Effect) -> Option<Duration> {
@@ -546,4 +552,3 @@ fn log_event(name: &ServiceName, event: &Event, state: &ServiceState) {
         }
     }
 }
-

@@ -77,9 +77,10 @@ fn grown(first: Duration, doublings: u32, last: Duration) -> Duration {
 
 /// Spreads services that wait for the same thing: 75 to 125 % of the pause, the same for the same service and try.
 fn jittered(pause: Duration, service: &ServiceName, tries: u32) -> Duration {
-    let seed = service.as_str().bytes().fold(u64::from(tries) + 1, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let seed = service
+        .as_str()
+        .bytes()
+        .fold(u64::from(tries) + 1, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     pause.mul_f64(0.75 + (seed % 1000) as f64 / 2000.0)
 }
 
@@ -104,7 +105,10 @@ mod tests {
         assert!(pacing.left().expect("it waits") <= BACK_OFF_LAST.mul_f64(1.25));
         pacing.again(&service, "probe", Pace::Now, None);
         pacing.again(&service, "mint", Pace::BackOff, None);
-        assert!(pacing.left().expect("it waits") > Duration::from_secs(100), "a success of another effect shortens nothing");
+        assert!(
+            pacing.left().expect("it waits") > Duration::from_secs(100),
+            "a success of another effect shortens nothing"
+        );
         pacing.again(&service, "mint", Pace::Now, None);
         assert!(!pacing.waits());
     }

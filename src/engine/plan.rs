@@ -23,13 +23,7 @@ pub enum Next {
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Decides what a service at rest does next. `observed` is when it was last observed by this process.
-pub fn plan(
-    state: &ServiceState,
-    policy: Option<&Service>,
-    zone: Tz,
-    now: &Instant,
-    observed: Option<Tick>,
-) -> Next {
+pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Instant, observed: Option<Tick>) -> Next {
     let Some(service) = policy else { return Next::Wait(IDLE, String::new()) };
     if state.rotation.is_some() || state.halt.is_some() {
         return Next::Wait(IDLE, String::new());
@@ -56,7 +50,11 @@ pub fn plan(
     match opening {
         Some((at, cause)) => {
             let wait = (at - now.wall).to_std().unwrap_or_default();
-            let why = if state.order.is_some() { format!("ordered ({}), waits for its window, which opens {at}", cause_word(&cause)) } else { String::new() };
+            let why = if state.order.is_some() {
+                format!("ordered ({}), waits for its window, which opens {at}", cause_word(&cause))
+            } else {
+                String::new()
+            };
             Next::Wait(wait.min(until_observed), why)
         }
         None => Next::Wait(until_observed, String::new()),
@@ -95,7 +93,7 @@ pub(crate) fn opening(state: &ServiceState, service: &Service, zone: Tz, now: &I
 /// When the timetable wants the next rotation, window apart. In the past when it is overdue.
 pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz) -> Option<Timestamp> {
     let created = state.current.as_ref().map(|current| current.created);
-    schedule::next_due(&service.timetable, &service.jitter, service.name.as_str(), created, state.last_opened, zone)
+    schedule::next_due(&service.timetable, service.jitter, &service.name, created, state.last_opened, zone)
 }
 
 /// Whether the current key is older than it may be.

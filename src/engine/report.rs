@@ -149,7 +149,9 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
     let (reason, message) = match (&runner.damage, &state.halt) {
         (Some(damage), _) => (Some(Reason::JournalDamaged), Some(damage.clone())),
         (None, Some(halt)) => (Some(halt.reason), Some(halt.message.clone())),
-        (None, None) => (None, Some(runner.waits_for.clone()).filter(|why| !why.is_empty()).or_else(|| state.drift.clone())),
+        (None, None) => {
+            (None, Some(runner.waits_for.clone()).filter(|why| !why.is_empty()).or_else(|| state.drift.clone()))
+        }
     };
     ServiceReport {
         name: name.clone(),

@@ -9,6 +9,7 @@ pub mod form;
 pub mod health;
 pub mod redact;
 pub mod secrets;
+pub mod sigv4;
 
 /// What every connection needs besides its own table.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::model::{AccountIdentity, Instant, IntentId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp};
-use crate::ports::{Fault, JobState, LastUse, Listing, Probe, Reading, Receipt};
+use crate::model::{Fault, JobState, LastUse, Listing, Probe, Reading, Receipt};
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
 use super::readback::ReadBack;

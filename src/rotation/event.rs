@@ -3,11 +3,11 @@
 //! An event ending in `Begun` is an intent: it is durable before its effect. Every other event is a result: it is durable
 //! before the next effect. Domain types only; how they are written is `journal::wire`'s business.
 
+use crate::model::Reading;
 use crate::model::{
     AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, TargetSpec,
     Terms, Timestamp,
 };
-use crate::ports::Reading;
 
 /// One thing that happened to one service.
 #[derive(Clone, Debug, PartialEq)]

@@ -23,10 +23,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::model::Reading;
 use crate::model::{
     AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp,
 };
-use crate::ports::Reading;
 
 mod apply;
 mod conclude;
@@ -587,3 +587,6 @@ pub(crate) fn wait_or(passed: Duration, needed: Duration, then: impl FnOnce() ->
         _ => then(),
     }
 }
+
+#[cfg(test)]
+mod tests;

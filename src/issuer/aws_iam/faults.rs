@@ -1,0 +1,342 @@
+//! What an answer of IAM or STS, or its absence, means for what may be done next.
+//!
+//! Pure: an error of the SDK goes in, a [`Fault`] comes out. What an answer to a *probe* says about the probed key is `probe`'s to
+//! tell. Nothing of a body that could not be parsed is ever repeated: it may hold the secret of a fresh key.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use super::client::Witness;
+use crate::model::Reason;
+use crate::ports::Fault;
+
+/// What was tried, for the message.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    what: String,
+    /// The permission it needs and on what, where it needs one.
+    needs: Option<String>,
+}
+
+impl Call {
+    /// `what` in words, verb first: `disable key AKIA… of iam user x`.
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), needs: None }
+    }
+
+    /// The permission the rotator must have for it: `iam:CreateAccessKey`, `iam user x`.
+    pub(super) fn needing(self, action: &str, on: &str) -> Self {
+        Self { needs: Some(format!("{action} on {on}")), ..self }
+    }
+
+    /// What was tried, and what came back.
+    pub(super) fn text(&self, came_back: impl std::fmt::Display) -> String {
+        format!("{}: {came_back}", self.what)
+    }
+}
+
+/// An error answer, as far as it could be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answer<'a> {
+    pub(super) status: u16,
+    /// The vendor's code, such as `AccessDenied`; `None` where the body was not in the vendor's form.
+    pub(super) code: Option<&'a str>,
+    pub(super) message: Option<&'a str>,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl<'a> Answer<'a> {
+    /// The error answer in an SDK error, where there is one.
+    pub(super) fn of<E: ProvideErrorMetadata>(error: &'a SdkError<E, HttpResponse>) -> Option<Self> {
+        let SdkError::ServiceError(context) = error else { return None };
+        let (raw, meta) = (context.raw(), context.err().meta());
+        Some(Self {
+            status: raw.status().as_u16(),
+            code: meta.code().filter(|code| !code.is_empty()),
+            message: meta.message(),
+            retry_after: raw.headers().get("retry-after").and_then(seconds),
+        })
+    }
+
+    /// `AccessDenied (403): the message`, its first line, not endless: some of AWS's messages repeat the whole canonical request.
+    pub(super) fn text(&self) -> String {
+        let code = self.code.unwrap_or("no error code");
+        match self.message.and_then(|message| message.lines().next()).map(str::trim).filter(|line| !line.is_empty()) {
+            Some(line) => format!("{code} ({}): {}", self.status, line.chars().take(300).collect::<String>()),
+            None => format!("{code} ({})", self.status),
+        }
+    }
+
+    /// Whether the other side refused for the time in the signature: SigV4's `SignatureDoesNotMatch` covers that too, and only the
+    /// words tell it from a wrong secret.
+    pub(super) fn is_clock(&self) -> bool {
+        match self.code {
+            Some("RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture") => true,
+            Some("SignatureDoesNotMatch" | "InvalidSignatureException") => self.message.is_some_and(|message| {
+                message.starts_with("Signature expired") || message.starts_with("Signature not yet current")
+            }),
+            _ => false,
+        }
+    }
+
+    /// Whether the other side asked for patience. All of these say that it did not act.
+    pub(super) fn is_throttle(&self) -> bool {
+        self.status == 429
+            || matches!(
+                self.code,
+                Some(
+                    "Throttling"
+                        | "ThrottlingException"
+                        | "ThrottledException"
+                        | "RequestThrottled"
+                        | "RequestThrottledException"
+                        | "TooManyRequestsException"
+                        | "RequestLimitExceeded"
+                        | "BandwidthLimitExceeded"
+                        | "SlowDown"
+                )
+            )
+    }
+}
+
+/// What an answered error means for a call that the rotator makes with its own credentials.
+pub(super) fn answered(call: &Call, answer: Answer<'_>) -> Fault {
+    let refused = |reason: Reason, help: String| Fault::Refused { reason, why: call.text(answer.text()) + &help };
+    if answer.is_clock() {
+        return Fault::Retry {
+            after: answer.retry_after,
+            why: call.text(format_args!(
+                "the request's time was refused: this host's clock and the provider's differ; check that time is synchronised here; {}",
+                answer.text()
+            )),
+        };
+    }
+    if answer.is_throttle() {
+        return Fault::Retry { after: answer.retry_after, why: call.text(answer.text()) };
+    }
+    if !(400..500).contains(&answer.status) {
+        // A 5xx may come after the deed, whatever its code says; a 3xx or an odd 2xx is nobody's documented answer.
+        return Fault::Unknown(call.text(answer.text()));
+    }
+    let Some(code) = answer.code else {
+        return Fault::Unknown(
+            call.text(format_args!("status {} and a body that is no answer of this service", answer.status)),
+        );
+    };
+    match code {
+        // IAM's 409s for an object that is just being changed.
+        "EntityTemporarilyUnmodifiable" | "ConcurrentModification" | "PriorRequestNotComplete" => {
+            Fault::Retry { after: answer.retry_after, why: call.text(answer.text()) }
+        }
+        // Temporary credentials that ran out: the chain fetches new ones.
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
+            Fault::Retry { after: answer.retry_after, why: call.text(answer.text()) }
+        }
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "NotAuthorized" => {
+            let help = call.needs.as_ref().map(|needs| format!("; the rotator needs {needs}"));
+            refused(Reason::MissingRight, help.unwrap_or_default())
+        }
+        "NoSuchEntity" | "NoSuchEntityException" => refused(Reason::NotFound, String::new()),
+        "LimitExceeded" | "LimitExceededException" => refused(Reason::Quota, String::new()),
+        "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "InvalidSignatureException"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "AuthFailure"
+        | "NotSignedUp"
+        | "OptInRequired" => refused(Reason::LoginRefused, "; these are the rotator's own credentials".to_owned()),
+        _ => refused(Reason::Refused, String::new()),
+    }
+}
+
+/// What an SDK call came to: its answer if it is a whole one, else what its failure means.
+pub(super) fn judge<T, E>(
+    call: &Call,
+    witness: &Witness,
+    outcome: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<T, Fault>
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    match outcome {
+        Ok(answer) if witness.whole() => Ok(answer),
+        Ok(_) => Err(Fault::Unknown(call.text("a body that is no whole answer of this service"))),
+        Err(error) => Err(failed(call, witness, &error)),
+    }
+}
+
+/// What a failed SDK call means.
+fn failed<E>(call: &Call, witness: &Witness, error: &SdkError<E, HttpResponse>) -> Fault
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    if let Some(answer) = Answer::of(error) {
+        return answered(call, answer);
+    }
+    if let Some(fault) = untrusted(call, error) {
+        return fault;
+    }
+    if witness.nothing_sent() {
+        return Fault::NotSent(call.text(chain(error)));
+    }
+    match error {
+        SdkError::TimeoutError(_) => Fault::Unknown(call.text("no answer in time")),
+        SdkError::ResponseError(_) => Fault::Unknown(call.text("an answer that broke off or could not be read")),
+        _ => Fault::Unknown(call.text(format_args!("sent, and no answer came: {}", chain(error)))),
+    }
+}
+
+/// A certificate that does not verify: the handshake failed, so nothing was sent, and waiting does not help.
+pub(super) fn untrusted(call: &Call, error: &(dyn Error + 'static)) -> Option<Fault> {
+    causes(error).find_map(|cause| match cause.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(why)) => Some(Fault::Refused {
+            reason: Reason::TlsUntrusted,
+            why: call.text(format_args!(
+                "the server's certificate does not verify: {why}; if a private authority signed it, name its file in ca_file"
+            )),
+        }),
+        _ => None,
+    })
+}
+
+/// An error and its causes in one line, each said once.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in causes(error) {
+        let text = cause.to_string();
+        if !said.iter().any(|earlier| earlier.contains(&text)) {
+            said.push(text);
+        }
+    }
+    said.join(": ")
+}
+
+/// An error and its causes. `io::Error::source` skips the error it wraps, which is where TLS puts its own.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+/// `Retry-After` in seconds; its other form, a date, is not used by AWS.
+pub(super) fn seconds(text: &str) -> Option<Duration> {
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create() -> Call {
+        let user = "iam user arcgis-object-store";
+        Call::new(format!("create an access key for {user}")).needing("iam:CreateAccessKey", user)
+    }
+
+    fn answer(status: u16, code: &'static str, message: &'static str) -> Fault {
+        answered(&create(), Answer { status, code: Some(code), message: Some(message), retry_after: None })
+    }
+
+    fn reason(fault: &Fault) -> Option<Reason> {
+        match fault {
+            Fault::Refused { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_missing_right_is_named_with_what_needs_it() {
+        let fault = answer(
+            403,
+            "AccessDenied",
+            "User: arn:aws:iam::123456789012:user/rotator is not authorized to perform: iam:CreateAccessKey on resource: user arcgis-object-store",
+        );
+        assert_eq!(reason(&fault), Some(Reason::MissingRight));
+        assert_eq!(
+            fault.why(),
+            "create an access key for iam user arcgis-object-store: AccessDenied (403): User: arn:aws:iam::123456789012:user/rotator \
+             is not authorized to perform: iam:CreateAccessKey on resource: user arcgis-object-store; the rotator needs \
+             iam:CreateAccessKey on iam user arcgis-object-store"
+        );
+    }
+
+    #[test]
+    fn each_refusal_has_its_reason() {
+        for (status, code, expected) in [
+            (404, "NoSuchEntity", Reason::NotFound),
+            (409, "LimitExceeded", Reason::Quota),
+            (403, "InvalidClientTokenId", Reason::LoginRefused),
+            (403, "SignatureDoesNotMatch", Reason::LoginRefused),
+            (400, "ValidationError", Reason::Refused),
+        ] {
+            assert_eq!(reason(&answer(status, code, "said so")), Some(expected), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_server_error_is_unknown_whatever_it_says() {
+        for (status, code) in
+            [(500, "ServiceFailure"), (503, "ServiceUnavailable"), (500, "AccessDenied"), (301, "PermanentRedirect")]
+        {
+            assert!(matches!(answer(status, code, "sorry"), Fault::Unknown(_)), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_code_is_unknown() {
+        let fault = answered(&create(), Answer { status: 403, ..Answer::default() });
+        assert_eq!(
+            fault,
+            Fault::Unknown(
+                "create an access key for iam user arcgis-object-store: status 403 and a body that is no answer of this service".into()
+            )
+        );
+    }
+
+    #[test]
+    fn throttling_is_asked_again_when_told() {
+        let told = Answer { status: 429, code: None, message: None, retry_after: seconds("7") };
+        assert!(
+            matches!(answered(&create(), told), Fault::Retry { after: Some(after), .. } if after == Duration::from_secs(7))
+        );
+        assert!(matches!(answer(400, "Throttling", "Rate exceeded"), Fault::Retry { after: None, .. }));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_not_a_wrong_secret() {
+        let fault = answer(
+            403,
+            "SignatureDoesNotMatch",
+            "Signature expired: 20261121T000000Z is now earlier than 20261121T120000Z (20261121T121500Z - 15 min.)",
+        );
+        assert!(matches!(&fault, Fault::Retry { why, .. } if why.contains("clock")), "{fault:?}");
+        assert!(matches!(answer(403, "RequestTimeTooSkewed", "The difference is too large"), Fault::Retry { .. }));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_to_its_first_line() {
+        let fault = answer(
+            403,
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/",
+        );
+        assert!(!fault.why().contains("Canonical"), "{}", fault.why());
+    }
+
+    #[test]
+    fn the_causes_of_an_io_error_are_walked_into() {
+        let inner = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let error = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, inner));
+        let fault = untrusted(&create(), &error);
+        assert_eq!(fault.as_ref().and_then(reason), Some(Reason::TlsUntrusted), "{fault:?}");
+        assert!(untrusted(&create(), &std::io::Error::other("connection refused")).is_none());
+    }
+}

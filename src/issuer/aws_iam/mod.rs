@@ -1,0 +1,325 @@
+//! `aws-iam`: access keys of an IAM user, at AWS or at a store that speaks IAM, STS and S3 as AWS does.
+//!
+//! Two keys fit to a user. A mint has no idempotency token and its secret is shown once (IAM API reference, CreateAccessKey), so a
+//! lost answer leaves a key whose secret nobody has; the engine finds and contains it. This file never retries, never deletes what
+//! it was not told to, and does not know which key is in use where.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_iam::types::StatusType;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+
+use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, SystemSpec, Timestamp};
+use crate::net::{Context, secrets};
+use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
+use crate::table::Table;
+
+mod account;
+mod client;
+mod faults;
+mod probe;
+
+use account::Account;
+use client::{Clients, Witness};
+use faults::{Answer, Call};
+use probe::{Bucket, Owner};
+
+/// The kind `aws-iam` and the accounts of `[aws]`.
+pub const KIND: super::Kind =
+    super::Kind { name: "aws-iam", system: Some("aws"), read_system: account::read, read, connect };
+
+/// AWS: two access keys to an IAM user, active or not, and no increase (IAM User Guide, quotas).
+const QUOTA: usize = 2;
+/// AWS promises no time after which a new key is known everywhere; seconds are usual and a minute was never too short where
+/// people wrote down what they saw.
+const PROPAGATION: Duration = Duration::from_secs(60);
+/// A listing of two keys has one page. A store that pages for ever is not believed.
+const PAGES_MAX: usize = 100;
+
+/// `[service.issuer]` of this kind, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Config {
+    user: String,
+    probe: Bucket,
+}
+
+fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec> {
+    let account = Account::of(system);
+    let user = table.text("user");
+    if let Some(user) = &user
+        && !is_user(user)
+    {
+        table.mistake(
+            "user",
+            format!("`{user}` is no name of an IAM user"),
+            "write the name alone, without path or ARN: user = \"arcgis-object-store\" (letters, digits and _+=,.@-, at most 128)",
+        );
+    }
+    let exclusive = table.flag("exclusive", false);
+    let probe = match table.require("probe", probe::FORM) {
+        true => probe::read(table, account.as_ref()),
+        false => None,
+    };
+    let (user, probe, account, system) = (user?, probe?, account?, system?);
+    Some(IssuerSpec {
+        kind: KIND.name.to_owned(),
+        system: Some(system.at.clone()),
+        object: format!("{}:{}:{user}", KIND.name, system.at.name),
+        exclusive,
+        propagation: PROPAGATION,
+        settle: account.settle(),
+        last_used_lag: Some(account.last_used_lag()),
+        config: serde_json::to_value(Config { user, probe }).ok()?,
+    })
+}
+
+/// IAM's own pattern, `[\w+=,.@-]{1,128}`.
+fn is_user(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
+}
+
+fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
+    let object = &spec.object;
+    let mismatch = |what: String| Fault::Refused {
+        reason: Reason::PolicyMismatch,
+        why: format!("connect to issuer {object}: {what}"),
+    };
+    let config: Config = serde_json::from_value(spec.config.clone())
+        .map_err(|error| mismatch(format!("its configuration was written by another rekeyd: {error}")))?;
+    let account = match (&spec.system, Account::of(system)) {
+        (_, Some(account)) => account,
+        (Some(at), None) => return Err(mismatch(format!("the policy has no usable [{at}]"))),
+        (None, None) => return Err(mismatch("it names no account".to_owned())),
+    };
+    let endpoints = [account.iam_endpoint(), account.sts_endpoint(), config.probe.endpoint(&account)];
+    for endpoint in endpoints.into_iter().flatten() {
+        // The policy was checked when it was read; what comes out of a journal is checked here.
+        if endpoint.starts_with("http://") && !probe::is_loopback(endpoint) {
+            return Err(mismatch(format!("{endpoint} is neither https nor on this host")));
+        }
+    }
+    let login = match &account.login {
+        Some(login) => Some((login.access_key_id.as_str(), secrets::read(&login.secret_access_key)?)),
+        None => None,
+    };
+    let tls = login.is_none() || endpoints.iter().any(|endpoint| endpoint.is_none_or(|url| url.starts_with("https:")));
+    let clients = Clients::new(&account, login, tls, context)?;
+    let on = format!("iam user {}", config.user);
+    Ok(Arc::new(AwsIam { config, account, clients, on, ours: OnceCell::new() }))
+}
+
+/// One IAM user.
+struct AwsIam {
+    config: Config,
+    account: Account,
+    clients: Clients,
+    /// `iam user NAME`, for messages.
+    on: String,
+    /// Whose the rotator's own credentials are; asked once for the probes, and by every `identity`.
+    ours: OnceCell<Owner>,
+}
+
+impl AwsIam {
+    /// A call about the user that needs `action` on it.
+    fn call(&self, what: &str, action: &str) -> Call {
+        Call::new(format!("{what} {}", self.on)).needing(action, &self.on)
+    }
+
+    /// Whose the rotator's credentials are.
+    async fn caller(&self) -> Result<Owner, Fault> {
+        let call = Call::new("ask sts whose the rotator's credentials are");
+        let witness = Witness::default();
+        let answer = self.clients.sts.get_caller_identity().customize().interceptor(witness.clone()).send().await;
+        let answer = faults::judge(&call, &witness, answer)?;
+        owner(&call, answer.arn(), answer.account())
+    }
+
+    /// Sets a key's status; both ways are alike and repeatable.
+    async fn set_status(&self, verb: &str, key: &KeyId, status: StatusType) -> Result<(), Fault> {
+        let call = self.call(&format!("{verb} key {key} of"), "iam:UpdateAccessKey");
+        let witness = Witness::default();
+        let answer = self
+            .clients
+            .iam
+            .update_access_key()
+            .user_name(&self.config.user)
+            .access_key_id(key.as_str())
+            .status(status)
+            .customize()
+            .interceptor(witness.clone())
+            .send()
+            .await;
+        faults::judge(&call, &witness, answer).map(drop)
+    }
+}
+
+#[async_trait]
+impl Issuer for AwsIam {
+    /// `aws:123456789012`, or the partition it is in: `aws-us-gov:123456789012`.
+    async fn identity(&self) -> Result<AccountIdentity, Fault> {
+        Ok(AccountIdentity::new(self.caller().await?.name()))
+    }
+
+    async fn list(&self) -> Result<Listing, Fault> {
+        let call = self.call("list the access keys of", "iam:ListAccessKeys");
+        let mut listing = Listing { keys: Vec::new(), quota: Some(QUOTA), date: None };
+        let mut marker = None;
+        for _ in 0..PAGES_MAX {
+            let witness = Witness::default();
+            let page = self
+                .clients
+                .iam
+                .list_access_keys()
+                .user_name(&self.config.user)
+                .set_marker(marker.take())
+                .customize()
+                .interceptor(witness.clone())
+                .send()
+                .await;
+            let page = faults::judge(&call, &witness, page)?;
+            listing.date = witness.date();
+            for key in page.access_key_metadata() {
+                let Some(id) = key.access_key_id() else {
+                    return Err(Fault::Unknown(call.text("a key without an id in the listing")));
+                };
+                listing.keys.push(ListedKey {
+                    id: KeyId::new(id),
+                    // `Inactive`, `Expired` and what may come are not usable.
+                    active: key.status() == Some(&StatusType::Active),
+                    created: key.create_date().and_then(timestamp),
+                });
+            }
+            if !page.is_truncated() {
+                return Ok(listing);
+            }
+            marker = page.marker().filter(|marker| !marker.is_empty()).map(str::to_owned);
+            if marker.is_none() {
+                return Err(Fault::Unknown(call.text("the listing says it goes on and not where")));
+            }
+        }
+        Err(Fault::Unknown(call.text(format_args!("the listing does not end after {PAGES_MAX} pages"))))
+    }
+
+    /// One CreateAccessKey, at most once on the wire (see `client`). The user is always named: without it IAM takes the signing
+    /// key's own user. IAM knows no token for the intent, so the intent stays in the journal.
+    ///
+    /// A rotator may stand in for the very user whose keys it mints. Nothing here forbids it, but whoever does that must give the
+    /// rotator the new key in the same rotation, or its retiring calls fail once the old one is disabled.
+    async fn mint(&self, _intent: &IntentId) -> Result<MintedKey, Fault> {
+        let call = self.call("create an access key for", "iam:CreateAccessKey");
+        let witness = Witness::default();
+        let answer = self
+            .clients
+            .iam
+            .create_access_key()
+            .user_name(&self.config.user)
+            .customize()
+            .interceptor(witness.clone())
+            .send()
+            .await;
+        let answer = faults::judge(&call, &witness, answer)?;
+        // The SDK fills what an answer lacks with empty texts (its `..._output_correct_errors`), so emptiness means absence.
+        let Some(key) =
+            answer.access_key.filter(|key| !key.access_key_id.is_empty() && !key.secret_access_key.is_empty())
+        else {
+            return Err(Fault::Unknown(call.text("an answer without the key's id or secret")));
+        };
+        // The SDK's own string moves into the wiped one. Not ours to wipe: the answer's body in the SDK's and the TLS layer's
+        // buffers and the XML decoder's scratch; they are freed, not overwritten, when the call ends.
+        let secret = Secret::new(key.secret_access_key);
+        Ok(MintedKey {
+            material: Material::AccessKey { id: KeyId::new(key.access_key_id), secret },
+            created: key.create_date.as_ref().and_then(timestamp),
+        })
+    }
+
+    async fn probe(&self, material: &Material) -> Result<Probe, Fault> {
+        let Material::AccessKey { id, secret } = material;
+        let ours = self.ours.get_or_try_init(|| self.caller()).await?;
+        let call = Call::new(format!("ask sts whose key {id} is"));
+        let witness = Witness::default();
+        let sts = self.clients.sts_as(id, secret, &self.config.probe.region);
+        let answer = sts.get_caller_identity().customize().interceptor(witness.clone()).send().await;
+        if let Err(error) = &answer
+            && let Some(said) = probe::refused(&call, error)
+        {
+            return Ok(said);
+        }
+        let answer = faults::judge(&call, &witness, answer)?;
+        let owner = owner(&call, answer.arn(), answer.account())?;
+        if let Err(why) = owner.check(&self.config.user, ours) {
+            return Ok(Probe::Wrong(call.text(why)));
+        }
+        self.config.probe.look(&self.clients.plain, &self.account, id, secret, client::signing_time()).await
+    }
+
+    async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault> {
+        let call = self.call(&format!("ask for the last use of key {key} of"), "iam:GetAccessKeyLastUsed");
+        let witness = Witness::default();
+        let answer = self
+            .clients
+            .iam
+            .get_access_key_last_used()
+            .access_key_id(key.as_str())
+            .customize()
+            .interceptor(witness.clone())
+            .send()
+            .await;
+        let answer = faults::judge(&call, &witness, answer)?;
+        // A key never used has no date, and "N/A" for service and region. An answer without the element itself tells nothing,
+        // and "never" would be evidence for a deletion.
+        let Some(used) = answer.access_key_last_used() else {
+            return Err(Fault::Unknown(call.text("an answer without what was asked")));
+        };
+        match used.last_used_date() {
+            None => Ok(LastUse::Never),
+            Some(date) => match timestamp(date) {
+                Some(at) => Ok(LastUse::At { at, by: format!("{} in {}", used.service_name(), used.region()) }),
+                None => Err(Fault::Unknown(call.text("a date that is none"))),
+            },
+        }
+    }
+
+    async fn disable(&self, key: &KeyId) -> Result<(), Fault> {
+        self.set_status("disable", key, StatusType::Inactive).await
+    }
+
+    async fn enable(&self, key: &KeyId) -> Result<(), Fault> {
+        self.set_status("enable", key, StatusType::Active).await
+    }
+
+    async fn delete(&self, key: &KeyId) -> Result<(), Fault> {
+        let call = self.call(&format!("delete key {key} of"), "iam:DeleteAccessKey");
+        let witness = Witness::default();
+        let answer = self
+            .clients
+            .iam
+            .delete_access_key()
+            .user_name(&self.config.user)
+            .access_key_id(key.as_str())
+            .customize()
+            .interceptor(witness.clone())
+            .send()
+            .await;
+        match &answer {
+            Err(error) if Answer::of(error).is_some_and(|answer| answer.code == Some("NoSuchEntity")) => Ok(()),
+            _ => faults::judge(&call, &witness, answer).map(drop),
+        }
+    }
+}
+
+/// Whose an answer of GetCallerIdentity says a key is.
+fn owner(call: &Call, arn: Option<&str>, account: Option<&str>) -> Result<Owner, Fault> {
+    let owner = arn.and_then(Owner::parse).filter(|owner| account == Some(owner.account.as_str()));
+    owner.ok_or_else(|| Fault::Unknown(call.text("an answer without an account or with an arn that does not fit it")))
+}
+
+fn timestamp(date: &aws_smithy_types::DateTime) -> Option<Timestamp> {
+    Timestamp::from_timestamp(date.secs(), date.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests;

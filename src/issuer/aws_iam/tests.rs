@@ -1,0 +1,471 @@
+//! What each call makes of what comes over the wire, byte for byte, from a scripted peer on loopback; and how the tables read.
+
+use std::io::Write as _;
+use std::sync::Mutex;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::model::SystemRef;
+use crate::ports::LoginGuard;
+
+const DATE: &str = "Sat, 21 Nov 2026 12:00:00 GMT";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+/// What the peer does with one request.
+enum Reply {
+    /// Answers and keeps the connection open.
+    Say(u16, String),
+    /// Answers half of what it announces, then closes.
+    Break(String),
+    /// Announces no length and closes after this, as some middleboxes do: only the text shows that it is cut.
+    Cut(String),
+    /// Closes without a word.
+    Close,
+    /// Says nothing.
+    Hang,
+}
+
+/// A peer with a script, and what it saw: the bodies of the requests and how many connections brought them.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<(Vec<String>, usize)>>);
+
+impl Seen {
+    fn requests(&self) -> Vec<String> {
+        self.0.lock().expect("no panic while held").0.clone()
+    }
+
+    fn connections(&self) -> usize {
+        self.0.lock().expect("no panic while held").1
+    }
+}
+
+async fn peer(script: Vec<Reply>) -> (String, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (seen, script) = (Seen::default(), Arc::new(Mutex::new(script.into_iter())));
+    let saw = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            saw.0.lock().expect("no panic while held").1 += 1;
+            tokio::spawn(serve(stream, script.clone(), saw.clone()));
+        }
+    });
+    (format!("http://{address}"), seen)
+}
+
+async fn serve(mut stream: TcpStream, script: Arc<Mutex<std::vec::IntoIter<Reply>>>, seen: Seen) {
+    while let Some(body) = request(&mut stream).await {
+        seen.0.lock().expect("no panic while held").0.push(body);
+        let reply = script.lock().expect("no panic while held").next().expect("no more requests than the script has");
+        let (status, body, length) = match reply {
+            Reply::Say(status, body) => (status, body.clone(), Some(body.len())),
+            Reply::Break(body) => (200, body.clone(), Some(body.len() * 2)),
+            Reply::Cut(body) => (200, body, None),
+            Reply::Close => return,
+            Reply::Hang => std::future::pending().await,
+        };
+        let header = length.map_or("connection: close".to_owned(), |length| format!("content-length: {length}"));
+        let answer = format!("HTTP/1.1 {status} X\r\ndate: {DATE}\r\ncontent-type: text/xml\r\n{header}\r\n\r\n{body}");
+        if stream.write_all(answer.as_bytes()).await.is_err() || length != Some(body.len()) {
+            return;
+        }
+    }
+}
+
+/// One request's line and body; `None` when the other side is done.
+async fn request(stream: &mut TcpStream) -> Option<String> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length =
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Some(format!("{} {body}", head.lines().next().unwrap_or_default()));
+            }
+        }
+        match stream.read(&mut buffer).await {
+            Ok(read) if read > 0 => bytes.extend_from_slice(&buffer[..read]),
+            _ => return None,
+        }
+    }
+}
+
+struct Nobody;
+
+impl LoginGuard for Nobody {
+    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
+        false
+    }
+    fn refused(&self, _: &str, _: &str, _: &Secret) {}
+    fn forgive(&self, _: &str) {}
+}
+
+fn context() -> Context {
+    Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Nobody) }
+}
+
+fn spec() -> IssuerSpec {
+    IssuerSpec {
+        kind: "aws-iam".into(),
+        system: Some(SystemRef { table: "aws".into(), name: "main".into() }),
+        object: "aws-iam:main:store".into(),
+        exclusive: false,
+        propagation: PROPAGATION,
+        settle: Duration::from_secs(600),
+        last_used_lag: None,
+        config: serde_json::json!({ "user": "store", "probe": { "bucket": "gis-store", "region": "us-east-1", "expect": "read" } }),
+    }
+}
+
+fn system(endpoint: &str, more: serde_json::Value) -> SystemSpec {
+    let mut config = serde_json::json!({
+        "endpoint_url": endpoint, "settle_ms": 600_000, "last_used_lag_ms": 0, "request_timeout_ms": 5_000,
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    SystemSpec { at: SystemRef { table: "aws".into(), name: "main".into() }, config }
+}
+
+/// An issuer of user `store` at `endpoint`, with a key of its own.
+fn issuer_with(endpoint: &str, mut more: serde_json::Value) -> Result<Arc<dyn Issuer>, Fault> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(b"the-rotators-own-secret-key").expect("written");
+    more["login"] = serde_json::json!({ "access_key_id": "AKIAROTATOR", "secret_access_key": { "file": file.path() } });
+    connect(&spec(), Some(&system(endpoint, more)), &context())
+}
+
+fn issuer(endpoint: &str) -> Arc<dyn Issuer> {
+    issuer_with(endpoint, serde_json::json!({})).expect("connects")
+}
+
+/// An IAM answer, as IAM writes it.
+fn iam(operation: &str, result: &str) -> String {
+    format!(
+        "<{operation}Response xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><{operation}Result>{result}</{operation}Result>\
+         <ResponseMetadata><RequestId>7a62c49f-347e-4fc4-9331-6e8eEXAMPLE</RequestId></ResponseMetadata></{operation}Response>"
+    )
+}
+
+fn iam_error(code: &str, message: &str) -> String {
+    format!(
+        "<ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>Sender</Type><Code>{code}</Code>\
+         <Message>{message}</Message></Error><RequestId>7a62c49f-347e-4fc4-9331-6e8eEXAMPLE</RequestId></ErrorResponse>"
+    )
+}
+
+fn created() -> String {
+    iam(
+        "CreateAccessKey",
+        &format!(
+            "<AccessKey><UserName>store</UserName><AccessKeyId>AKIAIOSFODNN7EXAMPLE</AccessKeyId><Status>Active</Status>\
+             <SecretAccessKey>{SECRET}</SecretAccessKey><CreateDate>2026-11-21T12:00:00Z</CreateDate></AccessKey>"
+        ),
+    )
+}
+
+async fn mint(issuer: &Arc<dyn Issuer>) -> Result<MintedKey, Fault> {
+    issuer.mint(&IntentId::new("intent")).await
+}
+
+#[tokio::test]
+async fn a_mint_names_the_user_and_yields_the_key() {
+    let (endpoint, seen) = peer(vec![Reply::Say(200, created())]).await;
+    let minted = mint(&issuer(&endpoint)).await.expect("minted");
+    assert_eq!(seen.requests(), ["POST / HTTP/1.1 Action=CreateAccessKey&Version=2010-05-08&UserName=store"]);
+    assert_eq!(minted.material.key().as_str(), "AKIAIOSFODNN7EXAMPLE");
+    assert_eq!(minted.material.secret().expose(), SECRET);
+    assert_eq!(minted.created.map(|at| at.to_rfc3339()).as_deref(), Some("2026-11-21T12:00:00+00:00"));
+    assert!(!format!("{minted:?}").contains(SECRET));
+}
+
+#[tokio::test]
+async fn a_mint_without_a_clean_answer_is_unknown_and_sent_once() {
+    let html = "<html><body>please log in</body></html>".to_owned();
+    for (reply, why) in [
+        (Reply::Close, "sent, and no answer came: "),
+        (Reply::Break(created()), "an answer that broke off or could not be read"),
+        (Reply::Say(500, iam_error("ServiceFailure", "We are sorry.")), "ServiceFailure (500): We are sorry."),
+        (Reply::Say(502, html.clone()), "no error code (502)"),
+        (Reply::Say(200, html.clone()), "no error code (200)"),
+        (Reply::Say(200, iam("CreateAccessKey", "")), "an answer without the key's id or secret"),
+        (Reply::Say(403, html), "status 403 and a body that is no answer of this service"),
+    ] {
+        let (endpoint, seen) = peer(vec![reply]).await;
+        let fault = mint(&issuer(&endpoint)).await.expect_err("no clean answer");
+        let expected = format!("create an access key for iam user store: {why}");
+        assert!(matches!(&fault, Fault::Unknown(text) if text.starts_with(&expected)), "{why}: {fault:?}");
+        assert_eq!(seen.requests().len(), 1, "{why}");
+    }
+}
+
+/// What cannot be parsed may hold the secret, and what the parser complains about may be just that.
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_not_repeated_in_the_message() {
+    let (cut, _) = created()
+        .split_once("</SecretAccessKey>")
+        .map(|(head, tail)| (head.to_owned(), tail.to_owned()))
+        .expect("there");
+    for reply in [
+        Reply::Cut(cut.clone()),
+        Reply::Cut(cut[..cut.len() - 20].to_owned()),
+        Reply::Say(200, created().replace("<SecretAccessKey>", "<SecretAccessKey><")),
+        Reply::Say(200, created().replace("<CreateAccessKeyResult>", SECRET)),
+        Reply::Say(500, created()),
+    ] {
+        let (endpoint, _) = peer(vec![reply]).await;
+        let fault = mint(&issuer(&endpoint)).await.expect_err("cannot be read");
+        assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}");
+        assert!(!fault.why().contains(&SECRET[..6]), "{fault:?}");
+    }
+}
+
+/// The SDK would take each of these for a success: it reads no body where none is of interest, and no further than it must.
+#[tokio::test]
+async fn a_page_with_status_200_is_no_success_and_a_cut_answer_no_evidence() {
+    let page = || Reply::Say(200, "<html><body>please log in</body></html>".to_owned());
+    let cut =
+        |answer: String, at: &str| Reply::Cut(answer.split_once(at).map(|(head, _)| head.to_owned()).expect("there"));
+    let listed = iam(
+        "ListAccessKeys",
+        "<AccessKeyMetadata><member><AccessKeyId>AKIA1</AccessKeyId><Status>Active</Status></member>\
+         <member><AccessKeyId>AKIA2</AccessKeyId><Status>Active</Status></member></AccessKeyMetadata><IsTruncated>false</IsTruncated>",
+    );
+    let used = iam(
+        "GetAccessKeyLastUsed",
+        "<AccessKeyLastUsed><ServiceName>s3</ServiceName><Region>us-east-1</Region>\
+         <LastUsedDate>2026-11-21T12:00:00Z</LastUsedDate></AccessKeyLastUsed>",
+    );
+    let (endpoint, seen) =
+        peer(vec![page(), page(), page(), cut(listed, "<member><AccessKeyId>AKIA2"), cut(used, "<LastUsedDate>")])
+            .await;
+    let (issuer, key) = (issuer(&endpoint), KeyId::new("AKIA1"));
+    assert!(matches!(issuer.delete(&key).await, Err(Fault::Unknown(_))));
+    assert!(matches!(issuer.disable(&key).await, Err(Fault::Unknown(_))));
+    assert!(matches!(issuer.enable(&key).await, Err(Fault::Unknown(_))));
+    assert!(matches!(issuer.list().await, Err(Fault::Unknown(_))));
+    assert!(matches!(issuer.last_use(&key).await, Err(Fault::Unknown(_))));
+    assert_eq!(seen.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn a_mint_that_hangs_is_unknown() {
+    let (endpoint, seen) = peer(vec![Reply::Hang]).await;
+    let issuer = issuer_with(&endpoint, serde_json::json!({ "request_timeout_ms": 100 })).expect("connects");
+    let fault = mint(&issuer).await.expect_err("no answer");
+    assert_eq!(fault, Fault::Unknown("create an access key for iam user store: no answer in time".into()));
+    assert_eq!(seen.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_mint_that_met_nobody_was_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    let fault = mint(&issuer(&format!("http://{address}"))).await.expect_err("nobody there");
+    assert!(matches!(&fault, Fault::NotSent(why) if why.contains("refused")), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_well_sent_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        stream.write_all(b"HTTP/1.1 400 this is no tls\r\n\r\n").await.expect("written");
+    });
+    let fault = mint(&issuer(&format!("https://{address}"))).await.expect_err("no tls there");
+    assert!(matches!(fault, Fault::NotSent(_)), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_mint_refused_for_good_says_why() {
+    for (status, code, reason) in [
+        (409, "LimitExceeded", Reason::Quota),
+        (404, "NoSuchEntity", Reason::NotFound),
+        (403, "AccessDenied", Reason::MissingRight),
+        (403, "InvalidClientTokenId", Reason::LoginRefused),
+        (403, "SignatureDoesNotMatch", Reason::LoginRefused),
+    ] {
+        let (endpoint, seen) = peer(vec![Reply::Say(status, iam_error(code, "It said so."))]).await;
+        let fault = mint(&issuer(&endpoint)).await.expect_err("refused");
+        assert!(matches!(&fault, Fault::Refused { reason: r, .. } if *r == reason), "{code}: {fault:?}");
+        assert_eq!(seen.requests().len(), 1, "{code}");
+    }
+}
+
+/// The peer keeps its connections open; nobody comes back on one.
+#[tokio::test]
+async fn every_request_has_a_connection_of_its_own() {
+    let (endpoint, seen) = peer(vec![Reply::Say(200, created()), Reply::Say(200, created())]).await;
+    let issuer = issuer(&endpoint);
+    mint(&issuer).await.expect("minted");
+    mint(&issuer).await.expect("minted");
+    assert_eq!((seen.requests().len(), seen.connections()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_listing_is_read_to_its_end() {
+    let member = |id: &str, status: &str| {
+        format!(
+            "<member><UserName>store</UserName><AccessKeyId>{id}</AccessKeyId><Status>{status}</Status>\
+             <CreateDate>2026-11-21T12:00:00Z</CreateDate></member>"
+        )
+    };
+    let page = |members: &str, rest: &str| {
+        Reply::Say(200, iam("ListAccessKeys", &format!("<AccessKeyMetadata>{members}</AccessKeyMetadata>{rest}")))
+    };
+    let (endpoint, seen) = peer(vec![
+        page(&member("AKIA1", "Active"), "<IsTruncated>true</IsTruncated><Marker>next</Marker>"),
+        page(&(member("AKIA2", "Inactive") + &member("AKIA3", "Expired")), "<IsTruncated>false</IsTruncated>"),
+    ])
+    .await;
+    let listing = issuer(&endpoint).list().await.expect("listed");
+    let keys: Vec<_> = listing.keys.iter().map(|key| (key.id.as_str(), key.active)).collect();
+    assert_eq!(keys, [("AKIA1", true), ("AKIA2", false), ("AKIA3", false)]);
+    assert_eq!(listing.quota, Some(2));
+    assert_eq!(listing.date.map(|date| date.to_rfc2822()).as_deref(), Some("Sat, 21 Nov 2026 12:00:00 +0000"));
+    assert!(seen.requests()[1].contains("&Marker=next"), "{:?}", seen.requests());
+}
+
+#[tokio::test]
+async fn half_a_listing_is_a_fault() {
+    let (endpoint, _) =
+        peer(vec![Reply::Say(200, iam("ListAccessKeys", "<AccessKeyMetadata/><IsTruncated>true</IsTruncated>"))]).await;
+    let fault = issuer(&endpoint).list().await.expect_err("half");
+    assert!(matches!(&fault, Fault::Unknown(why) if why.contains("goes on")), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_key_never_used_is_told_from_silence() {
+    let never = "<UserName>store</UserName><AccessKeyLastUsed><ServiceName>N/A</ServiceName><Region>N/A</Region></AccessKeyLastUsed>";
+    let used = "<UserName>store</UserName><AccessKeyLastUsed><LastUsedDate>2026-11-21T12:00:00Z</LastUsedDate>\
+                <ServiceName>s3</ServiceName><Region>us-east-1</Region></AccessKeyLastUsed>";
+    let answers = [never, used, ""].map(|result| Reply::Say(200, iam("GetAccessKeyLastUsed", result)));
+    let (endpoint, _) = peer(answers.into()).await;
+    let (issuer, key) = (issuer(&endpoint), KeyId::new("AKIAIOSFODNN7EXAMPLE"));
+    assert_eq!(issuer.last_use(&key).await, Ok(LastUse::Never));
+    let LastUse::At { at, by } = issuer.last_use(&key).await.expect("used") else { panic!("used") };
+    assert_eq!((at.to_rfc3339().as_str(), by.as_str()), ("2026-11-21T12:00:00+00:00", "s3 in us-east-1"));
+    assert!(matches!(issuer.last_use(&key).await, Err(Fault::Unknown(_))));
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_there_is_deleted_and_cannot_be_disabled() {
+    let gone = || Reply::Say(404, iam_error("NoSuchEntity", "The Access Key with id AKIAGONE cannot be found."));
+    let (endpoint, _) = peer(vec![gone(), gone()]).await;
+    let (issuer, key) = (issuer(&endpoint), KeyId::new("AKIAGONE"));
+    assert_eq!(issuer.delete(&key).await, Ok(()));
+    assert_eq!(
+        issuer.disable(&key).await,
+        Err(Fault::Refused {
+            reason: Reason::NotFound,
+            why: "disable key AKIAGONE of iam user store: NoSuchEntity (404): The Access Key with id AKIAGONE cannot be found.".into()
+        })
+    );
+}
+
+#[tokio::test]
+async fn the_account_is_the_providers_own_name_with_its_partition() {
+    let caller = |arn: &str, account: &str| {
+        Reply::Say(
+            200,
+            format!(
+                "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>{arn}</Arn>\
+                 <UserId>AIDA</UserId><Account>{account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+            ),
+        )
+    };
+    let (endpoint, _) = peer(vec![
+        caller("arn:aws:iam::123456789012:user/rotator", "123456789012"),
+        caller("arn:aws-us-gov:sts::123456789012:assumed-role/r/s", "123456789012"),
+        caller("arn:aws:iam::123456789012:user/rotator", "210987654321"),
+    ])
+    .await;
+    let issuer = issuer(&endpoint);
+    assert_eq!(issuer.identity().await, Ok(AccountIdentity::new("aws:123456789012")));
+    assert_eq!(issuer.identity().await, Ok(AccountIdentity::new("aws-us-gov:123456789012")));
+    assert!(matches!(issuer.identity().await, Err(Fault::Unknown(_))));
+}
+
+#[tokio::test]
+async fn plain_http_is_for_this_host_only() {
+    let fault = issuer_with("http://iam.example.com", serde_json::json!({})).err().expect("refused");
+    assert_eq!(
+        fault.why(),
+        "connect to issuer aws-iam:main:store: http://iam.example.com is neither https nor on this host"
+    );
+}
+
+#[tokio::test]
+async fn an_authority_file_that_holds_none_is_refused_at_once() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(b"not a certificate\n").expect("written");
+    let more = serde_json::json!({ "ca_file": file.path() });
+    let fault = issuer_with("https://127.0.0.1:1", more).err().expect("refused");
+    assert!(fault.why().ends_with("it holds no certificate"), "{fault:?}");
+}
+
+mod tables {
+    use super::*;
+    use crate::table;
+
+    fn account(text: &str) -> serde_json::Value {
+        table::read(text, "policy.toml", account::read).expect("no mistake").expect("read")
+    }
+
+    fn service(text: &str, account: serde_json::Value) -> Result<IssuerSpec, String> {
+        let system = SystemSpec { at: SystemRef { table: "aws".into(), name: "main".into() }, config: account };
+        table::read(text, "policy.toml", |table| read(table, Some(&system)))
+            .map(|spec| spec.expect("read"))
+            .map_err(|report| report.to_string())
+    }
+
+    #[test]
+    fn a_service_becomes_a_spec() {
+        let account = account("settle = \"2s\"\nlast_used_lag = \"0s\"\nregion = \"eu-west-1\"");
+        let spec =
+            service("user = \"store\"\nexclusive = true\nprobe = { bucket = \"gis-store\" }", account).expect("read");
+        assert_eq!(
+            spec,
+            IssuerSpec {
+                kind: "aws-iam".into(),
+                system: Some(SystemRef { table: "aws".into(), name: "main".into() }),
+                object: "aws-iam:main:store".into(),
+                exclusive: true,
+                propagation: Duration::from_secs(60),
+                settle: Duration::from_secs(2),
+                last_used_lag: Some(Duration::ZERO),
+                config: serde_json::json!({
+                    "user": "store",
+                    "probe": { "bucket": "gis-store", "region": "eu-west-1", "expect": "read", "endpoint_url": null },
+                }),
+            }
+        );
+    }
+
+    #[test]
+    fn every_mistake_of_a_service_is_told_at_once() {
+        let account = account("");
+        let text =
+            "user = \"arn:aws:iam::1:user/store\"\nprobe = { bucket = \"a/b\", expect = \"write\" }\nacount = \"x\"";
+        let told = service(text, account.clone()).expect_err("wrong");
+        for mistake in [
+            "1:8: `arn:aws:iam::1:user/store` is no name of an IAM user",
+            "2:9: no region, and the account names none either",
+            "2:20: `a/b` is no bucket's name",
+            "2:36: `expect` cannot be `write`",
+            "3:1: unknown key `acount`",
+        ] {
+            assert!(told.contains(mistake), "{mistake} in {told}");
+        }
+        let told = service("user = \"store\"", account).expect_err("no probe");
+        assert!(
+            told.contains("help: add `probe = { bucket = \"gis-store\", region = \"us-east-1\", expect = \"read\" }`"),
+            "{told}"
+        );
+    }
+}
