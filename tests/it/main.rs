@@ -1,3 +1,6 @@
-mod arcgis;
+//! The integration tests, one module for each subject. Real parts: the lab over HTTP, SQLite on disk, the built program.
 
-fn main() {}
+mod arcgis;
+mod aws_iam;
+mod floors;
+mod journal;
