@@ -261,6 +261,12 @@ impl Engine {
                 continue;
             }
             let runner = &self.services[name];
+            let watched = runner.state.rotation.as_ref().is_some_and(|rotation| rotation.watches_health());
+            if watched && runner.state.halt.is_none() && runner.pacing.health_is_due() {
+                self.start(name, Effect::Health, Cause::Timetable, RotationKind::Fresh);
+                return Ok(SLEEP_MAX);
+            }
+            let runner = &self.services[name];
             if let Some(left) = runner.pacing.left() {
                 return Ok(left);
             }
@@ -357,6 +363,10 @@ impl Engine {
         }
         let poll = self.place(&service, &effect).and_then(|place| poll_of(&place, &effect));
         let runner = self.runner(&service);
+        if effect == Effect::Health {
+            runner.pacing.health_seen(conclusion.pace == Pace::Now);
+            return Ok(());
+        }
         runner.waits_for = conclusion.waits_for;
         runner.pacing.again(&service, effect_name(&effect), conclusion.pace, poll);
         if effect == Effect::Observe {
@@ -527,6 +537,7 @@ pub(crate) fn effect_name(effect: &Effect) -> &'static str {
         Effect::Enable(_) => "enable",
         Effect::Delete(_) => "delete",
         Effect::Absence(_) => "look for absence",
+        Effect::Health => "health",
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One thread owns the one writing connection and takes jobs one after the other; callers wait for its answer without
 //! blocking their own thread. The log is write-ahead and every commit is synced (`synchronous=FULL`). Beside `journal.db`
-//! stand `-wal` and `-shm` (SQLite's), `.lock` ([`lock`]) and `.ballast` ([`ballast`]).
+//! stand `-wal` and `-shm` (SQLite's), `.lock` (`sqlite/lock.rs`) and `.ballast` (`sqlite/ballast.rs`).
 //!
 //! It does not make directories, does not back itself up, and does not repair: what does not verify is for an operator.
 

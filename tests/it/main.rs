@@ -1,1 +1,3 @@
+mod arcgis;
+
 fn main() {}
