@@ -12,6 +12,9 @@ use croner::parser::{CronParser, Year};
 
 use crate::model::Timestamp;
 
+/// What is said about a pattern like `0 0 0 31 2 *`.
+pub const NO_SUCH_DATE: &str = "names a date that no year has";
+
 /// A pattern that has at least one date to come.
 #[derive(Clone, PartialEq)]
 pub struct Cron {
@@ -38,7 +41,7 @@ impl Cron {
         let cron = Self { text: text.to_owned(), pattern: Box::new(pattern) };
         match cron.next_after(some_day(), Tz::UTC) {
             Some(_) => Ok(cron),
-            None => Err("names a date that no year has".into()),
+            None => Err(NO_SUCH_DATE.into()),
         }
     }
 
@@ -174,6 +177,7 @@ mod tests {
     fn what_never_comes_is_refused() {
         assert_eq!(Cron::parse("0 0 0 31 2 *").unwrap_err(), "names a date that no year has");
         assert!(Cron::parse("0 0 0 29 2 *").is_ok());
+        assert!(Cron::parse("0 0 3 L 2 *").is_ok());
     }
 
     #[test]
