@@ -8,82 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    AccountIdentity, Holder, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret, ServiceName,
-    SystemRef, Tail, TargetSpec, Timestamp,
+    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Secret, ServiceName, SystemRef, TargetSpec,
+    Timestamp,
 };
+pub use crate::model::{Fault, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
 use crate::rotation::event::Event;
-
-/// What became of a request, by what the caller may do next.
-///
-/// Messages are lower case, without a full stop, and say what was tried, on what, and what came back. They never hold a
-/// secret, a token or a URL with a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The request surely never reached the other side. The only fault after which an unrepeatable request may be sent again.
-    NotSent(String),
-    /// The other side said that it did not do it now and may later (throttled, read-only, locked, restarting).
-    Retry {
-        /// When the other side asks to be asked again.
-        after: Option<Duration>,
-        /// What was tried and what came back.
-        why: String,
-    },
-    /// The other side will not do it, and asking again will not change that.
-    Refused {
-        /// The reason, as the operator sees it.
-        reason: Reason,
-        /// What was tried and what came back.
-        why: String,
-    },
-    /// The request may have been executed: no answer, a broken answer, a 5xx.
-    Unknown(String),
-}
-
-impl Fault {
-    /// What was tried and what came back.
-    pub fn why(&self) -> &str {
-        match self {
-            Self::NotSent(why) | Self::Unknown(why) | Self::Retry { why, .. } | Self::Refused { why, .. } => why,
-        }
-    }
-
-    /// The label of the metric `rekeyd_api_requests_total`.
-    pub fn outcome(&self) -> &'static str {
-        match self {
-            Self::NotSent(_) => "not_sent",
-            Self::Retry { .. } => "retry",
-            Self::Refused { .. } => "refused",
-            Self::Unknown(_) => "unknown",
-        }
-    }
-}
 
 /// Both clocks.
 pub trait Clock: Send + Sync {
     /// The present instant.
     fn now(&self) -> Instant;
-}
-
-/// A key as its issuer lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedKey {
-    /// Its name.
-    pub id: KeyId,
-    /// Whether it can be used.
-    pub active: bool,
-    /// When the provider says it was made.
-    pub created: Option<Timestamp>,
-}
-
-/// All keys of one issuer object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// Every key, in the provider's order.
-    pub keys: Vec<ListedKey>,
-    /// How many keys fit; `None` where the provider states no limit.
-    pub quota: Option<usize>,
-    /// The provider's `Date` of the answer, to measure our clock against.
-    pub date: Option<Timestamp>,
 }
 
 /// A key fresh from the mint.
@@ -93,35 +27,6 @@ pub struct MintedKey {
     pub material: Material,
     /// When the provider says it was made.
     pub created: Option<Timestamp>,
-}
-
-/// How a key answered the consumer's own kind of request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// It works.
-    Works,
-    /// The provider does not know it, which for a young key means not yet.
-    NotYet(String),
-    /// The provider knows it and the secret or signature is wrong.
-    Wrong(String),
-    /// It authenticates and may not do what the probe asks.
-    NotAllowed(String),
-}
-
-/// When a key was last used, as the provider tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LastUse {
-    /// Never, as far as the provider knows.
-    Never,
-    /// Then, and for what.
-    At {
-        /// The time of use.
-        at: Timestamp,
-        /// Service and region, as the provider names them.
-        by: String,
-    },
-    /// This provider does not tell.
-    Untold,
 }
 
 /// The provider-side object keys are minted from.
@@ -151,60 +56,6 @@ pub trait Issuer: Send + Sync {
 
     /// Removes the key for ever. Repeatable: a key that does not exist is a success here, and no proof that it is gone.
     async fn delete(&self, key: &KeyId) -> Result<(), Fault>;
-}
-
-/// What a target shows of the key it holds.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reading {
-    /// The last characters of the secret.
-    Tail(Tail),
-    /// A credential is there, and nothing of it can be compared.
-    Hidden,
-    /// No credential of its own is there.
-    Nothing,
-}
-
-/// A target as found: what holds the key there, and how things stand before we touch it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspection {
-    /// The place that stores the key.
-    pub holder: Holder,
-    /// What it shows now.
-    pub reading: Reading,
-    /// The jobs known there now, so that ours can be told from them after a lost reply.
-    pub jobs: Vec<JobId>,
-}
-
-/// What a target answered to a push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The job to follow; `None` where the push was done when the answer came.
-    pub job: Option<JobId>,
-}
-
-/// How a job stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JobState {
-    /// Under way, or not to be told just now.
-    Running(String),
-    /// Finished, and its inner result says it worked.
-    Succeeded,
-    /// Finished and did not work, or was rolled back.
-    Failed(String),
-    /// The target no longer knows it: neither success nor failure.
-    Vanished(String),
-}
-
-/// What a target's health check says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// None is configured.
-    NotWatched,
-    /// The consumer works.
-    Good,
-    /// It does not.
-    Bad(String),
 }
 
 /// A place that must hold the key.

@@ -131,7 +131,12 @@ impl<'a> Table<'a> {
         let expected = values::range(&range);
         let DeValue::Integer(integer) = value.get_ref() else {
             let what = format!("`{key}` is {}, and must be {expected}", values::kind(value.get_ref()));
-            self.mistake(key, what, format!("write `{key} = {}`, without quotes", range.start()));
+            let said = match value.get_ref() {
+                DeValue::String(text) => text.trim().parse::<i64>().ok().filter(|number| range.contains(number)),
+                _ => None,
+            };
+            let number = said.unwrap_or(*range.start());
+            self.mistake(key, what, format!("write `{key} = {number}`, without quotes"));
             return None;
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -190,7 +195,7 @@ impl<'a> Table<'a> {
         Some(self.spotted_texts(key)?.into_iter().map(|(text, _)| text).collect())
     }
 
-    /// The same, each text with its place.
+    /// The same, each text with its place. Items that are no texts are reported and left out.
     pub fn spotted_texts(&mut self, key: &'static str) -> Option<Vec<(String, Spot)>> {
         let value = self.value(key)?;
         let items: Vec<&Spanned<DeValue<'a>>> = match value.get_ref() {
@@ -198,23 +203,21 @@ impl<'a> Table<'a> {
             _ => vec![value],
         };
         let mut texts = Vec::with_capacity(items.len());
-        let mut wrong = false;
         for item in items {
+            let spot = Spot(item.span());
             match item.get_ref() {
-                DeValue::String(text) if !text.trim().is_empty() => texts.push((text.to_string(), Spot(item.span()))),
+                DeValue::String(text) if !text.trim().is_empty() => texts.push((text.to_string(), spot)),
                 DeValue::String(_) => {
-                    wrong = true;
                     let help = format!("write a text, or leave `{key}` out");
-                    self.document.mistake_at(&Spot(item.span()), format!("`{key}` holds an empty text"), help);
+                    self.document.mistake_at(&spot, format!("`{key}` holds an empty text"), help);
                 }
                 other => {
-                    wrong = true;
                     let what = format!("`{key}` holds {}, and must hold texts", values::kind(other));
-                    self.document.mistake_at(&Spot(item.span()), what, format!("write `{key} = [\"...\", \"...\"]`"));
+                    self.document.mistake_at(&spot, what, format!("write `{key} = [\"...\", \"...\"]`"));
                 }
             }
         }
-        (!wrong).then_some(texts)
+        Some(texts)
     }
 
     /// An optional secret: a reference to where it is kept. A literal is refused and never shown.

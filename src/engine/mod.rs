@@ -218,8 +218,11 @@ impl Engine {
         };
         for key in self.journal.materials(name).await? {
             if !needed(&key) {
-                self.journal.shred(name, &key).await?;
-                info!(service = %name, key = %key, "shredded the sealed secret");
+                // A reader can hold it up for a while; the next sweep finishes it, and the secret stays sealed until then.
+                match self.journal.shred(name, &key).await {
+                    Ok(()) => info!(service = %name, key = %key, "shredded the sealed secret"),
+                    Err(error) => warn!(service = %name, key = %key, "the sealed secret is not shredded yet: {error}"),
+                }
             }
         }
         Ok(())
@@ -245,6 +248,12 @@ impl Engine {
             if let Some((command, reply)) = self.runner(name).queue.pop_front() {
                 self.obey(name, command, reply).await?;
                 continue;
+            }
+            let runner = &self.services[name];
+            let watched = runner.state.rotation.as_ref().is_some_and(|rotation| rotation.watches_health());
+            if watched && runner.state.halt.is_none() && runner.pacing.health_is_due() {
+                self.start(name, Effect::Health, Cause::Timetable, RotationKind::Fresh);
+                return Ok(SLEEP_MAX);
             }
             let runner = &self.services[name];
             if let Some(left) = runner.pacing.left() {
@@ -343,6 +352,10 @@ impl Engine {
         }
         let poll = self.place(&service, &effect).and_then(|place| poll_of(&place, &effect));
         let runner = self.runner(&service);
+        if effect == Effect::Health {
+            runner.pacing.health_seen(conclusion.pace == Pace::Now);
+            return Ok(());
+        }
         runner.waits_for = conclusion.waits_for;
         runner.pacing.again(&service, effect_name(&effect), conclusion.pace, poll);
         if effect == Effect::Observe {
@@ -539,6 +552,7 @@ pub(crate) fn effect_name(effect: &Effect) -> &'static str {
         Effect::Enable(_) => "enable",
         Effect::Delete(_) => "delete",
         Effect::Absence(_) => "look for absence",
+        Effect::Health => "health",
     }
 }
 

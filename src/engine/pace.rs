@@ -13,6 +13,8 @@ use crate::rotation::{Effect, Pace};
 const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause of a back-off.
 const BACK_OFF_LAST: Duration = Duration::from_secs(300);
+/// Pause between two health checks of the consumers.
+const HEALTH_EVERY: Duration = Duration::from_secs(15);
 /// Longest pause between two looks at a job.
 const POLL_LAST: Duration = Duration::from_secs(30);
 
@@ -20,13 +22,19 @@ const POLL_LAST: Duration = Duration::from_secs(30);
 pub(crate) struct Pacing {
     not_before: Option<Tick>,
     tries: HashMap<&'static str, u32>,
+    health: Option<Tick>,
     /// What the survey under way would open.
     pub(crate) opening: (Cause, RotationKind),
 }
 
 impl Default for Pacing {
     fn default() -> Self {
-        Pacing { not_before: None, tries: HashMap::new(), opening: (Cause::Timetable, RotationKind::Fresh) }
+        Pacing {
+            not_before: None,
+            tries: HashMap::new(),
+            health: None,
+            opening: (Cause::Timetable, RotationKind::Fresh),
+        }
     }
 }
 
@@ -40,6 +48,20 @@ impl Pacing {
     /// How often an effect was tried in a row without success.
     pub(crate) fn tries(&self, effect: &Effect) -> u32 {
         self.tries.get(super::effect_name(effect)).copied().unwrap_or(0)
+    }
+
+    /// Whether the consumers are to be asked again.
+    pub(crate) fn health_is_due(&self) -> bool {
+        self.health.is_none_or(|last| last.elapsed() >= HEALTH_EVERY)
+    }
+
+    /// Notes a health check. It goes on beside everything else and delays nothing.
+    pub(crate) fn health_seen(&mut self, good: bool) {
+        self.health = Some(Tick::now());
+        match good {
+            true => _ = self.tries.remove("health"),
+            false => *self.tries.entry("health").or_insert(0) += 1,
+        }
     }
 
     /// Whether it waits in a back-off now.

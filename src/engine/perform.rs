@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant as Started;
 
 use crate::model::{IssuerSpec, KeyId, Material, Reason, ServiceName, TargetName, TargetSpec, Terms};
-use crate::ports::{Connect, Fault, Issuer, Journal, Meter, Probe, Reading, Target};
+use crate::ports::{Connect, Fault, Health, Issuer, Journal, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
 use crate::rotation::evidence::Evidence;
 use crate::rotation::{Effect, Finding, Found, ServiceState};
@@ -117,6 +117,7 @@ impl World {
                 let issuer = self.issuer(&place.issuer)?;
                 self.metered(at, "delete", issuer.delete(key)).await.map(|()| Finding::Done)
             }
+            Effect::Health => self.health(place, state).await,
             Effect::Absence(_) => self.list(&place.issuer).await.map(Finding::Listing),
         }
     }
@@ -134,6 +135,7 @@ impl World {
                 holder: inspected.holder,
                 reading: inspected.reading,
                 jobs: inspected.jobs,
+                healthy: port.health().await == Health::Good,
             });
         }
         let snapshot = Snapshot { issuer: place.issuer.clone(), account, targets, terms: place.terms.clone() };
@@ -174,6 +176,19 @@ impl World {
         // Listed last, so that what is decided on is as fresh as it can be.
         let listing = self.list(&place.issuer).await?;
         Ok(Finding::Evidence(Box::new(Evidence { account, listing, current_listing, probe, readings, last_use })))
+    }
+
+    async fn health(&self, place: &Place, state: &ServiceState) -> Found {
+        let mut targets = Vec::new();
+        for spec in &place.targets {
+            targets.push((spec.name.clone(), self.connect.target(spec)?.health().await));
+        }
+        let old = state.rotation.as_ref().and_then(|rotation| rotation.retiring.clone());
+        let old_is_held = match old {
+            Some(old) => self.journal.material(&place.service, &old).await.map_err(journal_fault)?.is_some(),
+            None => false,
+        };
+        Ok(Finding::Health { targets, old_is_held })
     }
 
     async fn probe_current(&self, place: &Place, state: &ServiceState) -> Result<Option<Probe>, Fault> {

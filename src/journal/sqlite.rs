@@ -2,7 +2,7 @@
 //!
 //! One thread owns the one writing connection and takes jobs one after the other; callers wait for its answer without
 //! blocking their own thread. The log is write-ahead and every commit is synced (`synchronous=FULL`). Beside `journal.db`
-//! stand `-wal` and `-shm` (SQLite's), `.lock` ([`lock`]) and `.ballast` ([`ballast`]).
+//! stand `-wal` and `-shm` (SQLite's), `.lock` (`sqlite/lock.rs`) and `.ballast` (`sqlite/ballast.rs`).
 //!
 //! It does not make directories, does not back itself up, and does not repair: what does not verify is for an operator.
 
@@ -269,6 +269,11 @@ impl Journal for SqliteJournal {
     async fn material(&self, service: &ServiceName, key: &KeyId) -> Result<Option<Material>, JournalError> {
         let (service, key) = (service.clone(), key.clone());
         self.run(move |store| store.material(&service, &key)).await
+    }
+
+    async fn materials(&self, service: &ServiceName) -> Result<Vec<KeyId>, JournalError> {
+        let service = service.clone();
+        self.run(move |store| store.materials(&service)).await
     }
 
     async fn shred(&self, service: &ServiceName, key: &KeyId) -> Result<(), JournalError> {

@@ -430,6 +430,21 @@ mod tests {
         assert!(local("http://localhost:1/") && local("http://127.9.9.9/") && local("http://[::1]:8080/"));
     }
 
+    #[tokio::test]
+    async fn a_proxy_is_used_for_others_and_not_for_this_machine() {
+        let (proxy, task) = server(b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec()).await;
+        let mut options = Options::new(Duration::from_secs(2));
+        options.proxy = Some(proxy.trim_end_matches("/admin").to_owned());
+        options.no_proxy = vec!["intern.example.com".to_owned()];
+        let client = Client::new(&options).expect("a client can be made");
+        let (url, _task) = server(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()).await;
+        assert_eq!(client.send("reading", Request::get(url)).await.map(|answer| answer.status).ok(), Some(200));
+        let fault =
+            client.send("reading", Request::get("https://gis.example.com/x")).await.expect_err("the proxy refuses");
+        assert!(matches!(&fault, Fault::NotSent(why) if why.starts_with("reading at gis.example.com: ")), "{fault:?}");
+        assert!(task.await.expect("the proxy ran").starts_with("CONNECT gis.example.com:443 HTTP/1.1\r\n"));
+    }
+
     #[test]
     fn a_ca_file_that_is_none_is_named() {
         let mut options = Options::new(Duration::from_secs(2));

@@ -251,7 +251,7 @@ const VERSION: i64 = 1;
 
 fn version(root: &mut crate::table::Table<'_>) {
     if root.require("version", "version = 1")
-        && let Some(version) = root.integer_or("version", 0..=i64::MAX)
+        && let Some(version) = root.integer_or("version", 1..=i64::MAX)
         && version != VERSION
     {
         let what = format!("this policy is written in version {version}, and this rekeyd reads version {VERSION}");

@@ -62,8 +62,8 @@ pub(super) fn read(root: &mut Table<'_>, kinds: Kinds<'_>) -> Systems {
         }
     }
     for table in TABLES.iter().filter(|table| !readers.contains_key(**table)) {
-        root.asked(table);
         if root.has(table) {
+            root.asked(table);
             let served: Vec<String> = readers.keys().map(|table| format!("[{table}]")).collect();
             let what = format!("this build does not serve [{table}]");
             let help = format!("remove the table; this build serves {}", served.join(" and "));

@@ -190,7 +190,7 @@ fn every_must_leave_time_to_retire_the_old_key() {
     assert_eq!(good(&every("9d")).warnings.len(), 0);
     let waits = every("9d").replace("every = ", "window = \"Sat 22:00-Sun 04:00\"\nevery = ");
     assert_eq!(good(&waits).warnings.len(), 1);
-    assert!(mistakes(&waits.replace("\"9d\"", "\"8d\""))[0].contains("up to 162h of waiting for a window"));
+    assert!(mistakes(&waits.replace("\"9d\"", "\"8d\""))[0].contains("up to 6d 18h of waiting for a window"));
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl Check<'_> {
         match timetable {
             Timetable::Every(every) if *every <= soak + watch + wait => {
                 let what = format!("{who} would rotate again before the old key is gone: soak {}", sum(soak));
-                let help = format!("make `every` longer than {}, or shorten those", spoken(soak + watch + wait));
+                let help = format!("make `every` {} or longer, or shorten those", above(soak + watch + wait));
                 self.document.mistake_at(spot, what, help);
             }
             Timetable::Every(every) if *every <= terms.soak_unproven + watch + wait => {
@@ -228,16 +228,33 @@ impl Check<'_> {
     }
 }
 
-/// A duration in a unit that people think in, rounded up.
+/// A duration as people say it: `6d 18h`, and nothing finer than matters beside it.
 fn spoken(duration: Duration) -> String {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    let whole = |unit: u64| Duration::from_secs(seconds.div_ceil(unit) * unit);
-    match seconds {
-        0..=7_200 => format_duration(duration),
-        7_201..=172_800 => format_duration(whole(60)),
-        _ if seconds.is_multiple_of(86_400) => format_duration(duration),
-        _ => format!("{}h", seconds.div_ceil(3600)),
+    let minutes = duration.as_secs().div_ceil(60);
+    let parts = |large: u64, l: &str, small: u64, s: &str| match small {
+        0 => format!("{large}{l}"),
+        small => format!("{large}{l} {small}{s}"),
+    };
+    match minutes {
+        0..=120 => format_duration(duration),
+        121..=2880 => parts(minutes / 60, "h", minutes % 60, "m"),
+        _ => {
+            let hours = minutes.div_ceil(60);
+            parts(hours / 24, "d", hours % 24, "h")
+        }
     }
+}
+
+/// The next round duration above this one, fit to be written into a policy.
+fn above(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let unit = match seconds {
+        0..=120 => 1,
+        121..=7_200 => 60,
+        7_201..=172_799 => 3600,
+        _ => 86_400,
+    };
+    format_duration(Duration::from_secs((seconds / unit + 1) * unit))
 }
 
 fn spotted<T>(table: &mut Table<'_>, key: &str, read: impl FnOnce(&mut Table<'_>) -> Option<T>) -> Option<(T, Spot)> {
@@ -306,12 +323,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_of_waits_is_said_in_a_unit_people_think_in() {
-        let secs = |secs| spoken(Duration::from_secs(secs));
-        assert_eq!(secs(90), "90s");
-        assert_eq!(secs(2 * 86_400), "2d");
-        assert_eq!(secs(86_400 + 3600), "25h");
-        assert_eq!(secs(9 * 86_400 + 18 * 3600), "234h");
-        assert_eq!(secs(3 * 86_400), "3d");
+    fn a_sum_of_waits_is_said_as_people_say_it() {
+        let said = |secs| spoken(Duration::from_secs(secs));
+        assert_eq!(said(90), "90s");
+        assert_eq!(said(2 * 86_400), "48h");
+        assert_eq!(said(86_400 + 3600 + 1), "25h 1m");
+        assert_eq!(said(6 * 86_400 + 18 * 3600), "6d 18h");
+        assert_eq!(said(3 * 86_400), "3d");
+    }
+
+    #[test]
+    fn what_is_advised_is_longer_than_what_was_too_short() {
+        for secs in [0, 1, 2, 119, 120, 121, 7_200, 7_201, 172_799, 172_800, 8 * 86_400 + 5] {
+            let duration = Duration::from_millis(secs * 1000 + 999);
+            let advised = crate::schedule::parse_duration(&above(duration)).expect("it can be written into a policy");
+            assert!(advised > duration, "{secs}");
+        }
+        assert_eq!(above(Duration::from_secs(8 * 86_400 + 18 * 3600)), "9d");
     }
 }

@@ -122,10 +122,20 @@ impl ServiceState {
                 retirement.stage = Stage::Disabled(at.clone());
                 retirement.refused = None;
             }
-            Event::EnableBegun { key, .. } => {
-                if !self.explains(key) {
-                    return Err(());
-                }
+            Event::EnableBegun { key, why } => {
+                let retirement = self.leaving.get_mut(key).ok_or(())?;
+                retirement.stage = match retirement.stage {
+                    Stage::Disabled(_) | Stage::Disabling(_) => Stage::Enabling(why.clone()),
+                    _ => return Err(()),
+                };
+            }
+            Event::Enabled { key } if self.leaving.contains_key(key) => {
+                let retirement = self.leaving.get_mut(key).ok_or(())?;
+                let Stage::Enabling(why) = retirement.stage.clone() else { return Err(()) };
+                retirement.stage = Stage::Waiting;
+                retirement.since = at.clone();
+                let message = format!("{why}; key {key} is enabled again, and its secret is not held to push it back");
+                self.halt = Some(Halt { reason: super::Reason::Unhealthy, message, at: at.wall });
             }
             Event::Enabled { key } => {
                 let rotation = self.rotation.as_mut().ok_or(())?;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::model::{AccountIdentity, Instant, IntentId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp};
-use crate::ports::{Fault, JobState, LastUse, Listing, Probe, Reading, Receipt};
+use crate::model::{
+    AccountIdentity, Fault, Health, Instant, IntentId, JobId, JobState, KeyId, LastUse, Listing, Probe, Reading,
+    Reason, Receipt, RotationId, Tail, TargetName, Timestamp,
+};
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
 use super::readback::ReadBack;
@@ -18,6 +20,9 @@ const VANISHED_MIN: u32 = 3;
 
 /// A key that is to be taken on by itself must have been used this lately.
 const USED_LATELY: TimeDelta = TimeDelta::days(7);
+
+/// How many health checks must fail in a row before the previous key is put back.
+const HEALTH_FAILURES_MIN: u32 = 2;
 
 /// How far a provider's idea of a creation time may lie before our own of the request.
 const CREATED_SLACK: TimeDelta = TimeDelta::minutes(5);
@@ -81,18 +86,25 @@ pub enum Finding {
         /// What the target shows.
         reading: Reading,
         /// The jobs known there.
-        jobs: Vec<crate::model::JobId>,
+        jobs: Vec<JobId>,
     },
     /// The push was taken.
     Receipt(Receipt),
     /// The jobs known at a target.
-    Jobs(Vec<crate::model::JobId>),
+    Jobs(Vec<JobId>),
     /// How a job stands.
     Job(JobState),
     /// What a target shows.
     Reading(Reading),
     /// What must be true before a key is disabled or deleted.
     Evidence(Box<evidence::Evidence>),
+    /// Whether the consumers work.
+    Health {
+        /// What each target's health check says.
+        targets: Vec<(TargetName, Health)>,
+        /// Whether the previous key could be pushed back: its secret is held.
+        old_is_held: bool,
+    },
     /// It was done.
     Done,
 }
@@ -191,6 +203,9 @@ impl ServiceState {
             (Effect::Enable(key), Finding::Done) => Conclusion::record(vec![Event::Enabled { key: key.clone() }]),
             (Effect::Delete(key), Finding::Done) => Conclusion::record(vec![Event::Deleted { key: key.clone() }]),
             (Effect::Absence(key), Finding::Listing(listing)) => self.absence(key, &listing, now),
+            (Effect::Health, Finding::Health { targets, old_is_held }) => {
+                self.health_seen(&targets, old_is_held, around.tries)
+            }
             (effect, finding) => {
                 unreachable!("the engine answers each effect with its own finding, not {effect:?} with {finding:?}")
             }
@@ -575,13 +590,7 @@ impl ServiceState {
         Conclusion::record(events).slowly(Pace::After(interval), &format!("key {key} is not usable yet: {why}"))
     }
 
-    fn before_push(
-        &self,
-        target: &TargetName,
-        probe: Probe,
-        reading: &Reading,
-        jobs: Vec<crate::model::JobId>,
-    ) -> Conclusion {
+    fn before_push(&self, target: &TargetName, probe: Probe, reading: &Reading, jobs: Vec<JobId>) -> Conclusion {
         let rotation = self.open_rotation();
         let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
         if let Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why) = probe {
@@ -614,7 +623,7 @@ impl ServiceState {
             .slowly(pace, why)
     }
 
-    fn push_settled(&self, target: &TargetName, jobs: Vec<crate::model::JobId>) -> Conclusion {
+    fn push_settled(&self, target: &TargetName, jobs: Vec<JobId>) -> Conclusion {
         let Some(Push::Unknown { jobs: before, .. }) = self.open_rotation().target(target).map(|found| &found.push)
         else {
             unreachable!("a push is settled only while it is unknown");
@@ -689,6 +698,38 @@ impl ServiceState {
             // Not known to have succeeded: the same key is pushed again until a job says so.
             (_, ReadBack::New) => not_moved(Some(key.clone())),
             (_, ReadBack::CannotTell) => not_moved(None),
+        }
+    }
+
+    /// Two failures in a row of a consumer that worked before the rotation take the old key back into service.
+    fn health_seen(&self, targets: &[(TargetName, Health)], old_is_held: bool, tries: u32) -> Conclusion {
+        let Some(rotation) = self.rotation.as_ref().filter(|rotation| rotation.watches_health()) else {
+            return Conclusion::record(Vec::new());
+        };
+        let was_good =
+            |name: &TargetName| rotation.snapshot.targets.iter().any(|found| found.spec.name == *name && found.healthy);
+        let failing = targets.iter().find_map(|(name, health)| match health {
+            Health::Bad(why) if was_good(name) => {
+                Some(format!("the health check of {name} fails since the push: {why}"))
+            }
+            _ => None,
+        });
+        let Some(why) = failing else { return Conclusion::record(Vec::new()) };
+        if tries + 1 < HEALTH_FAILURES_MIN {
+            return Conclusion::again(Pace::BackOff, why);
+        }
+        let old = rotation.retiring.as_ref().expect("health is watched only where an old key is");
+        let stage = self.leaving.get(old).map(|retirement| &retirement.stage);
+        match stage {
+            Some(stage) if !stage.reversible() => Conclusion::record(vec![self.halted(Reason::Unhealthy, &why)]),
+            _ if old_is_held => Conclusion::record(vec![Event::RollbackBegun { by: why }]),
+            Some(super::Stage::Disabled(_) | super::Stage::Disabling(_)) => {
+                Conclusion::record(vec![Event::EnableBegun { key: old.clone(), why }])
+            }
+            _ => {
+                let why = format!("{why}; the secret of key {old} is not held, so it cannot be pushed back");
+                Conclusion::record(vec![self.halted(Reason::Unhealthy, &why)])
+            }
         }
     }
 

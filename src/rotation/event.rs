@@ -3,11 +3,11 @@
 //! An event ending in `Begun` is an intent: it is durable before its effect. Every other event is a result: it is durable
 //! before the next effect. Domain types only; how they are written is `journal::wire`'s business.
 
+use crate::model::Reading;
 use crate::model::{
     AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, TargetSpec,
     Terms, Timestamp,
 };
-use crate::ports::Reading;
 
 /// One thing that happened to one service.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,11 +198,11 @@ pub enum Event {
         /// What is known.
         why: String,
     },
-    /// After the job ended the target still shows a key it held before.
+    /// The push is over and not proven: the target shows another key, or no job vouches for what it shows. It is pushed again.
     NotMoved {
         /// The target.
         target: TargetName,
-        /// The key it shows.
+        /// The key it shows, where that can be told.
         shows: Option<KeyId>,
     },
     /// The target holds the key.
@@ -243,7 +243,7 @@ pub enum Event {
         /// The key.
         key: KeyId,
     },
-    /// A key is about to be enabled again.
+    /// A disabled key is about to be enabled again, since a consumer failed; the service halts when it is.
     EnableBegun {
         /// The key.
         key: KeyId,
@@ -353,6 +353,8 @@ pub struct SnapshotTarget {
     pub reading: Reading,
     /// The jobs known there.
     pub jobs: Vec<JobId>,
+    /// Whether its health check was good; false where none is configured.
+    pub healthy: bool,
 }
 
 /// How a rotation ended.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::model::{AccountIdentity, Instant, KeyId, Reason, TargetName};
-use crate::ports::{LastUse, Listing, Probe, Reading};
+use crate::model::{LastUse, Listing, Probe, Reading};
 
 use super::conclude::{Conclusion, Pace};
 use super::event::Event;

@@ -23,10 +23,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::model::Reading;
 use crate::model::{
     AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp,
 };
-use crate::ports::Reading;
 
 mod apply;
 mod conclude;
@@ -355,6 +355,8 @@ pub enum Effect {
     Delete(KeyId),
     /// List, to see whether a deleted key is gone.
     Absence(KeyId),
+    /// Ask the consumers whether they work, beside whatever else is going on.
+    Health,
 }
 
 /// What is next.
@@ -466,6 +468,14 @@ impl Rotation {
     /// Whether the old key is in wrong hands.
     pub fn compromised(&self) -> bool {
         matches!(self.cause, Cause::Operator { compromised: true, .. })
+    }
+
+    /// Whether a consumer that worked before is to be watched now: from the first push until the old key is deleted.
+    pub fn watches_health(&self) -> bool {
+        self.course == Course::Forward
+            && self.phase >= Phase::Deploying
+            && self.retiring.is_some()
+            && self.snapshot.targets.iter().any(|found| found.healthy)
     }
 
     /// Between MintBegun and Verified: the time of which no two services of one group may share any.

@@ -2,8 +2,8 @@
 //!
 //! ArcGIS shows four characters of a secret, so only a difference is evidence; equal tails are [`ReadBack::CannotTell`].
 
+use crate::model::Reading;
 use crate::model::{KeyId, TargetName};
-use crate::ports::Reading;
 
 use super::ServiceState;
 

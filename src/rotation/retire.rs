@@ -70,6 +70,8 @@ pub enum Stage {
     Disabling(Instant),
     /// Disabled.
     Disabled(Instant),
+    /// A consumer failed after it was disabled: it is being enabled again, and then the service halts with this.
+    Enabling(String),
     /// The order to delete it is being sent.
     Deleting(Instant),
     /// The issuer took the deletion, or no longer lists the key.
@@ -92,14 +94,14 @@ impl Stage {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Waiting | Self::Disabling(_) => Phase::Soaking,
-            Self::Disabled(_) | Self::Deleting(_) => Phase::Disabled,
+            Self::Disabled(_) | Self::Enabling(_) | Self::Deleting(_) => Phase::Disabled,
             Self::Deleted(_) | Self::Absent(_) => Phase::Deleted,
         }
     }
 
     /// Whether the key still exists and can be enabled, as far as we know.
     pub fn reversible(&self) -> bool {
-        matches!(self, Self::Waiting | Self::Disabling(_) | Self::Disabled(_))
+        matches!(self, Self::Waiting | Self::Disabling(_) | Self::Disabled(_) | Self::Enabling(_))
     }
 }
 
@@ -122,6 +124,7 @@ impl Retirement {
                     Step::Record(self.adopt_needed())
                 }
             }),
+            Stage::Enabling(_) => Step::Run(Effect::Enable(key())),
             Stage::Deleting(begun) if now.since(begun) > EVIDENCE_AGE_MAX => {
                 Step::Run(Effect::Evidence(key(), Act::Delete))
             }

@@ -8,7 +8,6 @@ use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot, Sna
 use super::evidence::Evidence;
 use super::*;
 use crate::model::*;
-use crate::ports::{Fault, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
 
 const OLD: &str = "AKIAOLD";
 const NEW: &str = "AKIANEW";
@@ -99,6 +98,7 @@ impl Walk {
             holder: Holder::new(*name),
             reading: tail(shown),
             jobs: vec![],
+            healthy: true,
         });
         let terms = Terms {
             probes: 2,
@@ -555,4 +555,43 @@ fn a_login_that_was_refused_keeps_the_key_and_waits_for_the_operator() {
     assert_eq!(walk.reason(), Some(Reason::LoginRefused));
     walk.record(Event::Retried { by: "test".into() });
     assert_eq!(walk.step(), Step::Run(Effect::BeforePush(a)));
+}
+
+#[test]
+fn a_consumer_that_fails_twice_after_the_push_gets_the_old_key_back() {
+    let fails = |walk: &mut Walk, held: bool, tries: u32| {
+        let targets = vec![(TargetName::new("a"), Health::Bad("status 500".into()))];
+        let around = Circumstances {
+            cause: Cause::Timetable,
+            kind: RotationKind::Fresh,
+            fresh_id: RotationId::new("r2"),
+            tries,
+        };
+        let found = Ok(Finding::Health { targets, old_is_held: held });
+        let events = walk.state.conclude(&Effect::Health, found, &walk.now, &around).events;
+        for event in &events {
+            walk.record(event.clone());
+        }
+        events.len()
+    };
+    let deployed = || {
+        let mut walk = Walk::new(&["a"]);
+        walk.to_ready();
+        walk.push("a", "newt");
+        walk
+    };
+    let mut held = deployed();
+    assert_eq!(fails(&mut held, true, 0), 0, "once is chance");
+    assert_eq!(fails(&mut held, true, 1), 1);
+    assert_eq!(held.state.rotation.as_ref().map(|rotation| rotation.course.clone()), Some(Course::RollingBack));
+
+    let mut disabled = deployed();
+    disabled.pass(MINUTE * 600);
+    let evidence = disabled.evidence(LastUse::Never, "newt");
+    disabled.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    disabled.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    assert_eq!(fails(&mut disabled, false, 1), 1);
+    disabled.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
+    assert_eq!(disabled.reason(), Some(Reason::Unhealthy));
+    assert_eq!(disabled.state.leaving[&key(OLD)].stage, Stage::Waiting);
 }

@@ -34,7 +34,7 @@ impl Cron {
             return Err(format!("has {fields} {}, and needs six", if fields == 1 { "field" } else { "fields" }));
         }
         let parser = CronParser::builder().year(Year::Disallowed).build();
-        let pattern = parser.parse(text).map_err(|error| format!("is not a cron pattern: {}", spoken(&error)))?;
+        let pattern = parser.parse(text).map_err(|error| format!("is not a cron pattern ({})", spoken(&error)))?;
         let cron = Self { text: text.to_owned(), pattern: Box::new(pattern) };
         match cron.next_after(some_day(), Tz::UTC) {
             Some(_) => Ok(cron),
@@ -101,6 +101,7 @@ fn some_day() -> Timestamp {
 fn spoken(error: &croner::errors::CronError) -> String {
     let text = error.to_string();
     let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest).trim_end_matches('.');
+    let text = text.trim_start_matches("CronPattern ");
     let mut chars = text.chars();
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!(Cron::parse("0 0 3 1 * * 2030").unwrap_err(), "has 7 fields, and needs six");
         for bad in ["", "61 0 3 1 * *", "0 0 25 * * *", "x x x x x x", "@never", "0 0 3 0 * *"] {
             let why = Cron::parse(bad).unwrap_err();
-            assert!(!why.ends_with('.') && !why.contains("Cron"), "{bad}: {why}");
+            assert!(!why.ends_with('.') && !why.to_lowercase().contains("cronpattern"), "{bad}: {why}");
         }
     }
 

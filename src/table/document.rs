@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::report::{self, Report};
 use super::syntax;
+use super::values::SECRET_HELP;
 use crate::model::SecretRef;
 
 /// The text of a file with its name, made ready for reading. It is wiped when dropped: a refused text may hold a secret.
@@ -118,9 +119,17 @@ impl<'t> Document<'t> {
         let (file, text) = (&self.source.file, self.source.text.as_str());
         let Ledger { notes, hidden, asked, secrets, mut warnings } = self.ledger.into_inner();
         let mut all = syntax::without_echoes(text, &self.syntax, notes);
-        all.extend(self.syntax);
-        if !all.is_empty() {
-            return Err(Report::new(file, text, &all, &report::hidden(text, &hidden)));
+        if !all.is_empty() || !self.syntax.is_empty() {
+            let hidden = report::hidden(text, &hidden);
+            all.extend(self.syntax.into_iter().map(|note| {
+                // Nobody should be told to put quotes around a secret, and be refused for it the next time.
+                if hidden.iter().any(|range| range.contains(&note.span.start)) {
+                    let what = "a literal secret stands here, which a policy may not hold".to_owned();
+                    return report::Note { span: note.span, what, help: SECRET_HELP.to_owned() };
+                }
+                note
+            }));
+            return Err(Report::new(file, text, &all, &hidden));
         }
         warnings.sort_by_key(|(span, _)| span.start);
         let warnings = warnings

@@ -5,20 +5,20 @@ pub(super) fn suggestion<'k>(word: &str, known: impl Iterator<Item = &'k str> + 
     if let Some(near) = nearest(word, known.clone()) {
         return format!("did you mean `{near}`?");
     }
-    let mut list: Vec<&str> = known.collect();
-    list.sort_unstable();
-    match list.as_slice() {
-        [] => "remove it; nothing is known here".into(),
-        list => format!("{intro} {}", list.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
-    }
+    let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+    if list.is_empty() { "remove it; nothing is known here".into() } else { format!("{intro} {}", list.join(", ")) }
 }
 
 /// The known word a misspelt one is near to, if one is near enough.
 pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let word = normal(word);
     known
-        .map(|name| (distance(&word, &normal(name)), name))
-        .filter(|(distance, name)| *distance <= tolerance(name.chars().count().max(word.chars().count())))
+        .map(|name| (normal(name), name))
+        .map(|(normal, name)| (distance(&word, &normal), begins(&word, &normal), name))
+        .filter(|(distance, begins, name)| {
+            *begins || *distance <= tolerance(name.chars().count().max(word.chars().count()))
+        })
+        .map(|(distance, _, name)| (distance, name))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -30,6 +30,11 @@ fn tolerance(length: usize) -> usize {
         4..=7 => 2,
         _ => 3,
     }
+}
+
+/// `user` for `username`, `timeout_seconds` for `timeout`.
+fn begins(a: &str, b: &str) -> bool {
+    a.len().min(b.len()) >= 4 && (a.starts_with(b) || b.starts_with(a))
 }
 
 /// Case, `-` and `_` are not what two words differ in.
@@ -78,6 +83,6 @@ mod tests {
     #[test]
     fn another_word_finds_none_and_gets_the_list() {
         assert_eq!(nearest("colour", KNOWN.into_iter()), None);
-        assert_eq!(suggestion("colour", ["b", "a"].into_iter(), "keys known here are"), "keys known here are `a`, `b`");
+        assert_eq!(suggestion("colour", ["b", "a"].into_iter(), "keys known here are"), "keys known here are `b`, `a`");
     }
 }

@@ -79,7 +79,7 @@ impl fmt::Display for Report {
             if let (Some(place), Some((line, caret))) = (&mistake.place, &mistake.snippet) {
                 let number = place.line.to_string();
                 let margin = " ".repeat(number.len());
-                writeln!(f, " {number} | {line}")?;
+                writeln!(f, "{}", format!(" {number} | {line}").trim_end())?;
                 writeln!(f, " {margin} | {caret}")?;
             }
             writeln!(f, "help: {}", mistake.help)?;

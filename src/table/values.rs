@@ -24,7 +24,7 @@ pub(super) enum Plain {
     Anywhere,
 }
 
-const SECRET_HELP: &str = "keep the secret elsewhere and write { credential = \"NAME\" } (systemd), { file = \"/PATH\" } or { env = \"NAME\" }";
+pub(super) const SECRET_HELP: &str = "keep the secret elsewhere and write { credential = \"NAME\" } (systemd), { file = \"/PATH\" } or { env = \"NAME\" }";
 
 impl<'a> Table<'a> {
     pub(super) fn secret_value(&mut self, key: &'static str, value: &'a Spanned<DeValue<'a>>) -> Option<SecretRef> {
@@ -48,7 +48,11 @@ impl<'a> Table<'a> {
             if !matches!(source, "credential" | "file" | "env") {
                 wrong = true;
                 self.hide(value.span());
-                let near = nearest::nearest(source, ["credential", "file", "env"].into_iter());
+                let near = match source {
+                    "path" | "filename" => Some("file"),
+                    "variable" | "var" => Some("env"),
+                    _ => nearest::nearest(source, ["credential", "file", "env"].into_iter()),
+                };
                 let help = near.map_or_else(|| SECRET_HELP.to_owned(), |near| format!("did you mean `{near}`?"));
                 let what = format!("unknown key `{source}` in `{key}` of {}", self.title());
                 self.document().mistake_at(&Spot(name.span()), what, help);
@@ -125,11 +129,10 @@ fn is_variable(text: &str) -> bool {
 
 fn address(text: &str, query: Query, plain: Plain) -> Result<String, (String, String)> {
     let text = text.trim();
-    let example = match plain {
-        Plain::Loopback => "https://gis.example.com/...",
-        Plain::Anywhere => "http://proxy.example.com:3128",
+    let write = || match plain {
+        Plain::Loopback => "begin it with https://".to_owned(),
+        Plain::Anywhere => "write it as \"http://HOST:PORT\"".to_owned(),
     };
-    let write = || format!("write it as \"{example}\"");
     // `proxy:3128` and `localhost:8080` parse as a scheme.
     if !text.contains("://") {
         return Err(("has no scheme".into(), write()));
@@ -180,7 +183,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a fraction",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

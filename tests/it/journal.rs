@@ -339,6 +339,8 @@ async fn a_secret_is_never_on_the_disk_in_clear_and_shredded_is_gone_sealed_too(
         }
         let (blob, staying) = (blob_of(&home, "AKIA1"), blob_of(&home, "AKIA2"));
         assert!(home.holds(&blob) && home.holds(&staying), "the search finds what is there");
+        let both = vec![KeyId::new("AKIA1"), KeyId::new("AKIA2")];
+        assert_eq!(journal.materials(&service).await, Ok(both));
         assert!(!home.holds(b"wJalrXUtnFEMI") && !home.holds(b"another-secret"));
         for _ in 0..2 {
             journal.shred(&service, &KeyId::new("AKIA1")).await.expect("a shredding, and once more");
@@ -347,6 +349,7 @@ async fn a_secret_is_never_on_the_disk_in_clear_and_shredded_is_gone_sealed_too(
             assert!(!home.holds(part) || part.len() < 8, "no part of it is left");
         }
         assert!(home.holds(&staying));
+        assert_eq!(journal.materials(&service).await, Ok(vec![KeyId::new("AKIA2")]));
         assert_eq!(journal.material(&service, &KeyId::new("AKIA1")).await, Ok(None));
         assert_eq!(journal.material(&service, &KeyId::new("AKIA2")).await, Ok(Some(other.clone())));
         journal.shred(&service, &KeyId::new("AKIA2")).await.expect("a shredding");

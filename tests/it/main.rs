@@ -1,1 +1,6 @@
-fn main() {}
+//! The integration tests, one module for each subject. Real parts: the lab over HTTP, SQLite on disk, the built program.
+
+mod arcgis;
+mod aws_iam;
+mod floors;
+mod journal;

@@ -104,6 +104,9 @@ impl Clients {
             .timeout_config(timeouts.clone())
             // The operation's timeout holds for a stalled body too.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            // Else the SDK signs with a clock shifted by the last answer's `Date`: one wrong `Date` from a proxy, and every
+            // later request is refused.
+            .disable_clock_skew_correction(true)
             .http_client(http.clone());
         iam.set_endpoint_url(account.iam_endpoint().map(str::to_owned));
         let mut sts = aws_sdk_sts::Config::builder()
@@ -113,6 +116,7 @@ impl Clients {
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .stalled_stream_protection(aws_sdk_sts::config::StalledStreamProtectionConfig::disabled())
+            .disable_clock_skew_correction(true)
             .http_client(http);
         sts.set_endpoint_url(account.sts_endpoint().map(str::to_owned));
         let sts_config = sts.build();

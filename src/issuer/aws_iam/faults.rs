@@ -50,14 +50,19 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// The error answer in an SDK error, where there is one.
+    /// The error answer in an SDK error, where there is one. Of its body only an error's code and message are taken.
     pub(super) fn of<E: ProvideErrorMetadata>(error: &'a SdkError<E, HttpResponse>) -> Option<Self> {
         let SdkError::ServiceError(context) = error else { return None };
         let (raw, meta) = (context.raw(), context.err().meta());
+        // The SDK knows `ErrorResponse/Error` only. Others put the same two elements elsewhere: S3 at the root, EC2 and some stores
+        // (moto among them) one deeper, in `Errors`.
+        let body =
+            raw.body().bytes().and_then(|body| std::str::from_utf8(body).ok()).filter(|body| body.contains("<Error>"));
+        let code = meta.code().filter(|code| !code.is_empty());
         Some(Self {
             status: raw.status().as_u16(),
-            code: meta.code().filter(|code| !code.is_empty()),
-            message: meta.message(),
+            code: code.or_else(|| body.and_then(|body| element(body, "Code"))),
+            message: meta.message().or_else(|| body.and_then(|body| element(body, "Message"))),
             retry_after: raw.headers().get("retry-after").and_then(seconds),
         })
     }
@@ -225,6 +230,13 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
         Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
         None => error.source(),
     })
+}
+
+/// The text of the first `<name>` in an XML answer. Enough for error bodies, which are flat; entities stay as they are.
+pub(super) fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+    let start = body.find(&format!("<{name}>"))? + name.len() + 2;
+    let length = body[start..].find(&format!("</{name}>"))?;
+    Some(body[start..start + length].trim()).filter(|text| !text.is_empty())
 }
 
 /// `Retry-After` in seconds; its other form, a date, is not used by AWS.

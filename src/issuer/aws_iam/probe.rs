@@ -12,7 +12,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, is_region};
-use super::faults::{self, Answer, Call};
+use super::faults::{self, Answer, Call, element};
 use crate::model::{KeyId, Reason, Secret};
 use crate::net::sigv4;
 use crate::ports::{Fault, Probe};
@@ -254,13 +254,6 @@ impl Owner {
         }
         Ok(())
     }
-}
-
-/// The text of the first `<name>` in an XML answer. Enough for S3's flat error bodies; entities stay as they are.
-fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
-    let start = body.find(&format!("<{name}>"))? + name.len() + 2;
-    let length = body[start..].find(&format!("</{name}>"))?;
-    Some(body[start..start + length].trim()).filter(|text| !text.is_empty())
 }
 
 /// Whether an endpoint's host is this machine.

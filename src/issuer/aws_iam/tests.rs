@@ -297,6 +297,19 @@ async fn a_mint_refused_for_good_says_why() {
     }
 }
 
+#[tokio::test]
+async fn an_error_is_understood_where_other_stores_put_it() {
+    let inner = "<Error><Code>AccessDenied</Code><Message>No.</Message></Error>";
+    for body in [format!("<ErrorResponse><Errors>{inner}</Errors></ErrorResponse>"), inner.to_owned()] {
+        let (endpoint, _) = peer(vec![Reply::Say(403, body)]).await;
+        let fault = mint(&issuer(&endpoint)).await.expect_err("refused");
+        assert_eq!(
+            fault.why(),
+            "create an access key for iam user store: AccessDenied (403): No.; the rotator needs iam:CreateAccessKey on iam user store"
+        );
+    }
+}
+
 /// The peer keeps its connections open; nobody comes back on one.
 #[tokio::test]
 async fn every_request_has_a_connection_of_its_own() {

@@ -121,6 +121,17 @@ impl Store {
         }
     }
 
+    /// See [`crate::ports::Journal::materials`].
+    pub(super) fn materials(&self, service: &ServiceName) -> Result<Vec<KeyId>, JournalError> {
+        let fault = |error| read_fault(&self.path, &error);
+        let mut rows = self
+            .db
+            .prepare_cached("SELECT key FROM sealed JOIN service ON id = service WHERE name = ? ORDER BY key")
+            .map_err(fault)?;
+        let keys = rows.query_map([service.as_str()], |row| row.get::<_, String>(0)).map_err(fault)?;
+        keys.map(|key| key.map(KeyId::new).map_err(fault)).collect()
+    }
+
     /// See [`crate::ports::Journal::shred`].
     pub(super) fn shred(&mut self, service: &ServiceName, key: &KeyId) -> Result<(), JournalError> {
         self.db

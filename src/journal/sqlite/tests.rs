@@ -212,6 +212,29 @@ async fn shredding_does_not_claim_what_a_reader_prevents() {
 }
 
 #[tokio::test]
+async fn a_broken_page_stops_the_start_even_where_no_event_stands_on_it() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("journal.db");
+    let journal = SqliteJournal::open(&path, seal(), Mode::Create).unwrap();
+    let (event, material) = minted("AKIA1");
+    journal.append(&store(), 1, &at(), &event, Some(&material)).await.unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'sealed'";
+    let page: isize = journal
+        .run(|store| store.db.query_row(root, [], |row| row.get(0)).map_err(|error| read_fault(&store.path, &error)))
+        .await
+        .unwrap();
+    drop(journal);
+    let mut contents = fs::read(&path).unwrap();
+    // The page says it holds no rows: the sealed secret would silently be gone.
+    let start = (page.unsigned_abs() - 1) * 4096;
+    contents[start + 3..start + 5].fill(0);
+    fs::write(&path, contents).unwrap();
+    let journal = SqliteJournal::open(&path, seal(), Mode::Existing).unwrap();
+    let error = journal.load().await.unwrap_err();
+    assert!(matches!(&error, JournalError::Damaged(why) if why.contains("is a damaged file (")), "{error}");
+}
+
+#[tokio::test]
 async fn a_service_row_that_changed_stops_everything_and_a_cut_tail_its_service() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("journal.db");

@@ -137,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_stored_under_the_name_history_shows() {
+        for event in samples::events() {
+            assert!(encode(&event).unwrap().starts_with(&format!(r#"{{"v":1,"kind":"{}""#, event.kind())));
+        }
+    }
+
+    #[test]
     fn the_format_is_the_one_that_was_pinned() {
         let events = samples::events();
         let pinned: Vec<&str> = PINNED.lines().collect();

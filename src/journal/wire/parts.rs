@@ -120,6 +120,7 @@ objects! {
         holder: Holder,
         reading: Reading,
         jobs: Vec<JobId>,
+        healthy: bool,
     }
     IssuerForm of IssuerSpec {
         kind: String,

@@ -83,6 +83,7 @@ fn snapshot() -> Snapshot {
         holder: Holder::new("cloud/services/eg7hrelq6b"),
         reading,
         jobs,
+        healthy: true,
     };
     Snapshot {
         issuer: issuer(Some(SystemRef { table: "aws".into(), name: "main".into() }), Some(Duration::from_secs(14_400))),

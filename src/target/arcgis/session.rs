@@ -351,6 +351,65 @@ mod tests {
         assert_eq!(renew_at(now, None, date), None);
     }
 
+    #[derive(Default)]
+    struct Guard(StdMutex<u32>);
+
+    impl LoginGuard for Guard {
+        fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
+            false
+        }
+        fn refused(&self, system: &str, user: &str, _: &Secret) {
+            assert_eq!((system, user), ("arcgis.prod", "rotator"));
+            *self.0.lock().expect("no test panics in here") += 1;
+        }
+        fn forgive(&self, _: &str) {}
+    }
+
+    fn deployment(guard: Arc<Guard>, password: &std::path::Path) -> Arc<Deployment> {
+        let text = format!(
+            "product = \"kubernetes\"\nadmin_url = \"https://gis.example.com/x/admin\"\nusername = \"rotator\"\n\
+             password = {{ file = {password:?} }}"
+        );
+        let config = crate::table::read(&text, "policy.toml", super::super::config::read_system).expect("it is sound");
+        let at = SystemRef { table: "arcgis".to_owned(), name: "prod".to_owned() };
+        let system = SystemSpec { at, config: config.expect("it is complete") };
+        let context = Context { proxy: None, no_proxy: Vec::new(), guard };
+        Deployment::connect(&system, &context).expect("connecting sends nothing")
+    }
+
+    #[test]
+    fn a_login_that_fails_unclearly_twice_counts_as_refused() {
+        let (guard, password) =
+            (Arc::new(Guard::default()), tempfile::NamedTempFile::new().expect("a file can be made"));
+        std::fs::write(password.path(), "hunter2").expect("it can be written");
+        let deployment = deployment(guard.clone(), password.path());
+        let mut session = Session::default();
+        let mut outcome = |in_envelope| {
+            let said = "code 500, \"Échec de la connexion\"".to_owned();
+            let complaint = Complaint { meaning: Meaning::Broken, said, in_envelope, retry_after: None };
+            deployment.not_logged_in(&mut session, "logging in", complaint).outcome()
+        };
+        assert_eq!(
+            [outcome(false), outcome(false), outcome(false)],
+            ["retry"; 3],
+            "a proxy's page says nothing of a password"
+        );
+        assert_eq!([outcome(true), outcome(false), outcome(true)], ["retry", "retry", "refused"]);
+        assert_eq!(*guard.0.lock().expect("no test panics in here"), 1);
+    }
+
+    #[test]
+    fn a_deployment_is_one_as_long_as_its_table_and_its_password_are() {
+        let (guard, password) =
+            (Arc::new(Guard::default()), tempfile::NamedTempFile::new().expect("a file can be made"));
+        std::fs::write(password.path(), "hunter2").expect("it can be written");
+        let (one, two) = (deployment(guard.clone(), password.path()), deployment(guard.clone(), password.path()));
+        assert!(Arc::ptr_eq(&one, &two));
+        std::fs::write(password.path(), "hunter3").expect("it can be written");
+        assert!(!Arc::ptr_eq(&one, &deployment(guard, password.path())));
+        assert!(!Arc::ptr_eq(&one, &deployment(Arc::new(Guard::default()), password.path())));
+    }
+
     #[test]
     fn what_failed_before_a_push_did_not_push() {
         assert_eq!(before_sending(Fault::Unknown("x".to_owned())), Fault::NotSent("x".to_owned()));

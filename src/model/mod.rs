@@ -5,6 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
+mod answer;
+
+pub use answer::{Fault, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
