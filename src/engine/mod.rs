@@ -17,19 +17,22 @@ use tracing::{error, info, warn};
 
 use crate::model::{Instant, Material, Reason, RotationId, ServiceName};
 use crate::policy::{Policy, Service};
-use crate::ports::{Clock, Connect, Fault, Journal, JournalError, Meter};
+use crate::ports::{Clock, Connect, Fault, History, Journal, JournalError, Meter};
 use crate::rotation::event::{Cause, Event, RotationKind};
 use crate::rotation::{Circumstances, Effect, Pace, ServiceState, Step};
 
 mod budget;
 mod command;
+mod look;
 mod pace;
 mod perform;
 mod plan;
 mod report;
 
 pub use command::{Command, Reply, Said};
+pub use look::{Picture, look};
 pub use perform::{Performed, Place, World};
+pub(crate) use plan::opening;
 pub use plan::{Next, plan};
 pub use report::{Report, ServiceReport, StateWord};
 
@@ -168,35 +171,18 @@ impl Engine {
 
     async fn replay(&mut self) -> Result<(), JournalError> {
         for history in self.journal.load().await? {
-            let replayed = ServiceState::replay(history.records.iter().map(|record| (&record.event, &record.at)));
-            let (state, illegal) = match replayed {
-                Ok(state) => (state, None),
-                Err((sequence, illegal)) => {
-                    let sound = history.records.iter().take_while(|record| record.sequence < sequence);
-                    let state = ServiceState::replay(sound.map(|record| (&record.event, &record.at)));
-                    (state.unwrap_or_default(), Some(format!("event {sequence} does not fit: {illegal}")))
-                }
-            };
-            let damage = history.damage.or(illegal);
-            if let Some(damage) = &damage {
-                error!(service = %history.service, "the journal of this service is damaged, and it is halted alone: {damage}");
+            let (service, runner) = Runner::replayed(history);
+            if let Some(damage) = &runner.damage {
+                error!(%service, "the journal of this service is damaged, and it is halted alone: {damage}");
             }
-            let runner = Runner { state, damage, ..Runner::new() };
-            self.services.insert(history.service, runner);
+            self.services.insert(service, runner);
         }
         Ok(())
     }
 
     /// Makes the policy the one in force: new services appear, others lose their policy and leave once they are clean.
     fn take_policy(&mut self, policy: Arc<Policy>) {
-        for runner in self.services.values_mut() {
-            runner.policy = None;
-        }
-        for service in &policy.services {
-            let runner = self.services.entry(service.name.clone()).or_insert_with(Runner::new);
-            runner.policy = Some(service.clone());
-            runner.observed = None;
-        }
+        put_under(&mut self.services, &policy);
         self.policy = policy;
     }
 
@@ -512,6 +498,32 @@ impl Runner {
             queue: VecDeque::new(),
             damage: None,
         }
+    }
+
+    /// A service as its history leaves it, up to the first event that does not verify or does not fit.
+    fn replayed(history: History) -> (ServiceName, Runner) {
+        let replayed = ServiceState::replay(history.records.iter().map(|record| (&record.event, &record.at)));
+        let (state, illegal) = match replayed {
+            Ok(state) => (state, None),
+            Err((sequence, illegal)) => {
+                let sound = history.records.iter().take_while(|record| record.sequence < sequence);
+                let state = ServiceState::replay(sound.map(|record| (&record.event, &record.at)));
+                (state.unwrap_or_default(), Some(format!("event {sequence} does not fit: {illegal}")))
+            }
+        };
+        (history.service, Runner { state, damage: history.damage.or(illegal), ..Runner::new() })
+    }
+}
+
+/// New services appear, others lose their policy and leave once they are clean.
+fn put_under(services: &mut BTreeMap<ServiceName, Runner>, policy: &Policy) {
+    for runner in services.values_mut() {
+        runner.policy = None;
+    }
+    for service in &policy.services {
+        let runner = services.entry(service.name.clone()).or_insert_with(Runner::new);
+        runner.policy = Some(service.clone());
+        runner.observed = None;
     }
 }
 

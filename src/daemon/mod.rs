@@ -1,0 +1,231 @@
+//! The daemon: the one place where everything is put together, and where signals become orders.
+//!
+//! Order of the start, each step undone by the end of the process: policy, log, seal key, journal, engine, control socket, HTTP,
+//! ready. A policy with a mistake ends it before anything is made.
+//!
+//! It decides nothing about keys, keeps no state of its own, and never touches a service but through an order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::engine::{Command, Handle, Reply};
+use crate::journal::sqlite::{Mode, SqliteJournal};
+use crate::metrics::Metrics;
+use crate::policy::{Listen, Policy};
+use crate::ports::JournalError;
+
+pub mod clock;
+pub mod connect;
+pub mod control;
+pub mod heartbeat;
+pub mod http;
+pub mod log;
+pub mod protocol;
+pub mod pulse;
+pub mod records;
+pub mod signals;
+pub mod startup;
+pub mod status;
+pub mod systemd;
+
+use connect::Connector;
+use control::{Control, Desk};
+use heartbeat::Heartbeat;
+use pulse::Pulse;
+use signals::{Signalled, Signals};
+pub use startup::Failure;
+
+/// The engine ends by itself within eight seconds of a stop; nothing waits longer than ten.
+const END_PATIENCE: Duration = Duration::from_millis(9500);
+
+/// Runs the daemon until a signal ends it.
+///
+/// # Errors
+/// Why it did not start, or could not go on.
+pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure> {
+    log::start();
+    let policy = Arc::new(startup::policy(policy_path)?);
+    info!(version = env!("CARGO_PKG_VERSION"), policy = %policy_path.display(), services = policy.services.len(), "starting");
+    for warning in &policy.warnings {
+        warn!("{warning}");
+    }
+    let journal = Arc::new(startup::journal(&policy, Mode::Create)?);
+    startup::log_heads(&journal).await?;
+    for (key, count) in journal.sealed_with_other_keys().await? {
+        warn!(%key, count, "sealed secrets need another seal key than this one, and cannot be opened");
+    }
+    startup::rename(&policy, &journal).await?;
+    let metrics = Arc::new(Metrics::new());
+    let prepared =
+        startup::prepare(policy.clone(), journal.clone(), journal.clone(), Arc::new(metrics.clone())).await?;
+    let control = Control::bind(&policy.daemon.control)?;
+    let listener = match policy.daemon.listen {
+        Listen::Off => None,
+        Listen::At(address) => Some(http::bind(address).await?),
+    };
+
+    let handle = prepared.handle;
+    let (end, ended) = oneshot::channel::<()>();
+    let mut engine = tokio::spawn(prepared.engine.run(async move {
+        // The sender is dropped only with the daemon itself, which is an end too.
+        let _ = ended.await;
+    }));
+    let mut beside = tokio::task::JoinSet::new();
+    let pulse = Pulse::default();
+    beside.spawn(pulse.clone().keep(handle.reports()));
+    beside.spawn(control.serve(Desk { handle: handle.clone(), journal: startup::journal_path(&policy) }));
+    if let Some(listener) = listener {
+        beside.spawn(http::serve(listener, http::Sources { reports: handle.reports(), pulse, metrics }));
+    }
+    beside.spawn(systemd::feed_watchdog(prepared.wake.clone(), handle.reports()));
+    let heartbeat = match Heartbeat::start(prepared.wake.clone()).await {
+        Ok(heartbeat) => Some(heartbeat),
+        Err(error) => {
+            warn!("the heartbeat could not be started, so the engine wakes by its own timer alone: {error}");
+            None
+        }
+    };
+    systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone()));
+    beside.spawn(systemd::keep_status(handle.reports()));
+    info!(control = %policy.daemon.control.display(), "ready");
+
+    let post = Post { policy_path: policy_path.to_owned(), handle, connector: prepared.connector };
+    let outcome = tokio::select! {
+        outcome = &mut engine => {
+            error!("the engine has ended by itself; the next start replays the journal");
+            Some(outcome)
+        }
+        name = post.obey(policy, &mut signals) => {
+            info!("{name}: taking no new step, letting what runs end");
+            None
+        }
+    };
+    systemd::stopping();
+    if let Some(heartbeat) = heartbeat {
+        heartbeat.stop().await;
+    }
+    let outcome = match outcome {
+        Some(outcome) => outcome,
+        None => {
+            let _ = end.send(());
+            match tokio::time::timeout(END_PATIENCE, engine).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    warn!("the engine did not end in time; what was under way is journaled as unknown at the next start");
+                    return Ok(());
+                }
+            }
+        }
+    };
+    // The control socket goes before the journal's lock does, so that who finds no socket finds no lock either.
+    beside.shutdown().await;
+    let outcome = outcome.map_err(|error| Failure::Internal(format!("the engine broke: {error}")))?;
+    note_end(&journal).await;
+    outcome.map_err(|error: JournalError| Failure::Unreachable(error.to_string()))
+}
+
+async fn note_end(journal: &SqliteJournal) {
+    match startup::log_heads(journal).await {
+        Ok(()) => info!("ended"),
+        Err(error) => warn!("ended; the journal's heads could not be read: {error}"),
+    }
+}
+
+/// Where signals are turned into orders.
+struct Post {
+    policy_path: PathBuf,
+    handle: Handle,
+    connector: Arc<Connector>,
+}
+
+impl Post {
+    /// Obeys signals until one says stop, and names it. Orders are given beside this loop, so that one that waits for a slow service
+    /// does not keep a stop waiting.
+    async fn obey(&self, mut policy: Arc<Policy>, signals: &mut Signals) -> &'static str {
+        loop {
+            match signals.next().await {
+                Signalled::Stop(name) => return name,
+                Signalled::Reload => policy = self.reload(policy).await,
+                Signalled::Rotate => self.order("SIGUSR1", Command::RotateOnSignal),
+                Signalled::TryNow => self.order("SIGUSR2", Command::TryNow),
+            }
+        }
+    }
+
+    fn order(&self, signal: &'static str, command: Command) {
+        info!(signal, "order");
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            if let Some(reply) = handle.order(command).await {
+                log_reply(signal, &reply);
+            }
+        });
+    }
+
+    /// Reads policy and secrets again; returns the policy in force after that.
+    async fn reload(&self, old: Arc<Policy>) -> Arc<Policy> {
+        systemd::reloading();
+        let policy = match self.take(&old).await {
+            Ok(policy) => policy,
+            Err(why) => {
+                error!("the policy in force stays, since the new one was refused:\n{}", why.trim_end());
+                old
+            }
+        };
+        systemd::ready(&systemd::in_a_line(&self.handle.reports().borrow().clone()));
+        policy
+    }
+
+    async fn take(&self, old: &Arc<Policy>) -> Result<Arc<Policy>, String> {
+        let path = self.policy_path.clone();
+        let read = tokio::task::spawn_blocking(move || startup::policy(&path)).await;
+        let new = read.map_err(|error| format!("reading it broke: {error}"))?.map_err(|failure| failure.to_string())?;
+        let mut changes = new.changes_needing_restart(old);
+        if renamings(&new).iter().any(|renaming| !renamings(old).contains(renaming)) {
+            changes.push("renamed_from".into());
+        }
+        if !changes.is_empty() {
+            return Err(format!("restart needed: {} changed", changes.join(", ")));
+        }
+        for warning in &new.warnings {
+            warn!("{warning}");
+        }
+        let new = Arc::new(new);
+        // Before the engine takes it, so that nothing it starts under the new policy meets the old accounts.
+        self.connector.take(new.clone());
+        match self.handle.order(Command::Reload(new.clone())).await {
+            Some(reply) if reply.all_accepted() => {
+                log_reply("SIGHUP", &reply);
+                Ok(new)
+            }
+            answer => {
+                self.connector.take(old.clone());
+                let said = answer.unwrap_or_default().said;
+                Err(said.into_iter().map(|said| said.message).collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
+}
+
+/// A history that changes hands does so before the engine has read it.
+fn renamings(policy: &Policy) -> Vec<(&str, &str)> {
+    policy
+        .services
+        .iter()
+        .filter_map(|service| Some((service.renamed_from.as_ref()?.as_str(), service.name.as_str())))
+        .collect()
+}
+
+fn log_reply(signal: &'static str, reply: &Reply) {
+    for said in &reply.said {
+        let service = said.service.as_ref().map_or("-", |service| service.as_str());
+        match said.accepted {
+            true => info!(signal, service, "{}", said.message),
+            false => warn!(signal, service, "{}", said.message),
+        }
+    }
+}
