@@ -29,11 +29,8 @@ struct Site {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if std::env::var_os("RUST_LOG").is_none() {
-        // The journal tells the story; only what is wrong is wanted from the log.
-        // SAFETY of meaning, not of memory: the logger reads its filter when the daemon starts, below.
-        rekeyd::daemon::log::quiet();
-    }
+    // The journal tells the story; only what is wrong is wanted from the log.
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -44,7 +41,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), String> {
-    rekeyd::net::client::install_tls();
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "the TLS provider was set twice")?;
     let folder = Folder::new()?;
     let aws = Aws::start(AwsOptions { propagation: Duration::from_millis(700), ..AwsOptions::default() }).await;
     let mut sites = vec![
