@@ -30,7 +30,7 @@ struct Site {
 #[tokio::main]
 async fn main() -> ExitCode {
     // The journal tells the story; only what is wrong is wanted from the log.
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(std::io::stderr).init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -159,6 +159,9 @@ async fn site(
 fn write_policy(folder: &Path, aws: &Aws, sites: &[Site]) -> Result<PathBuf, String> {
     let (access_key_id, secret_access_key) = aws.admin();
     secret(folder, "aws-secret", &secret_access_key)?;
+    let mut seal_key = [0u8; 32];
+    aws_lc_rs::rand::fill(&mut seal_key).map_err(|_| "no randomness")?;
+    secret(folder, "seal.key", &seal_key.iter().map(|byte| format!("{byte:02x}")).collect::<String>())?;
     let at = folder.display();
     let mut text = format!(
         r#"version = 1
@@ -167,6 +170,7 @@ fn write_policy(folder: &Path, aws: &Aws, sites: &[Site]) -> Result<PathBuf, Str
 journal = "sqlite:{at}/journal.db"
 control = "{at}/control.sock"
 listen = "off"
+seal_key = {{ file = "{at}/seal.key" }}
 
 # Seconds where a real policy has days.
 [defaults]
@@ -174,6 +178,7 @@ propagation = "800ms"
 probes = 3
 probe_interval = "300ms"
 soak = "2s"
+soak_unproven = "4s"
 watch = "2s"
 
 [aws.main]
