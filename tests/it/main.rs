@@ -1,3 +1,4 @@
 mod arcgis;
+mod policy;
 
 fn main() {}
