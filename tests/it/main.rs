@@ -4,3 +4,4 @@ mod arcgis;
 mod aws_iam;
 mod floors;
 mod journal;
+mod policy;
