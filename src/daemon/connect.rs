@@ -105,8 +105,5 @@ fn system<'p>(policy: &'p Policy, at: Option<&SystemRef>) -> Result<Option<&'p S
 }
 
 fn unknown_kind(what: &str, kind: &str) -> Fault {
-    Fault::Refused {
-        reason: Reason::PolicyMismatch,
-        why: format!("this rekeyd knows no {what} of kind {kind}"),
-    }
+    Fault::Refused { reason: Reason::PolicyMismatch, why: format!("this rekeyd knows no {what} of kind {kind}") }
 }

@@ -67,7 +67,10 @@ impl Control {
         }
         if let Ok(found) = path.symlink_metadata() {
             if !found.file_type().is_socket() {
-                return Err(Failure::Unreachable(format!("{} is there and is no socket; it was left alone", path.display())));
+                return Err(Failure::Unreachable(format!(
+                    "{} is there and is no socket; it was left alone",
+                    path.display()
+                )));
             }
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(Failure::Unreachable(format!("another daemon answers at {}", path.display())));
@@ -76,7 +79,8 @@ impl Control {
         }
         let listener = UnixListener::bind(path).map_err(|error| failed("binding", error))?;
         // Until this line the umask alone decides; it never lets others write to a socket unless somebody set it to zero.
-        std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(|error| failed("setting the mode of", error))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o660))
+            .map_err(|error| failed("setting the mode of", error))?;
         let group = std::fs::metadata(path).map_err(|error| failed("looking at", error))?.gid();
         Ok(Control { listener, path: path.to_owned(), group })
     }

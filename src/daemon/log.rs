@@ -17,10 +17,7 @@ pub fn start() {
     let ours_or_harmless = filter_fn(|about| is_ours(about.target()) || *about.level() <= tracing::Level::INFO);
     // systemd writes time and priority itself.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let layer = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);
     let layer = if under_systemd { layer.without_time().boxed() } else { layer.boxed() };
     // A second start in one process (tests) keeps the first.
     let _ = tracing_subscriber::registry().with(layer.with_filter(wanted.and(ours_or_harmless))).try_init();

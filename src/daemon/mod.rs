@@ -115,7 +115,9 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
             match tokio::time::timeout(END_PATIENCE, engine).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
-                    warn!("the engine did not end in time; what was under way is journaled as unknown at the next start");
+                    warn!(
+                        "the engine did not end in time; what was under way is journaled as unknown at the next start"
+                    );
                     return Ok(());
                 }
             }

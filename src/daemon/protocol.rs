@@ -47,20 +47,51 @@ pub enum Ask {
     /// The same, again at every change, until the asker goes away.
     Watch {},
     /// One service's past.
-    History { service: ServiceName },
+    History {
+        service: ServiceName,
+    },
     /// Whether every chain verifies.
     Verify {},
-    Rotate { services: Vec<ServiceName>, compromised: bool },
-    Adopt { service: ServiceName, key: KeyId, secret: Option<Carried> },
-    Pause { service: ServiceName },
-    Resume { service: ServiceName },
-    Retry { service: ServiceName },
-    Rollback { service: ServiceName },
-    Repush { service: ServiceName, target: Option<TargetName> },
-    RetireDespiteUse { service: ServiceName },
-    Abandon { service: ServiceName, holds: Option<KeyId> },
-    Reclaim { service: ServiceName, key: KeyId },
-    Disown { service: ServiceName, key: KeyId },
+    Rotate {
+        services: Vec<ServiceName>,
+        compromised: bool,
+    },
+    Adopt {
+        service: ServiceName,
+        key: KeyId,
+        secret: Option<Carried>,
+    },
+    Pause {
+        service: ServiceName,
+    },
+    Resume {
+        service: ServiceName,
+    },
+    Retry {
+        service: ServiceName,
+    },
+    Rollback {
+        service: ServiceName,
+    },
+    Repush {
+        service: ServiceName,
+        target: Option<TargetName>,
+    },
+    RetireDespiteUse {
+        service: ServiceName,
+    },
+    Abandon {
+        service: ServiceName,
+        holds: Option<KeyId>,
+    },
+    Reclaim {
+        service: ServiceName,
+        key: KeyId,
+    },
+    Disown {
+        service: ServiceName,
+        key: KeyId,
+    },
 }
 
 /// A secret on its way through the socket: the only place where one is written as text.

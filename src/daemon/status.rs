@@ -195,7 +195,7 @@ pub(crate) mod tests {
         halted.current_key = Some(KeyId::new("AKIAOLD"));
         let status = Status::of(&Report { at: Some(at), services: vec![halted] });
         let service = status.service("a").expect("it is there");
-        assert_eq!(service.next_rotation.as_deref(), Some("2026-11-18T10:26:40Z"));
+        assert_eq!(service.next_rotation.as_deref(), Some("2026-11-18T11:06:40Z"));
         assert_eq!((service.state.as_str(), service.phase.as_deref()), ("halted", Some("deploying")));
         assert_eq!(service.reason.as_deref(), Some("stuck-between"));
         assert!(status.needs_somebody());

@@ -1,0 +1,85 @@
+//! Asks the daemon over its control socket. Knows the line protocol's client side, and nothing of what is asked.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::daemon::Failure;
+use crate::daemon::protocol::{Answer, Ask, Request, Told};
+
+/// A connection to the daemon.
+pub(super) struct Daemon {
+    answers: BufReader<OwnedReadHalf>,
+    requests: OwnedWriteHalf,
+    at: String,
+}
+
+impl Daemon {
+    /// Connects; `None` where no daemon runs.
+    ///
+    /// # Errors
+    /// There is one, and this user may not speak to it.
+    pub(super) async fn connect(socket: &Path) -> Result<Option<Daemon>, Failure> {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => {
+                let (read, requests) = stream.into_split();
+                let at = socket.display().to_string();
+                Ok(Some(Daemon { answers: BufReader::new(read), requests, at }))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) => {
+                let hint = match error.kind() {
+                    ErrorKind::PermissionDenied => "; it listens to root and to the socket's group",
+                    _ => "",
+                };
+                Err(Failure::Unreachable(format!("asking the daemon at {} failed: {error}{hint}", socket.display())))
+            }
+        }
+    }
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// The connection broke, or the daemon could not answer.
+    pub(super) async fn ask(&mut self, ask: Ask) -> Result<Told, Failure> {
+        let line = Request::new(ask).line();
+        let sent = self.requests.write_all(&line).await;
+        sent.map_err(|error| Failure::Unreachable(format!("asking the daemon at {} failed: {error}", self.at)))?;
+        match self.next().await? {
+            Some(told) => Ok(told),
+            None => Err(Failure::Unreachable(format!("the daemon at {} ended before it answered", self.at))),
+        }
+    }
+
+    /// The next answer; `None` where the daemon has ended.
+    ///
+    /// # Errors
+    /// The connection broke, or the daemon could not answer.
+    pub(super) async fn next(&mut self) -> Result<Option<Told>, Failure> {
+        let mut line = String::new();
+        let read = self.answers.read_line(&mut line).await;
+        let count =
+            read.map_err(|error| Failure::Unreachable(format!("the daemon at {} fell silent: {error}", self.at)))?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let answer: Answer = serde_json::from_str(&line).map_err(|error| {
+            Failure::Unreachable(format!(
+                "the daemon at {} answered something else than this version expects: {error}",
+                self.at
+            ))
+        })?;
+        match answer.answer {
+            Told::Error(why) => Err(Failure::Unreachable(why)),
+            told => Ok(Some(told)),
+        }
+    }
+}
+
+/// For answers of another kind than the question's.
+pub(super) fn unexpected() -> Failure {
+    Failure::Unreachable("the daemon answered another question".into())
+}

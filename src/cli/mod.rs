@@ -1,0 +1,404 @@
+//! The command line: what can be typed, and what exit code it comes to. Each command's work is in a file of its own.
+//!
+//! Commands that change something go through the daemon's control socket; only where no daemon runs is the journal opened here.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::daemon::signals::Signals;
+use crate::daemon::{self, Failure};
+use crate::model::{KeyId, SecretRef, ServiceName, TargetName};
+use crate::net::secrets;
+
+mod ask;
+mod check;
+mod follow;
+mod offline;
+mod order;
+mod plan;
+mod rotate;
+mod show;
+
+use crate::daemon::protocol::{Ask, Carried};
+
+/// How a command ended. The numbers are part of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done (0).
+    Done,
+    /// A rotation failed, an order was refused, or something is halted, overdue or in debt (1).
+    Trouble,
+    /// The command line makes no sense (2).
+    Usage,
+    /// Daemon or journal not reachable, locked, or written by a newer version (69).
+    Unreachable,
+    /// The policy has mistakes (78).
+    Policy,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Trouble => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 69,
+            Exit::Policy => 78,
+        })
+    }
+}
+
+/// Rotates the cloud credentials ArcGIS Enterprise lives on.
+#[derive(Debug, Parser)]
+#[command(name = "rekeyd", version, arg_required_else_help = true)]
+struct Line {
+    /// The policy.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/rekeyd/policy.toml")]
+    policy: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon, in the foreground.
+    Run,
+    /// Say every mistake of the policy.
+    Check,
+    /// Say what would be done when, and why.
+    Plan {
+        /// This service only.
+        service: Option<String>,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Say how everything stands; exit 1 if anything is halted, overdue or in debt.
+    Status {
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Rotate services now.
+    Rotate {
+        /// Which.
+        #[arg(value_name = "SERVICE", required_unless_present = "all", conflicts_with = "all")]
+        services: Vec<String>,
+        /// Every service of the policy.
+        #[arg(long)]
+        all: bool,
+        /// The old keys are in wrong hands: no window, no soak.
+        #[arg(long)]
+        compromised: bool,
+        /// Wait until every target is verified, or (=done) until the old key is gone.
+        #[arg(long, value_name = "UNTIL", num_args = 0..=1, require_equals = true, default_missing_value = "verified")]
+        wait: Option<Until>,
+    },
+    /// Say which existing key a service uses now.
+    Adopt {
+        /// Which service.
+        service: String,
+        /// The key's id.
+        key_id: String,
+        /// A file with its secret, so that it can be put back.
+        #[arg(long, value_name = "F")]
+        secret_file: Option<PathBuf>,
+        /// The other slot of this issuer may be overwritten.
+        #[arg(long)]
+        idle_slot_free: bool,
+    },
+    /// Open no new rotation.
+    Pause {
+        /// Which service.
+        service: String,
+    },
+    /// Open rotations again.
+    Resume {
+        /// Which service.
+        service: String,
+    },
+    /// Look again, and go on if the world now allows it.
+    Retry {
+        /// Which service.
+        service: String,
+    },
+    /// Put the previous key back.
+    Rollback {
+        /// Which service.
+        service: String,
+    },
+    /// Push the current key again.
+    Repush {
+        /// Which service.
+        service: String,
+        /// One target only.
+        target: Option<String>,
+    },
+    /// Retire the old key though it is in use.
+    Retire {
+        /// Which service.
+        service: String,
+        /// You know who uses it, and take that on yourself.
+        #[arg(long, required = true)]
+        despite_use: bool,
+    },
+    /// End the open rotation.
+    Abandon {
+        /// Which service.
+        service: String,
+        /// The key the targets hold; needed once a push was begun.
+        #[arg(long, value_name = "KEY_ID")]
+        holds: Option<String>,
+    },
+    /// List keys at the issuers that nobody can explain.
+    Strangers {
+        #[command(flatten)]
+        form: Form,
+    },
+    /// A stranger is ours and unused: destroy it.
+    Reclaim {
+        /// Which service.
+        service: String,
+        /// The key's id.
+        key_id: String,
+    },
+    /// A stranger is somebody else's: leave it alone.
+    Disown {
+        /// Which service.
+        service: String,
+        /// The key's id.
+        key_id: String,
+    },
+    /// Show everything that ever happened to a service.
+    History {
+        /// Which service.
+        service: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// About the journal itself.
+    Ledger {
+        #[command(subcommand)]
+        what: Ledger,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Ledger {
+    /// Follow every chain to its end; exit 1 if one does not verify.
+    Verify {
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Args)]
+struct Form {
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How far `rotate` waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Until {
+    /// Every target verified.
+    Verified,
+    /// The old key gone.
+    Done,
+}
+
+/// Runs the program.
+pub fn main() -> Exit {
+    harden();
+    // An error means that somebody else was first, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("rekeyd: starting the runtime failed: {error}");
+            return Exit::Unreachable;
+        }
+    };
+    let ended = runtime.block_on(run(line));
+    // A request that still hangs somewhere keeps nobody waiting.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit,
+        Err(failure) => say(&failure),
+    }
+}
+
+/// Keeps what is in memory out of core dumps and away from other processes of the same user.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let undumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let no_core = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    for (what, result) in [("making the process undumpable", undumpable), ("forbidding core dumps", no_core)] {
+        if let Err(error) = result {
+            eprintln!("rekeyd: {what} failed: {error}");
+        }
+    }
+}
+
+async fn run(line: Line) -> Result<Exit, Failure> {
+    let policy = line.policy.as_path();
+    match line.command {
+        Command::Run => {
+            // Before anything else: a signal that comes early must not end the process, nor be lost.
+            let signals = Signals::install()
+                .map_err(|error| Failure::Internal(format!("installing signal handlers failed: {error}")))?;
+            daemon::run(policy, signals).await.map(|()| Exit::Done)
+        }
+        Command::Check => check::check(policy),
+        Command::Plan { service, form } => plan::plan(policy, service.map(ServiceName::new), form.json),
+        Command::Status { form } => show::status(policy, form.json).await,
+        Command::Strangers { form } => show::strangers(policy, form.json).await,
+        Command::History { service, form } => show::history(policy, ServiceName::new(service), form.json).await,
+        Command::Ledger { what: Ledger::Verify { form } } => show::verify(policy, form.json).await,
+        Command::Rotate { services, all: _, compromised, wait } => {
+            let services = services.into_iter().map(ServiceName::new).collect();
+            rotate::rotate(policy, services, compromised, wait).await
+        }
+        Command::Adopt { service, key_id, secret_file, idle_slot_free } => {
+            adopt(policy, ServiceName::new(service), KeyId::new(key_id), secret_file, idle_slot_free).await
+        }
+        Command::Pause { service } => order::order(policy, Ask::Pause { service: ServiceName::new(service) }).await,
+        Command::Resume { service } => order::order(policy, Ask::Resume { service: ServiceName::new(service) }).await,
+        Command::Retry { service } => order::order(policy, Ask::Retry { service: ServiceName::new(service) }).await,
+        Command::Rollback { service } => {
+            order::order(policy, Ask::Rollback { service: ServiceName::new(service) }).await
+        }
+        Command::Repush { service, target } => {
+            let ask = Ask::Repush { service: ServiceName::new(service), target: target.map(TargetName::new) };
+            order::order(policy, ask).await
+        }
+        Command::Retire { service, despite_use: _ } => {
+            order::order(policy, Ask::RetireDespiteUse { service: ServiceName::new(service) }).await
+        }
+        Command::Abandon { service, holds } => {
+            let ask = Ask::Abandon { service: ServiceName::new(service), holds: holds.map(KeyId::new) };
+            order::order(policy, ask).await
+        }
+        Command::Reclaim { service, key_id } => {
+            let ask = Ask::Reclaim { service: ServiceName::new(service), key: KeyId::new(key_id) };
+            order::order(policy, ask).await
+        }
+        Command::Disown { service, key_id } => {
+            let ask = Ask::Disown { service: ServiceName::new(service), key: KeyId::new(key_id) };
+            order::order(policy, ask).await
+        }
+    }
+}
+
+async fn adopt(
+    policy: &Path,
+    service: ServiceName,
+    key: KeyId,
+    secret_file: Option<PathBuf>,
+    idle_slot_free: bool,
+) -> Result<Exit, Failure> {
+    if idle_slot_free {
+        eprintln!("rekeyd: --idle-slot-free is for issuers with two slots, and this rekeyd has none of that kind");
+        return Ok(Exit::Usage);
+    }
+    let secret = match secret_file {
+        None => None,
+        Some(file) => match secrets::read(&SecretRef::File(file.to_string_lossy().into_owned())) {
+            Ok(secret) => Some(Carried(secret)),
+            Err(fault) => {
+                eprintln!("rekeyd: {}", fault.why());
+                return Ok(Exit::Usage);
+            }
+        },
+    };
+    order::order(policy, Ask::Adopt { service, key, secret }).await
+}
+
+fn say(failure: &Failure) -> Exit {
+    match failure {
+        // A report of the policy is laid out already.
+        Failure::Policy(report) => {
+            eprintln!("{}", report.trim_end());
+            Exit::Policy
+        }
+        Failure::Unreachable(why) => {
+            eprintln!("rekeyd: {why}");
+            Exit::Unreachable
+        }
+        Failure::Internal(why) => {
+            eprintln!("rekeyd: {why}");
+            Exit::Trouble
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Line, clap::Error> {
+        Line::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_interface_is_understood() {
+        for line in [
+            "rekeyd run",
+            "rekeyd check --policy p.toml",
+            "rekeyd --policy p.toml plan a --json",
+            "rekeyd status --json",
+            "rekeyd rotate a b --compromised --wait",
+            "rekeyd rotate --all --wait=done",
+            "rekeyd adopt a AKIA1 --secret-file f --idle-slot-free",
+            "rekeyd pause a",
+            "rekeyd resume a",
+            "rekeyd retry a",
+            "rekeyd rollback a",
+            "rekeyd repush a arcgis:prod:x",
+            "rekeyd retire a --despite-use",
+            "rekeyd abandon a --holds AKIA1",
+            "rekeyd strangers --json",
+            "rekeyd reclaim a AKIA1",
+            "rekeyd disown a AKIA1",
+            "rekeyd history a --json",
+            "rekeyd ledger verify",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in
+            ["rekeyd", "rekeyd rotate", "rekeyd rotate a --all", "rekeyd retire a", "rekeyd rotate a --wait=ever"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wait_takes_its_value_only_behind_an_equals_sign() {
+        let Command::Rotate { services, wait, .. } =
+            parse("rekeyd rotate --wait done").expect("a service `done`").command
+        else {
+            panic!("not rotate");
+        };
+        assert_eq!((services, wait), (vec!["done".to_owned()], Some(Until::Verified)));
+    }
+}

@@ -1,0 +1,190 @@
+//! `plan`: what would be done when, and why, from policy and journal alone. Needs no daemon, asks nobody, changes nothing.
+
+use std::path::Path;
+
+use chrono_tz::Tz;
+use serde::Serialize;
+
+use crate::daemon::clock::SystemClock;
+use crate::daemon::status::in_seconds;
+use crate::daemon::{Failure, startup};
+use crate::engine::{look, opening};
+use crate::journal::sqlite;
+use crate::model::{Instant, ServiceName, Timestamp};
+use crate::policy::{Policy, Service};
+use crate::ports::{Clock, History};
+use crate::rotation::ServiceState;
+use crate::rotation::event::Cause;
+use crate::schedule::{Timetable, format_duration};
+
+use super::Exit;
+use super::show::{plain, print, print_json};
+
+/// One service's plan.
+#[derive(Debug, Serialize)]
+struct Plan {
+    service: String,
+    /// When the next rotation opens; null where none does by itself.
+    due: Option<String>,
+    /// Why then, or why not at all.
+    why: String,
+    issuer: String,
+    targets: Vec<String>,
+    /// What would be done, in order.
+    steps: Vec<String>,
+}
+
+pub(super) fn plan(policy_path: &Path, only: Option<ServiceName>, json: bool) -> Result<Exit, Failure> {
+    let policy = startup::policy(policy_path)?;
+    for warning in &policy.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if let Some(name) = &only
+        && policy.service(name).is_none()
+    {
+        let known: Vec<_> = policy.services.iter().map(|service| service.name.as_str()).collect();
+        eprintln!("rekeyd: there is no service {name}; there are: {}", known.join(", "));
+        return Ok(Exit::Usage);
+    }
+    let now = SystemClock::new().now();
+    let picture = look(histories(&policy)?, &policy, &now);
+    let wanted = |service: &&Service| only.as_ref().is_none_or(|name| service.name == *name);
+    let rest = ServiceState::default();
+    let plans: Vec<Plan> = policy
+        .services
+        .iter()
+        .filter(wanted)
+        .map(|service| one(service, picture.states.get(&service.name).unwrap_or(&rest), policy.daemon.timezone, &now))
+        .collect();
+    if json {
+        print_json(&plans);
+    } else {
+        print(&plans.iter().map(text).collect::<Vec<_>>().join("\n"));
+    }
+    Ok(Exit::Done)
+}
+
+/// A journal that is not there yet is an empty one; one that this user may not read is said to be so.
+fn histories(policy: &Policy) -> Result<Vec<History>, Failure> {
+    let path = startup::journal_path(policy);
+    match path.try_exists() {
+        Ok(false) => Ok(Vec::new()),
+        Ok(true) => Ok(sqlite::open_read_only(&path)?.load()?),
+        Err(error) => {
+            eprintln!("warning: journal {} cannot be looked at ({error}); planned as if it were empty", path.display());
+            Ok(Vec::new())
+        }
+    }
+}
+
+fn one(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> Plan {
+    let (due, why) = when(service, state, zone, now);
+    Plan {
+        service: service.name.to_string(),
+        due: due.map(in_seconds),
+        why,
+        issuer: service.issuer.object.clone(),
+        targets: service.targets.iter().map(|target| target.name.to_string()).collect(),
+        steps: steps(service, state),
+    }
+}
+
+fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Option<Timestamp>, String) {
+    let next = opening(state, service, zone, now);
+    let at = next.as_ref().map(|(at, _)| *at);
+    if let Some(halt) = &state.halt {
+        let command = state.next_command(&service.name).unwrap_or_default();
+        return (
+            at,
+            format!("halted ({}), so nothing is opened before an operator settles it: {command}", halt.reason),
+        );
+    }
+    if let Some(rotation) = &state.rotation {
+        let phase = state.phase().map_or("opened", crate::rotation::Phase::as_str);
+        return (at, format!("rotation {} is open in phase {phase} and comes to its end first", rotation.id));
+    }
+    if let Some(by) = &state.paused {
+        return (at, format!("paused by {by}; rekeyd resume {} opens rotations again", service.name));
+    }
+    let Some((opens, cause)) = next else {
+        return (None, idle(service, state));
+    };
+    let window = if service.windows.is_empty() {
+        String::new()
+    } else {
+        let windows: Vec<_> = service.windows.iter().map(ToString::to_string).collect();
+        format!(", inside the window {} ({zone})", windows.join(", "))
+    };
+    let late = if opens <= now.wall { "; that is now" } else { "" };
+    (Some(opens), format!("{}{window}{late}", reason(service, state, &cause)))
+}
+
+fn idle(service: &Service, state: &ServiceState) -> String {
+    match (&state.current, &service.timetable) {
+        (None, _) => format!(
+            "no current key is known: the daemon takes on the one active key in use, or asks for rekeyd adopt {} KEY_ID",
+            service.name
+        ),
+        (Some(_), Timetable::OnDemand) => "only on demand: it has neither every nor cron".into(),
+        (Some(_), _) => "its timetable names no time to come".into(),
+    }
+}
+
+fn reason(service: &Service, state: &ServiceState, cause: &Cause) -> String {
+    let key = state
+        .current
+        .as_ref()
+        .map_or_else(String::new, |current| format!("key {}, made {}", current.key, in_seconds(current.created)));
+    match (cause, &service.timetable) {
+        (Cause::Signal, _) => "ordered by SIGUSR1".into(),
+        (Cause::Operator { by, .. }, _) => format!("ordered by {by}"),
+        (Cause::Drift, _) => "a target lost the key".into(),
+        (Cause::MaxAge, _) => format!("max_age is over for {key}"),
+        (Cause::Timetable, Timetable::Every(every)) => format!("every {} from {key}", format_duration(*every)),
+        (Cause::Timetable, Timetable::Cron(cron)) => format!("cron \"{cron}\", now {key}"),
+        (Cause::Timetable, Timetable::OnDemand) => key,
+    }
+}
+
+fn steps(service: &Service, state: &ServiceState) -> Vec<String> {
+    let terms = &service.terms;
+    let old = state.current.as_ref().map_or_else(|| "the old key".to_owned(), |current| format!("key {}", current.key));
+    let mut steps = vec![
+        format!("mint a key at {}", service.issuer.object),
+        format!(
+            "wait {} and probe it until it works {} times in a row",
+            format_duration(service.issuer.propagation),
+            terms.probes
+        ),
+    ];
+    steps.extend(
+        service
+            .targets
+            .iter()
+            .map(|target| format!("probe it, push it to {}, follow the job to its end, read it back", target.name)),
+    );
+    steps.push(format!(
+        "leave {old} usable for {} ({} where a read-back cannot tell)",
+        format_duration(terms.soak),
+        format_duration(terms.soak_unproven)
+    ));
+    let ours = state.current.as_ref().is_none_or(|current| current.ours);
+    let delete = if ours {
+        format!("delete it, and see it gone from two listings {} apart", format_duration(service.issuer.settle))
+    } else {
+        format!("not delete it: it was taken on by itself, and rekeyd adopt {} has to confirm it", service.name)
+    };
+    steps.push(format!("see {old} silent, disable it, watch for {}", format_duration(terms.watch)));
+    steps.push(delete);
+    steps
+}
+
+fn text(plan: &Plan) -> String {
+    let due = plan.due.as_ref().map_or_else(|| "nothing by itself".to_owned(), |due| format!("due {due}"));
+    let mut text = format!("{}: {due} ({})\n", plan.service, plain(&plan.why));
+    text.push_str(&format!("  from {} to {}\n", plan.issuer, plan.targets.join(", ")));
+    for (number, step) in plan.steps.iter().enumerate() {
+        text.push_str(&format!("  {}. {step}\n", number + 1));
+    }
+    text
+}

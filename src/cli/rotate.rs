@@ -1,0 +1,131 @@
+//! `rotate`: orders rotations, and waits as far as it was asked to. Without a daemon it runs them itself, up to Verified.
+
+use std::path::Path;
+
+use crate::daemon::protocol::{Ask, SaidLine, Told};
+use crate::daemon::status::Status;
+use crate::daemon::{Failure, startup};
+use crate::engine::Command;
+use crate::model::ServiceName;
+use crate::policy::Policy;
+
+use super::ask::{Daemon, unexpected};
+use super::follow::{Follow, News};
+use super::offline::{Offline, own_name};
+use super::order::print;
+use super::show::plain;
+use super::{Exit, Until};
+
+/// Orders the rotation of `services`, or of all.
+pub(super) async fn rotate(
+    policy_path: &Path,
+    services: Vec<ServiceName>,
+    compromised: bool,
+    wait: Option<Until>,
+) -> Result<Exit, Failure> {
+    let policy = startup::policy(policy_path)?;
+    match Daemon::connect(&policy.daemon.control).await? {
+        Some(daemon) => through(daemon, services, compromised, wait).await,
+        None if wait == Some(Until::Done) => Err(Failure::Unreachable(format!(
+            "no daemon answers at {}, and only the daemon retires old keys; without it, rotate goes up to verified",
+            policy.daemon.control.display()
+        ))),
+        None => alone(policy, services, compromised).await,
+    }
+}
+
+async fn through(
+    mut daemon: Daemon,
+    services: Vec<ServiceName>,
+    compromised: bool,
+    wait: Option<Until>,
+) -> Result<Exit, Failure> {
+    let Told::Status(before) = daemon.ask(Ask::Status {}).await? else { return Err(unexpected()) };
+    let Told::Said(said) = daemon.ask(Ask::Rotate { services, compromised }).await? else { return Err(unexpected()) };
+    let ordered = print(&said);
+    let Some(until) = wait else { return Ok(ordered) };
+    let mut follow = Follow::new(until, &accepted(&said), &before);
+    let mut exit = ordered;
+    let mut told = Some(daemon.ask(Ask::Watch {}).await?);
+    while let Some(Told::Status(status)) = told {
+        exit = worse(exit, tell(follow.look(&status)));
+        if follow.is_over() {
+            return Ok(exit);
+        }
+        told = daemon.next().await?;
+    }
+    Err(Failure::Unreachable("the daemon ended before the rotation did; it goes on when the daemon is back".into()))
+}
+
+async fn alone(policy: Policy, mut services: Vec<ServiceName>, compromised: bool) -> Result<Exit, Failure> {
+    if services.is_empty() {
+        services = policy.services.iter().map(|service| service.name.clone()).collect();
+    }
+    eprintln!(
+        "no daemon answers at {}: rotating in this process, up to verified; the daemon retires the old keys when it runs",
+        policy.daemon.control.display()
+    );
+    let offline = Offline::start(policy, services.clone()).await?;
+    let outcome = tokio::select! {
+        exit = drive(&offline, services, compromised) => exit,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("interrupted; what was begun stands in the journal, and goes on when the daemon runs");
+            Ok(Exit::Trouble)
+        }
+    };
+    offline.end().await?;
+    outcome
+}
+
+async fn drive(offline: &Offline, services: Vec<ServiceName>, compromised: bool) -> Result<Exit, Failure> {
+    let mut reports = offline.reports();
+    let before = Status::of(&reports.borrow_and_update().clone());
+    let command = Command::Rotate { services, compromised, by: own_name() };
+    let broke = || Failure::Unreachable("the engine has ended; its log says why".into());
+    let reply = offline.handle.order(command).await.ok_or_else(broke)?;
+    let Told::Said(said) = Told::from(reply) else { return Err(unexpected()) };
+    let mut exit = print(&said);
+    let mut follow = Follow::new(Until::Verified, &accepted(&said), &before);
+    while !follow.is_over() {
+        let report = reports.borrow_and_update().clone();
+        let status = Status::of(&report);
+        exit = worse(exit, tell(follow.look(&status)));
+        let waits_for_window = |name: &String| {
+            let now = report.at.unwrap_or_default();
+            let service = report.services.iter().find(|service| service.name.as_str() == name.as_str());
+            service.is_some_and(|service| service.phase.is_none() && service.next_rotation.is_some_and(|at| at > now))
+        };
+        let names: Vec<String> = follow.names();
+        if !names.is_empty() && names.iter().all(waits_for_window) {
+            println!("{}: the order stands in the journal; the daemon opens it with the window", names.join(", "));
+            return Ok(exit);
+        }
+        if !follow.is_over() {
+            reports.changed().await.map_err(|_| broke())?;
+        }
+    }
+    Ok(exit)
+}
+
+fn accepted(said: &[SaidLine]) -> Vec<String> {
+    said.iter().filter(|line| line.accepted).filter_map(|line| Some(line.service.as_ref()?.to_string())).collect()
+}
+
+fn tell(news: Vec<News>) -> Exit {
+    let mut exit = Exit::Done;
+    for item in news {
+        match item {
+            News::There(text) => println!("{}", plain(&text)),
+            News::Note(text) => eprintln!("{}", plain(&text)),
+            News::Failed(text) => {
+                eprintln!("{}", plain(&text));
+                exit = Exit::Trouble;
+            }
+        }
+    }
+    exit
+}
+
+fn worse(one: Exit, other: Exit) -> Exit {
+    if one == Exit::Done { other } else { one }
+}
