@@ -26,6 +26,7 @@
 //! * An unknown outcome is its own kind, and never becomes a retry of something that cannot be repeated.
 //! * A secret has the type [`model::Secret`], which cannot be printed, and is sealed before it touches a disk.
 
+pub mod cli;
 pub mod daemon;
 pub mod engine;
 pub mod issuer;
