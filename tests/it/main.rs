@@ -2,5 +2,7 @@
 
 mod arcgis;
 mod aws_iam;
+mod daemon;
 mod floors;
 mod journal;
+mod support;
