@@ -20,7 +20,7 @@ mod cron;
 mod duration;
 mod window;
 
-pub use cron::Cron;
+pub use cron::{Cron, NO_SUCH_DATE};
 pub use duration::{DURATION_MAX, format_duration, parse_duration};
 pub use window::{Window, longest_window_gap, next_open};
 

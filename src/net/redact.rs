@@ -56,8 +56,11 @@ impl Redactor {
     }
 }
 
+/// Which characters a hidden text is made of.
+type Belongs = fn(char) -> bool;
+
 /// What opens a text that nobody told us is secret, and which characters it is made of.
-const OPENINGS: &[(&str, fn(char) -> bool)] = &[
+const OPENINGS: &[(&str, Belongs)] = &[
     ("{crypt}", is_base64),
     ("v2crypt_", is_base64),
     ("token=", is_token),
@@ -86,7 +89,7 @@ fn spellings(secret: &Secret) -> [Zeroizing<String>; 4] {
 }
 
 /// Replaces every run that follows `opening` (in any case); the opening stays, so that a reader sees what was hidden.
-fn mask_after(text: &str, opening: &str, belongs: fn(char) -> bool) -> Zeroizing<String> {
+fn mask_after(text: &str, opening: &str, belongs: Belongs) -> Zeroizing<String> {
     let lower = Zeroizing::new(text.to_ascii_lowercase());
     let mut out = Zeroizing::new(String::with_capacity(text.len() + MASK.len()));
     let mut from = 0;

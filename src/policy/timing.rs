@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 
 use super::OnDrift;
 use crate::model::{KeepSecret, Terms};
-use crate::schedule::{Cron, Jitter, Timetable, Window, format_duration, longest_window_gap};
+use crate::schedule::{Cron, Jitter, NO_SUCH_DATE, Timetable, Window, format_duration, longest_window_gap};
 use crate::table::{Document, Spot, Table, Zero};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -268,7 +268,11 @@ fn timetable(table: &mut Table<'_>) -> Option<(Timetable, Spot)> {
     let cron = cron.and_then(|text| match Cron::parse(&text) {
         Ok(cron) => Some(cron),
         Err(why) => {
-            let help = "write second, minute, hour, day of month, month, day of week: \"0 0 3 1 * *\" is 03:00 on the first of every month";
+            let help = if why == NO_SUCH_DATE {
+                "take a day that the month has; `L` is its last: \"0 0 3 L 2 *\""
+            } else {
+                "write second, minute, hour, day of month, month, day of week: \"0 0 3 1 * *\" is 03:00 on the first of every month"
+            };
             table.mistake("cron", format!("`cron` {why}: `{text}`"), help);
             None
         }

@@ -12,6 +12,9 @@ use croner::parser::{CronParser, Year};
 
 use crate::model::Timestamp;
 
+/// What is said about a pattern like `0 0 0 31 2 *`.
+pub const NO_SUCH_DATE: &str = "names a date that no year has";
+
 /// A pattern that has at least one date to come.
 #[derive(Clone, PartialEq)]
 pub struct Cron {
@@ -38,7 +41,7 @@ impl Cron {
         let cron = Self { text: text.to_owned(), pattern: Box::new(pattern) };
         match cron.next_after(some_day(), Tz::UTC) {
             Some(_) => Ok(cron),
-            None => Err("names a date that no year has".into()),
+            None => Err(NO_SUCH_DATE.into()),
         }
     }
 
@@ -172,16 +175,17 @@ mod tests {
 
     #[test]
     fn what_never_comes_is_refused() {
-        assert_eq!(Cron::parse("0 0 0 31 2 *").unwrap_err(), "names a date that no year has");
+        assert_eq!(Cron::parse("0 0 0 31 2 *").expect_err("no such day"), "names a date that no year has");
         assert!(Cron::parse("0 0 0 29 2 *").is_ok());
+        assert!(Cron::parse("0 0 3 L 2 *").is_ok());
     }
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        assert_eq!(Cron::parse("daily").unwrap_err(), "has 1 field, and needs six");
-        assert_eq!(Cron::parse("0 0 3 1 * * 2030").unwrap_err(), "has 7 fields, and needs six");
+        assert_eq!(Cron::parse("daily").expect_err("one field"), "has 1 field, and needs six");
+        assert_eq!(Cron::parse("0 0 3 1 * * 2030").expect_err("a year"), "has 7 fields, and needs six");
         for bad in ["", "61 0 3 1 * *", "0 0 25 * * *", "x x x x x x", "@never", "0 0 3 0 * *"] {
-            let why = Cron::parse(bad).unwrap_err();
+            let why = Cron::parse(bad).expect_err(bad);
             assert!(!why.ends_with('.') && !why.to_lowercase().contains("cronpattern"), "{bad}: {why}");
         }
     }
@@ -206,6 +210,23 @@ mod tests {
                 let next = Cron::parse(&pattern).expect("a good pattern").next_after(from, zone).expect("there is a next date");
                 proptest::prop_assert!(next > from);
                 proptest::prop_assert!(next - from <= chrono::TimeDelta::hours(49));
+            }
+        }
+    }
+
+    proptest::proptest! {
+        // An impossible date takes its time to be found out.
+        #![proptest_config(proptest::test_runner::Config::with_cases(32))]
+
+        #[test]
+        fn no_pattern_upsets_it(
+            time in "[0-9]{1,2}|\\*|\\*/[0-9]{1,2}|[0-9]-[0-9]{1,2}",
+            day in "L|LW|[0-9]{1,2}W?|\\*|\\?|L-[0-9]",
+            month in "[0-9]{1,2}|JAN|\\*|[0-9]-[0-9]/[0-9]",
+            weekday in "[0-8]|[0-7]#[0-9]|[0-7]L|MON-FRI|\\+FRI|\\*|\\?|7-0|FRI#L",
+        ) {
+            if let Ok(cron) = Cron::parse(&format!("{time} {time} 3 {day} {month} {weekday}")) {
+                proptest::prop_assert!(cron.next_after(some_day(), Tz::Europe__Dublin).is_some());
             }
         }
     }

@@ -72,8 +72,8 @@ mod tests {
         {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert_eq!(parse_duration("30").unwrap_err(), "has no unit: `30`");
-        assert_eq!(parse_duration("-1s").unwrap_err(), "must not be negative");
+        assert_eq!(parse_duration("30").expect_err("no unit"), "has no unit: `30`");
+        assert_eq!(parse_duration("-1s").expect_err("negative"), "must not be negative");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Secret, 
 use rekeyd::net::Context;
 use rekeyd::ports::{Fault, Issuer, LastUse, LoginGuard, MintedKey, Probe};
 use rekeyd::table;
-use rekeyd_lab::{Aws, AwsOptions, Fault as Mishap};
+use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap};
 
 /// A key: its id and its secret.
 type Pair = (String, String);
@@ -34,7 +34,7 @@ trait World: Sync {
 }
 
 async fn suite(world: &dyn World) {
-    let store = connect(world, "store", Some(world.rotator()), "gis-store", "read");
+    let store = connect(world, "store", world.rotator(), "gis-store", "read");
 
     // Whose account it is, what is there.
     assert_eq!(store.identity().await, Ok(AccountIdentity::new(format!("aws:{}", world.account()))));
@@ -60,17 +60,17 @@ async fn suite(world: &dyn World) {
     let wrong = pair(&new, "0000000000000000000000000000000000000000");
     let said = store.probe(&wrong).await;
     assert!(matches!(said, Ok(Probe::Wrong(_))), "{said:?}");
-    let nowhere = connect(world, "store", Some(world.rotator()), "nowhere", "read");
+    let nowhere = connect(world, "store", world.rotator(), "nowhere", "read");
     refused(nowhere.probe(&minted.material).await, Reason::NotFound, "NoSuchBucket");
     let LastUse::At { by, .. } = store.last_use(&new).await.expect("answers") else { panic!("used just now") };
     assert!(by.contains("s3"), "{by}");
 
     // Another user's key: without the bucket's right, enough where only authentication is expected, and not this user's.
-    let idle = connect(world, "idle", Some(world.rotator()), "gis-store", "read");
+    let idle = connect(world, "idle", world.rotator(), "gis-store", "read");
     let other = mint(&idle).await.expect("mints").material;
     world.propagate().await;
     assert!(matches!(idle.probe(&other).await, Ok(Probe::NotAllowed(why)) if why.contains("s3:ListBucket")));
-    let lenient = connect(world, "idle", Some(world.rotator()), "gis-store", "authenticates");
+    let lenient = connect(world, "idle", world.rotator(), "gis-store", "authenticates");
     assert_eq!(lenient.probe(&other).await, Ok(Probe::Works));
     assert!(matches!(store.probe(&other).await, Ok(Probe::Wrong(why)) if why.contains("belongs to idle")));
 
@@ -89,20 +89,20 @@ async fn suite(world: &dyn World) {
     // Deleted, again as often as one likes; what is not there cannot be disabled.
     for _ in 0..2 {
         assert_eq!(store.delete(&new).await, Ok(()));
-        assert_eq!(ids(&store).await, [existing.clone()]);
+        assert_eq!(ids(&store).await, std::slice::from_ref(&existing));
     }
     refused(store.disable(&new).await, Reason::NotFound, "disable key");
     refused(store.enable(&new).await, Reason::NotFound, "enable key");
     assert!(matches!(store.probe(&minted.material).await, Ok(Probe::NotYet(_))));
 
     // What the rotator may not, is not, or has wrong, is told apart; and none of it made a key.
-    let weak = connect(world, "store", Some(world.weak()), "gis-store", "read");
+    let weak = connect(world, "store", world.weak(), "gis-store", "read");
     refused(mint(&weak).await, Reason::MissingRight, "the rotator needs iam:CreateAccessKey on iam user store");
-    let nobody = connect(world, "nobody", Some(world.rotator()), "gis-store", "read");
+    let nobody = connect(world, "nobody", world.rotator(), "gis-store", "read");
     refused(nobody.list().await, Reason::NotFound, "iam user nobody");
     refused(mint(&nobody).await, Reason::NotFound, "iam user nobody");
     let mistyped = (world.rotator().0, "mistyped".to_owned());
-    let mistyped = connect(world, "store", Some(mistyped), "gis-store", "read");
+    let mistyped = connect(world, "store", mistyped, "gis-store", "read");
     refused(mint(&mistyped).await, Reason::LoginRefused, "the rotator's own credentials");
     refused(mistyped.identity().await, Reason::LoginRefused, "the rotator's own credentials");
     assert_eq!(ids(&store).await, [existing]);
@@ -134,7 +134,7 @@ async fn a_mint_that_goes_wrong_is_sent_once_and_never_called_harmless() {
         (Mishap::Redirect("https://login.example.com/".to_owned()), 0),
     ] {
         let lab = Lab::start(AwsOptions::default()).await;
-        let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+        let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
         lab.aws.fault("CreateAccessKey", mishap.clone());
         let fault = mint(&store).await.expect_err("no clean answer");
         assert!(matches!(fault, Fault::Unknown(_)), "{mishap:?}: {fault:?}");
@@ -148,7 +148,7 @@ async fn a_mint_that_goes_wrong_is_sent_once_and_never_called_harmless() {
 async fn a_mint_that_times_out_is_unknown_and_its_key_is_there() {
     let lab = Lab::start(AwsOptions::default()).await;
     let account = "request_timeout = \"200ms\"";
-    let store = connect_with(&lab, account, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect_at(&lab.endpoint(), account, "store", lab.rotator(), "gis-store", "read");
     lab.aws.fault("CreateAccessKey", Mishap::Slow(Duration::from_secs(60)));
     assert!(matches!(mint(&store).await, Err(Fault::Unknown(why)) if why.ends_with("no answer in time")));
     assert_eq!(lab.aws.mints(), 1);
@@ -157,7 +157,7 @@ async fn a_mint_that_times_out_is_unknown_and_its_key_is_there() {
 #[tokio::test]
 async fn nothing_is_asked_twice() {
     let lab = Lab::start(AwsOptions::default()).await;
-    let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
     let key = KeyId::new(&lab.aws.keys("store")[0].id);
     let mut expected = Vec::new();
     for mishap in [Mishap::Throttle, Mishap::Error(500), Mishap::DropBefore, Mishap::LostReply] {
@@ -193,7 +193,7 @@ const OPERATIONS: [&str; 6] = [
 #[tokio::test]
 async fn a_page_that_says_200_has_done_nothing() {
     let lab = Lab::start(AwsOptions::default()).await;
-    let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
     let (id, secret) = lab.aws.create_key("store");
     let key = KeyId::new(&id);
     for operation in ["UpdateAccessKey", "DeleteAccessKey", "ListAccessKeys", "GetAccessKeyLastUsed", "S3Get"] {
@@ -209,7 +209,7 @@ async fn a_page_that_says_200_has_done_nothing() {
 #[tokio::test]
 async fn a_probe_that_is_not_answered_says_nothing_of_the_key() {
     let lab = Lab::start(AwsOptions::default()).await;
-    let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
     let (id, secret) = lab.aws.create_key("store");
     let material = pair(&KeyId::new(id), &secret);
     assert_eq!(store.probe(&material).await, Ok(Probe::Works));
@@ -229,7 +229,7 @@ async fn a_probe_that_is_not_answered_says_nothing_of_the_key() {
 #[tokio::test]
 async fn a_bucket_in_another_region_is_named_with_its_region() {
     let lab = Lab::start(AwsOptions { bucket_region: "eu-central-1".to_owned(), ..AwsOptions::default() }).await;
-    let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
     let (id, secret) = lab.aws.create_key("store");
     let outcome = store.probe(&pair(&KeyId::new(id), &secret)).await;
     refused(outcome, Reason::Refused, "eu-central-1");
@@ -238,7 +238,7 @@ async fn a_bucket_in_another_region_is_named_with_its_region() {
 #[tokio::test]
 async fn a_listing_has_all_pages_and_the_providers_time() {
     let lab = Lab::start(AwsOptions { page_size: 1, quota: 3, ..AwsOptions::default() }).await;
-    let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
     lab.aws.create_key("store");
     lab.aws.create_key("store");
     lab.aws.set_date_skew(chrono::Duration::hours(1));
@@ -251,7 +251,7 @@ async fn a_listing_has_all_pages_and_the_providers_time() {
 #[tokio::test]
 async fn another_account_is_noticed() {
     let lab = Lab::start(AwsOptions::default()).await;
-    let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
     let (id, secret) = lab.aws.create_key("store");
     let material = pair(&KeyId::new(id), &secret);
     assert_eq!(store.probe(&material).await, Ok(Probe::Works));
@@ -260,10 +260,34 @@ async fn another_account_is_noticed() {
     assert!(matches!(store.probe(&material).await, Ok(Probe::Wrong(why)) if why.contains("aws:999988887777")));
 }
 
+/// Any server will do whose certificate nobody here trusts; it is no IAM, and says so once it is trusted.
+#[tokio::test]
+async fn a_certificate_nobody_trusts_stops_a_mint_before_it_is_sent() {
+    let lab = Lab::start(AwsOptions::default()).await;
+    let other = ArcGis::start(ArcGisOptions { tls: true, ..ArcGisOptions::default() }, &lab.aws).await;
+    let url = other.admin_url();
+    let elsewhere = format!("sts_endpoint_url = \"{}\"", lab.endpoint());
+    let distrustful = connect_at(&url, &elsewhere, "store", lab.rotator(), "gis-store", "read");
+    refused(mint(&distrustful).await, Reason::TlsUntrusted, "name its file in ca_file");
+    let (id, secret) = lab.aws.create_key("store");
+    refused(
+        distrustful.probe(&pair(&KeyId::new(id), &secret)).await,
+        Reason::TlsUntrusted,
+        "list one object of bucket",
+    );
+
+    let mut authorities = tempfile::NamedTempFile::new().expect("a file");
+    authorities.write_all(other.ca_pem().expect("with tls").as_bytes()).expect("written");
+    let trusting = format!("{elsewhere}\nca_file = \"{}\"", authorities.path().display());
+    let trusting = connect_at(&url, &trusting, "store", lab.rotator(), "gis-store", "read");
+    let outcome = mint(&trusting).await;
+    assert!(matches!(outcome, Err(Fault::Unknown(_))), "{outcome:?}");
+}
+
 #[tokio::test]
 async fn no_secret_is_in_what_is_said() {
     let lab = Lab::start(AwsOptions::default()).await;
-    let store = connect(&lab, "store", Some(lab.rotator()), "gis-store", "read");
+    let store = connect(&lab, "store", lab.rotator(), "gis-store", "read");
     let minted = mint(&store).await.expect("mints");
     let mut said = format!("{minted:?}");
     for mishap in [Mishap::Error(500), Mishap::Throttle, Mishap::Html, Mishap::DropBefore] {
@@ -405,26 +429,20 @@ fn element(xml: &str, name: &str) -> String {
     text.unwrap_or_else(|| panic!("no {name} in {xml}")).to_owned()
 }
 
-fn connect(world: &dyn World, user: &str, rotator: Option<Pair>, bucket: &str, expect: &str) -> Arc<dyn Issuer> {
-    connect_with(world, "", user, rotator, bucket, expect)
+fn connect(world: &dyn World, user: &str, rotator: Pair, bucket: &str, expect: &str) -> Arc<dyn Issuer> {
+    connect_at(&world.endpoint(), "", user, rotator, bucket, expect)
 }
 
-/// Reads both tables as a policy has them, and connects.
-fn connect_with(
-    world: &dyn World,
-    account: &str,
-    user: &str,
-    rotator: Option<Pair>,
-    bucket: &str,
-    expect: &str,
-) -> Arc<dyn Issuer> {
-    let mut account = format!("endpoint_url = \"{}\"\nregion = \"us-east-1\"\n{account}\n", world.endpoint());
+/// Reads both tables as a policy has them, and connects. `account` is more of the account's table.
+fn connect_at(endpoint: &str, account: &str, user: &str, rotator: Pair, bucket: &str, expect: &str) -> Arc<dyn Issuer> {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
-    if let Some((id, secret)) = rotator {
-        file.write_all(secret.as_bytes()).expect("written");
-        account +=
-            &format!("access_key_id = \"{id}\"\nsecret_access_key = {{ file = \"{}\" }}\n", file.path().display());
-    }
+    file.write_all(rotator.1.as_bytes()).expect("written");
+    let account = format!(
+        "endpoint_url = \"{endpoint}\"\nregion = \"us-east-1\"\naccess_key_id = \"{}\"\n\
+         secret_access_key = {{ file = \"{}\" }}\n{account}\n",
+        rotator.0,
+        file.path().display()
+    );
     let config = table::read(&account, "account", KIND.read_system).expect("no mistake").expect("an account");
     let system = SystemSpec { at: SystemRef { table: "aws".into(), name: "main".into() }, config };
     let issuer = format!(

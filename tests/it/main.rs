@@ -5,4 +5,5 @@ mod aws_iam;
 mod daemon;
 mod floors;
 mod journal;
+mod policy;
 mod support;

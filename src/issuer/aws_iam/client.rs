@@ -136,6 +136,8 @@ impl Clients {
             .to_builder()
             .region(Region::new(region.to_owned()))
             .credentials_provider(own(key, secret))
+            // The key's secret lives no longer than the call.
+            .identity_cache(aws_sdk_sts::config::IdentityCache::no_cache())
             .build();
         aws_sdk_sts::Client::from_conf(config)
     }

@@ -3,95 +3,18 @@
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::model::SystemRef;
 use crate::ports::LoginGuard;
 
-const DATE: &str = "Sat, 21 Nov 2026 12:00:00 GMT";
+mod peer;
+
+use peer::{Reply, peer, proxy};
+
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-
-/// What the peer does with one request.
-enum Reply {
-    /// Answers and keeps the connection open.
-    Say(u16, String),
-    /// Answers half of what it announces, then closes.
-    Break(String),
-    /// Announces no length and closes after this, as some middleboxes do: only the text shows that it is cut.
-    Cut(String),
-    /// Closes without a word.
-    Close,
-    /// Says nothing.
-    Hang,
-}
-
-/// A peer with a script, and what it saw: the bodies of the requests and how many connections brought them.
-#[derive(Clone, Default)]
-struct Seen(Arc<Mutex<(Vec<String>, usize)>>);
-
-impl Seen {
-    fn requests(&self) -> Vec<String> {
-        self.0.lock().expect("no panic while held").0.clone()
-    }
-
-    fn connections(&self) -> usize {
-        self.0.lock().expect("no panic while held").1
-    }
-}
-
-async fn peer(script: Vec<Reply>) -> (String, Seen) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let (seen, script) = (Seen::default(), Arc::new(Mutex::new(script.into_iter())));
-    let saw = seen.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            saw.0.lock().expect("no panic while held").1 += 1;
-            tokio::spawn(serve(stream, script.clone(), saw.clone()));
-        }
-    });
-    (format!("http://{address}"), seen)
-}
-
-async fn serve(mut stream: TcpStream, script: Arc<Mutex<std::vec::IntoIter<Reply>>>, seen: Seen) {
-    while let Some(body) = request(&mut stream).await {
-        seen.0.lock().expect("no panic while held").0.push(body);
-        let reply = script.lock().expect("no panic while held").next().expect("no more requests than the script has");
-        let (status, body, length) = match reply {
-            Reply::Say(status, body) => (status, body.clone(), Some(body.len())),
-            Reply::Break(body) => (200, body.clone(), Some(body.len() * 2)),
-            Reply::Cut(body) => (200, body, None),
-            Reply::Close => return,
-            Reply::Hang => std::future::pending().await,
-        };
-        let header = length.map_or("connection: close".to_owned(), |length| format!("content-length: {length}"));
-        let answer = format!("HTTP/1.1 {status} X\r\ndate: {DATE}\r\ncontent-type: text/xml\r\n{header}\r\n\r\n{body}");
-        if stream.write_all(answer.as_bytes()).await.is_err() || length != Some(body.len()) {
-            return;
-        }
-    }
-}
-
-/// One request's line and body; `None` when the other side is done.
-async fn request(stream: &mut TcpStream) -> Option<String> {
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length =
-                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            if body.len() >= length.unwrap_or(0) {
-                return Some(format!("{} {body}", head.lines().next().unwrap_or_default()));
-            }
-        }
-        match stream.read(&mut buffer).await {
-            Ok(read) if read > 0 => bytes.extend_from_slice(&buffer[..read]),
-            _ => return None,
-        }
-    }
-}
 
 struct Nobody;
 
@@ -147,6 +70,14 @@ fn iam(operation: &str, result: &str) -> String {
     format!(
         "<{operation}Response xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><{operation}Result>{result}</{operation}Result>\
          <ResponseMetadata><RequestId>7a62c49f-347e-4fc4-9331-6e8eEXAMPLE</RequestId></ResponseMetadata></{operation}Response>"
+    )
+}
+
+/// STS's answer to whose a key is.
+fn sts(arn: &str, account: &str) -> String {
+    format!(
+        "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>{arn}</Arn>\
+         <UserId>AIDA</UserId><Account>{account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
     )
 }
 
@@ -383,15 +314,7 @@ async fn a_key_that_is_not_there_is_deleted_and_cannot_be_disabled() {
 
 #[tokio::test]
 async fn the_account_is_the_providers_own_name_with_its_partition() {
-    let caller = |arn: &str, account: &str| {
-        Reply::Say(
-            200,
-            format!(
-                "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>{arn}</Arn>\
-                 <UserId>AIDA</UserId><Account>{account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
-            ),
-        )
-    };
+    let caller = |arn: &str, account: &str| Reply::Say(200, sts(arn, account));
     let (endpoint, _) = peer(vec![
         caller("arn:aws:iam::123456789012:user/rotator", "123456789012"),
         caller("arn:aws-us-gov:sts::123456789012:assumed-role/r/s", "123456789012"),
@@ -402,6 +325,65 @@ async fn the_account_is_the_providers_own_name_with_its_partition() {
     assert_eq!(issuer.identity().await, Ok(AccountIdentity::new("aws:123456789012")));
     assert_eq!(issuer.identity().await, Ok(AccountIdentity::new("aws-us-gov:123456789012")));
     assert!(matches!(issuer.identity().await, Err(Fault::Unknown(_))));
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_the_world_and_never_for_this_host() {
+    let (proxy, asked) = proxy().await;
+    let away =
+        serde_json::json!({ "proxy": proxy, "no_proxy": ["direct.invalid"], "s3_endpoint_url": "https://s3.invalid" });
+    let fault = mint(&issuer_with("https://iam.invalid", away.clone()).expect("connects")).await.expect_err("closed");
+    assert!(matches!(fault, Fault::NotSent(_)), "{fault:?}");
+    assert_eq!(*asked.lock().expect("no panic while held"), ["CONNECT iam.invalid:443 HTTP/1.1 "]);
+
+    let caller = |user: &str| {
+        let arn = format!("arn:aws:iam::123456789012:user/{user}");
+        Reply::Say(200, sts(&arn, "123456789012"))
+    };
+    let (endpoint, seen) = peer(vec![caller("rotator"), caller("store")]).await;
+    let material = Material::AccessKey { id: KeyId::new("AKIANEW"), secret: Secret::new(SECRET.into()) };
+    let fault = issuer_with(&endpoint, away).expect("connects").probe(&material).await.expect_err("closed");
+    assert!(matches!(fault, Fault::NotSent(_)), "{fault:?}");
+    assert_eq!(asked.lock().expect("no panic while held")[1..], ["CONNECT s3.invalid:443 HTTP/1.1 "]);
+    assert_eq!(seen.requests().len(), 2, "sts is on this host");
+}
+
+/// At the noisiest level there is, through the SDK and all below it.
+#[tokio::test]
+async fn a_trace_of_a_mint_and_a_probe_holds_no_secret() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic while held").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    // With one subscriber alone, tracing lets the thread that first meets a log line decide for all whether anybody listens, and
+    // the other tests' threads do not.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    let guard = tracing::subscriber::set_default(subscriber);
+    let (endpoint, _) = peer(vec![
+        Reply::Say(200, created()),
+        Reply::Say(200, sts("arn:aws:iam::123456789012:user/rotator", "123456789012")),
+        Reply::Say(200, sts("arn:aws:iam::123456789012:user/store", "123456789012")),
+        Reply::Say(200, "<ListBucketResult/>".into()),
+    ])
+    .await;
+    let issuer = issuer(&endpoint);
+    let minted = mint(&issuer).await.expect("minted");
+    assert_eq!(issuer.probe(&minted.material).await, Ok(Probe::Works));
+    drop(guard);
+    let log = String::from_utf8_lossy(&log.0.lock().expect("no panic while held")).into_owned();
+    assert!(log.contains("CreateAccessKey"), "nothing was logged at all");
+    assert!(!log.contains(SECRET) && !log.contains("the-rotators-own-secret-key"));
 }
 
 #[tokio::test]

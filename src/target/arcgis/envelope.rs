@@ -53,7 +53,7 @@ pub enum Meaning {
         /// The server says that it is so for good.
         permanent: bool,
     },
-    /// It broke on the way (5xx).
+    /// It broke on the way (5xx, and the 408 of a proxy that waited too long for one side or the other).
     Broken,
     /// It will not do it.
     Refused,
@@ -185,7 +185,7 @@ fn meaning(code: i64, text: &str) -> Meaning {
         403 => Meaning::Denied,
         404 => Meaning::Absent,
         429 => Meaning::Busy,
-        500..=599 => Meaning::Broken,
+        408 | 500..=599 => Meaning::Broken,
         _ => Meaning::Refused,
     }
 }
@@ -300,6 +300,7 @@ mod tests {
             (404, "<html>", Meaning::PageAbsent),
             (500, "{}", Meaning::Broken),
             (503, "<html>", Meaning::Broken),
+            (408, "<html>", Meaning::Broken),
             (200, r#"{"status":"error","code":500,"messages":["boom"]}"#, Meaning::Broken),
             (429, "slow down", Meaning::Busy),
             (200, r#"{"status":"error","messages":["no"]}"#, Meaning::Refused),

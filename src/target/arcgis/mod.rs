@@ -240,11 +240,13 @@ impl ArcGis {
             },
             (Verdict::Text(_), _) => Err(self.deployment.page(&self.doing(what))),
             // A site that has no such resource, or shows it to others only, may still be written to; the push will tell.
-            (Verdict::Complaint(Complaint { meaning, .. }), _)
-                if matches!(meaning, Meaning::Absent | Meaning::PageAbsent | Meaning::Denied | Meaning::Refused) =>
-            {
-                Ok(())
-            }
+            (
+                Verdict::Complaint(Complaint {
+                    meaning: Meaning::Absent | Meaning::PageAbsent | Meaning::Denied | Meaning::Refused,
+                    ..
+                }),
+                _,
+            ) => Ok(()),
             (Verdict::Complaint(complaint), _) => Err(complaint.after_read(&self.doing(what))),
         }
     }
