@@ -49,7 +49,7 @@ pub(super) async fn order(policy: Policy, ask: Ask) -> Result<Told, Failure> {
 impl Offline {
     /// Opens the journal, which must be there and free, and runs an engine over it.
     pub(super) async fn start(mut policy: Policy, services: Vec<ServiceName>) -> Result<Offline, Failure> {
-        log::start();
+        log::start(log::COMMAND);
         let path = startup::journal_path(&policy);
         let journal = Arc::new(startup::journal(&policy, Mode::Existing)?);
         policy.services.retain(|service| services.contains(&service.name));

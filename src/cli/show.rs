@@ -57,6 +57,7 @@ pub(super) async fn history(policy_path: &Path, service: ServiceName, json: bool
     let lines = match Daemon::connect(&policy.daemon.control).await? {
         Some(mut daemon) => match daemon.ask(Ask::History { service: service.clone() }).await? {
             Told::History(lines) => lines,
+            Told::NoSuchService(why) => return Ok(unknown(&why)),
             _ => return Err(unexpected()),
         },
         None => {
@@ -64,10 +65,7 @@ pub(super) async fn history(policy_path: &Path, service: ServiceName, json: bool
             match found {
                 Some(lines) => lines,
                 None if policy.service(&service).is_some() => Vec::new(),
-                None => {
-                    let why = format!("neither policy nor journal knows a service {service}");
-                    return Err(Failure::Unreachable(why));
-                }
+                None => return Ok(unknown(&format!("neither policy nor journal knows a service {service}"))),
             }
         }
     };
@@ -94,6 +92,11 @@ pub(super) async fn verify(policy_path: &Path, json: bool) -> Result<Exit, Failu
         print(&ledger_text(&chains));
     }
     Ok(if chains.iter().all(|chain| chain.ok) { Exit::Done } else { Exit::Trouble })
+}
+
+fn unknown(why: &str) -> Exit {
+    eprintln!("rekeyd: {why}");
+    Exit::Usage
 }
 
 /// How everything stands: the daemon's word, or what the journal says where none runs.

@@ -138,9 +138,10 @@ async fn attend(mut stream: UnixStream, desk: &Desk, group: u32) -> std::io::Res
                 continue;
             }
         };
+        let words = ask.words();
         match ask.into_order(by.clone()) {
             Ok(command) => {
-                info!(%by, ?command, "order");
+                info!(%by, "order: {words}");
                 let told = match desk.handle.order(command).await {
                     Some(reply) => Told::from(reply),
                     None => Told::Error("the daemon is ending and takes no orders".into()),
@@ -164,7 +165,7 @@ async fn answer(desk: &Desk, question: Ask) -> Told {
             found.map(|lines| match lines {
                 Some(lines) => Told::History(lines),
                 None if known => Told::History(Vec::new()),
-                None => Told::Error(format!("neither policy nor journal knows a service {service}")),
+                None => Told::NoSuchService(format!("neither policy nor journal knows a service {service}")),
             })
         }
         Ask::Verify {} => look(move || records::verify(&journal)).await.map(Told::Ledger),

@@ -8,12 +8,22 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// Starts logging. `RUST_LOG` is honoured; without it, `info`.
+/// What the daemon says without `RUST_LOG`: what it does, and what troubles its libraries.
+pub const DAEMON: &str = "warn,rekeyd=info";
+/// What a command says that does the daemon's work: only trouble; it prints its own answers.
+pub const COMMAND: &str = "warn";
+
+/// Starts logging. `RUST_LOG` is honoured; without it, `usual`.
 ///
 /// Libraries never log below `info`, whatever `RUST_LOG` says: at `trace` an HTTP stack writes down headers and bodies, and
 /// ours carry keys, passwords and tokens. What rekeyd itself logs holds no secret at any level.
-pub fn start() {
-    let wanted = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+pub fn start(usual: &str) {
+    let wanted = match std::env::var("RUST_LOG") {
+        Ok(wanted) if !wanted.trim().is_empty() => {
+            EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into()).parse_lossy(wanted)
+        }
+        _ => EnvFilter::new(usual),
+    };
     let ours_or_harmless = filter_fn(|about| is_ours(about.target()) || *about.level() <= tracing::Level::INFO);
     // systemd writes time and priority itself.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();

@@ -47,7 +47,7 @@ const END_PATIENCE: Duration = Duration::from_millis(9500);
 /// # Errors
 /// Why it did not start, or could not go on.
 pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure> {
-    log::start();
+    log::start(log::DAEMON);
     let policy = Arc::new(startup::policy(policy_path)?);
     info!(version = env!("CARGO_PKG_VERSION"), policy = %policy_path.display(), services = policy.services.len(), "starting");
     for warning in &policy.warnings {
@@ -159,7 +159,7 @@ impl Post {
     }
 
     fn order(&self, signal: &'static str, command: Command) {
-        info!(signal, "order");
+        info!("order: {signal}");
         let handle = self.handle.clone();
         tokio::spawn(async move {
             if let Some(reply) = handle.order(command).await {

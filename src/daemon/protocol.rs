@@ -131,6 +131,8 @@ pub enum Told {
     History(Vec<HistoryLine>),
     /// Every chain.
     Ledger(Vec<ChainLine>),
+    /// There is no such service.
+    NoSuchService(String),
     /// It could not be answered.
     Error(String),
 }
@@ -199,6 +201,35 @@ impl From<Reply> for Told {
 }
 
 impl Ask {
+    /// The command as it would be typed, for the log; the secret of an adoption stays out of it.
+    pub fn words(&self) -> String {
+        match self {
+            Ask::Status {} => "status".into(),
+            Ask::Watch {} => "watch".into(),
+            Ask::History { service } => format!("history {service}"),
+            Ask::Verify {} => "ledger verify".into(),
+            Ask::Rotate { services, compromised } => {
+                let names: Vec<_> = services.iter().map(ServiceName::as_str).collect();
+                let which = if names.is_empty() { "--all".to_owned() } else { names.join(" ") };
+                format!("rotate {which}{}", if *compromised { " --compromised" } else { "" })
+            }
+            Ask::Adopt { service, key, secret } => {
+                format!("adopt {service} {key}{}", if secret.is_some() { " --secret-file" } else { "" })
+            }
+            Ask::Pause { service } => format!("pause {service}"),
+            Ask::Resume { service } => format!("resume {service}"),
+            Ask::Retry { service } => format!("retry {service}"),
+            Ask::Rollback { service } => format!("rollback {service}"),
+            Ask::Repush { service, target: None } => format!("repush {service}"),
+            Ask::Repush { service, target: Some(target) } => format!("repush {service} {target}"),
+            Ask::RetireDespiteUse { service } => format!("retire {service} --despite-use"),
+            Ask::Abandon { service, holds: None } => format!("abandon {service}"),
+            Ask::Abandon { service, holds: Some(key) } => format!("abandon {service} --holds {key}"),
+            Ask::Reclaim { service, key } => format!("reclaim {service} {key}"),
+            Ask::Disown { service, key } => format!("disown {service} {key}"),
+        }
+    }
+
     /// The order to the engine, in the name of `by`; the question itself where it is only a question.
     pub fn into_order(self, by: String) -> Result<Command, Ask> {
         Ok(match self {

@@ -96,6 +96,17 @@ pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz) -> Option<T
     schedule::next_due(&service.timetable, service.jitter, &service.name, created, state.last_opened, zone)
 }
 
+/// When the next rotation opens or, where it should have opened already, when that was: whoever compares it with now sees how
+/// late it is.
+pub(crate) fn expected(state: &ServiceState, service: &Service, zone: Tz, now: &Instant) -> Option<Timestamp> {
+    let (at, cause) = opening(state, service, zone, now)?;
+    if cause != Cause::Timetable {
+        return Some(at);
+    }
+    let due = due(state, service, zone)?;
+    Some(at.min(schedule::next_open(due, &service.windows, due, zone)))
+}
+
 /// Whether the current key is older than it may be.
 pub(crate) fn too_old(state: &ServiceState, service: &Service, now: Timestamp) -> bool {
     match (state.current.as_ref(), service.max_age) {
@@ -120,5 +131,53 @@ fn cause_word(cause: &Cause) -> &'static str {
         Cause::Signal => "signal",
         Cause::Operator { .. } => "command",
         Cause::Drift => "drift",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::KeyId;
+    use crate::policy::{Environment, Policy};
+    use crate::rotation::Current;
+
+    /// A service with one line of timing, in UTC, and a key made on a Thursday.
+    fn service(timing: &str) -> (Service, ServiceState) {
+        let text = format!(
+            "version = 1\n[aws.main]\n[arcgis.prod]\nproduct = \"kubernetes\"\nadmin_url = \"https://gis.example.com/arcgis/admin\"\n\
+             username = \"rotator\"\npassword = {{ env = \"P\" }}\n[[service]]\nname = \"a\"\nsoak = \"1h\"\nsoak_unproven = \"1h\"\n\
+             watch = \"1h\"\n{timing}\n[service.issuer]\nkind = \"aws-iam\"\naccount = \"main\"\nuser = \"u\"\n\
+             probe = {{ bucket = \"gis-store\", region = \"us-east-1\" }}\n[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\n\
+             service_id = \"eg7hrelq6b\"\n"
+        );
+        let policy =
+            Policy::parse(text, "policy.toml", &Environment::default()).unwrap_or_else(|report| panic!("{report}"));
+        let current = Current { key: KeyId::new("AKIAOLD"), created: at("2026-11-05T12:00:00Z"), ours: true };
+        (policy.services[0].clone(), ServiceState { current: Some(current), ..ServiceState::default() })
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn now(text: &str) -> Instant {
+        Instant { wall: at(text), boot: Duration::ZERO, boot_id: "b".into() }
+    }
+
+    #[test]
+    fn lateness_counts_from_the_opening_that_was_missed() {
+        let (service, state) = service("every = \"10d\"\nwindow = \"Sat 22:00-Sun 04:00\"");
+        let expected = |text| expected(&state, &service, Tz::UTC, &now(text)).expect("it has a timetable");
+        // Due on Sunday the 15th at noon; the next window opens on Saturday the 21st.
+        assert_eq!(expected("2026-11-16T00:00:00Z"), at("2026-11-21T22:00:00Z"), "waiting for the window is not late");
+        assert_eq!(expected("2026-11-25T00:00:00Z"), at("2026-11-21T22:00:00Z"), "a missed window is");
+    }
+
+    #[test]
+    fn without_a_window_lateness_counts_from_the_due_time() {
+        let (service, state) = service("every = \"10d\"");
+        let expected = |text| expected(&state, &service, Tz::UTC, &now(text));
+        assert_eq!(expected("2026-11-06T00:00:00Z"), Some(at("2026-11-15T12:00:00Z")));
+        assert_eq!(expected("2026-12-01T00:00:00Z"), Some(at("2026-11-15T12:00:00Z")));
     }
 }

@@ -38,7 +38,7 @@ pub struct ServiceReport {
     pub current_key: Option<KeyId>,
     /// The key before it, while it exists.
     pub previous_key: Option<KeyId>,
-    /// When the next rotation is due.
+    /// When the next rotation opens; in the past where it should have opened already.
     pub next_rotation: Option<Timestamp>,
     /// When a key was last Verified at every target.
     pub last_rotation: Option<Timestamp>,
@@ -133,9 +133,8 @@ fn clean(runner: &Runner) -> bool {
 fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> ServiceReport {
     let state = &runner.state;
     let service = runner.policy.as_ref();
-    let next = service.and_then(|service| plan::opening(state, service, policy.daemon.timezone, now));
-    let due = service.and_then(|service| plan::due(state, service, policy.daemon.timezone));
-    let late = due.is_some_and(|due| now.wall > due + OVERDUE_SLACK) && state.rotation.is_none();
+    let next = service.and_then(|service| plan::expected(state, service, policy.daemon.timezone, now));
+    let late = next.is_some_and(|at| now.wall > at + OVERDUE_SLACK) && state.rotation.is_none();
     let issuer = match (&state.rotation, service) {
         (Some(rotation), _) => rotation.snapshot.issuer.object.clone(),
         (None, Some(service)) => service.issuer.object.clone(),
@@ -163,7 +162,7 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         verified: state.rotation.as_ref().is_some_and(|rotation| rotation.verified.is_some()),
         current_key: state.current.as_ref().map(|current| current.key.clone()),
         previous_key: state.previous.clone(),
-        next_rotation: next.map(|(at, _)| at),
+        next_rotation: next,
         last_rotation: state.last_success,
         key_created: state.current.as_ref().map(|current| current.created),
         failures: state.failures,

@@ -2,6 +2,8 @@
 
 mod arcgis;
 mod aws_iam;
+mod daemon;
 mod floors;
 mod journal;
 mod policy;
+mod support;

@@ -1,0 +1,324 @@
+//! The built program against the lab: what an operator sees from start to end, and what each exit code is for.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+
+use rekeyd_lab::{ArcGisOptions, AwsOptions};
+use serde_json::Value;
+
+use super::support::{CLOUD_SERVICE, PolicyText, SERVICE, Scene, USER, wait_until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_goes_from_adoption_to_done_without_a_refusal() {
+    let scene = Scene::new().await;
+    let daemon = scene.start_adopted();
+    let ran = scene.run(&["rotate", SERVICE, "--wait=done"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}\n{}", scene.service());
+    let service = scene.wait_done(1);
+    let held = scene.arcgis.held_key(CLOUD_SERVICE).expect("it holds one").0;
+    assert_ne!(held, scene.first_key.0);
+    assert_eq!(service["current_key"], held.as_str());
+    assert_eq!(service["phase"], Value::Null);
+    scene.assert_one_live_key();
+
+    // What was done can be read, also when nobody runs.
+    let with_daemon = scene.run(&["history", SERVICE]);
+    assert!(with_daemon.out.contains(&scene.first_key.0) && with_daemon.out.contains(&held), "{with_daemon:?}");
+    assert_eq!(daemon.stop().code(), Some(0));
+    let history = scene.run(&["history", SERVICE, "--json"]);
+    let lines: Vec<Value> = serde_json::from_str(&history.out).expect("an array");
+    assert_eq!(lines[0]["event"], "adopted");
+    assert_eq!(lines.last().expect("there are some")["event"], "closed");
+    let without = scene.run(&["history", SERVICE]);
+    assert_eq!(without.out, with_daemon.out);
+    let ledger = scene.run(&["ledger", "verify"]);
+    assert_eq!(ledger.code, Some(0));
+    assert!(ledger.out.starts_with(&format!("{SERVICE}: ok, ")), "{ledger:?}");
+    let status = scene.run(&["status"]);
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert!(status.err.contains("no daemon answers") && status.out.contains(&held), "{status:?}");
+    scene.assert_no_secret_seen();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_monitoring_sees_has_the_names_of_the_interface_and_survives_a_restart() {
+    let scene = Scene::new().await;
+    let daemon = scene.start_adopted();
+    assert_eq!(scene.run(&["rotate", "--all", "--wait=done"]).code, Some(0));
+    scene.wait_done(1);
+    assert_eq!(daemon.stop().code(), Some(0));
+    let _daemon = scene.start();
+    let text = get(&scene.http("/metrics")).await.1;
+    for line in [
+        format!("rekeyd_rotations_total{{service=\"{SERVICE}\",outcome=\"done\"}} 1"),
+        format!("rekeyd_service_state{{service=\"{SERVICE}\",state=\"idle\"}} 1"),
+        format!("rekeyd_debt_keys{{service=\"{SERVICE}\"}} 0"),
+        "rekeyd_rotation_duration_seconds_count 1".into(),
+    ] {
+        assert!(text.contains(&line), "{line} is missing from:\n{text}");
+    }
+    assert!(text.contains("rekeyd_service_key_created_timestamp_seconds{"), "{text}");
+    assert!(
+        !text.contains("rekeyd_service_next_rotation_timestamp_seconds{"),
+        "on demand, so no time is known:\n{text}"
+    );
+    assert_eq!(get(&scene.http("/healthz")).await.0, 200);
+    assert_eq!(get(&scene.http("/readyz")).await.0, 200);
+    let status: Value = serde_json::from_str(&get(&scene.http("/api/v1/status")).await.1).expect("JSON");
+    let printed: Value = serde_json::from_str(&scene.run(&["status", "--json"]).out).expect("JSON");
+    assert_eq!(status, printed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_rotates_what_the_policy_lets_it() {
+    let scene = Scene::new().await;
+    let daemon = scene.start_adopted();
+    daemon.signal("USR1");
+    scene.wait_done(1);
+    scene.assert_one_live_key();
+    assert!(scene.run(&["history", SERVICE]).out.contains("rotation ordered by SIGUSR1"));
+    scene.write_policy(&PolicyText { service: "on_signal = false".into(), ..PolicyText::default() });
+    daemon.signal("HUP");
+    wait_until("the new policy is in force", || daemon.log().contains("the new policy is in force"));
+    daemon.signal("USR1");
+    daemon.signal("USR2");
+    wait_until("both were taken", || daemon.log().contains("SIGUSR2"));
+    assert_eq!(scene.service()["rotations"]["verified"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_policy_is_refused_whole_and_the_old_one_stays() {
+    let scene = Scene::new().await;
+    let daemon = scene.start_adopted();
+    let broken = PolicyText { service: "sok = \"1h\"\nmax_age = \"-1d\"".into(), ..PolicyText::default() };
+    scene.write_policy(&broken);
+    daemon.signal("HUP");
+    wait_until("the refusal is logged", || daemon.log().contains("the policy in force stays"));
+    wait_until("both mistakes are", || daemon.log().contains("2 mistakes in"));
+    let check = scene.run(&["check"]);
+    assert_eq!(check.code, Some(78));
+    assert!(check.err.contains("`sok`") && check.err.contains("help:"), "{check:?}");
+
+    // What only a restart can change is said to be so.
+    let moved = scene.path("other.sock").display().to_string();
+    let text = std::fs::read_to_string(scene.policy()).expect("it is there");
+    let text = text.replace("sok = \"1h\"\nmax_age = \"-1d\"", "");
+    let old = scene.path("control.sock").display().to_string();
+    std::fs::write(scene.policy(), text.replace(&old, &moved)).expect("it can be written");
+    daemon.signal("HUP");
+    wait_until("the other refusal is logged", || daemon.log().contains("restart needed: control changed"));
+
+    scene.write_policy(&PolicyText::default());
+    assert_eq!(scene.run(&["check"]).code, Some(0));
+    assert_eq!(scene.run(&["rotate", SERVICE, "--wait"]).code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_with_a_broken_policy_starts_nothing() {
+    let scene = Scene::new().await;
+    scene.write_policy(&PolicyText { service: "every = \"0d\"".into(), ..PolicyText::default() });
+    let ran = scene.run(&["run"]);
+    assert_eq!(ran.code, Some(78), "{ran:?}");
+    assert!(ran.err.contains("every"), "{ran:?}");
+    assert!(!scene.path("state").exists() && !scene.path("control.sock").exists());
+    std::fs::remove_file(scene.policy()).expect("it was there");
+    assert_eq!(scene.run(&["run"]).code, Some(78), "a missing policy is a bad one");
+    assert_eq!(scene.run(&["rotate"]).code, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_finds_the_journal_held() {
+    let scene = Scene::new().await;
+    let first = scene.start();
+    let ran = scene.run(&["run"]);
+    assert_eq!(ran.code, Some(69), "{ran:?}");
+    assert!(ran.err.contains(&format!("is held by process {}", first.pid())), "{ran:?}");
+    assert_eq!(scene.service()["name"], SERVICE, "the first one goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_id_that_is_not_there_halts_with_its_name() {
+    let scene = Scene::new().await;
+    scene.write_policy(&PolicyText { cloud_service: "nosuchthing".into(), ..PolicyText::default() });
+    let _daemon = scene.start();
+    scene.run(&["adopt", SERVICE, &scene.first_key.0]);
+    let rotate = scene.run(&["rotate", SERVICE, "--wait"]);
+    assert_eq!(rotate.code, Some(1), "{rotate:?}");
+    let service = scene.wait_for("state", "halted");
+    assert_eq!(service["reason"], "not-found", "{service}");
+    assert!(service["message"].as_str().is_some_and(|text| text.contains("nosuchthing")), "{service}");
+    assert!(service["next_command"].as_str().is_some_and(|text| text.contains("rekeyd retry")), "{service}");
+    assert_eq!(scene.aws.mints(), 0, "nothing is minted that cannot be pushed");
+    let again = scene.run(&["rotate", SERVICE]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.err.contains("halted (not-found), not ordered"), "{again:?}");
+    let status = scene.run(&["status"]);
+    assert_eq!(status.code, Some(1));
+    assert!(status.out.contains("not-found") && status.out.contains("next: rekeyd retry"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_sent_once_for_all_processes_until_it_changes() {
+    let scene = Scene::new().await;
+    scene.write_secret("arcgis-password", "not-the-password");
+    let daemon = scene.start();
+    scene.run(&["adopt", SERVICE, &scene.first_key.0]);
+    scene.run(&["rotate", SERVICE]);
+    let service = scene.wait_for("state", "halted");
+    assert_eq!(service["reason"], "login-refused", "{service}");
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(scene.arcgis.logins(), [false]);
+
+    let daemon = scene.start();
+    scene.wait_for("reason", "login-refused");
+    daemon.signal("USR2");
+    daemon.signal("USR1");
+    daemon.signal("HUP");
+    wait_until("all were taken", || daemon.log().contains("the new policy is in force"));
+    assert_eq!(scene.arcgis.logins(), [false], "no process tries that password again");
+
+    scene.write_secret("arcgis-password", &ArcGisOptions::default().password);
+    assert_eq!(scene.run(&["retry", SERVICE]).code, Some(0));
+    wait_until("it goes on", || scene.service()["state"] != "halted");
+    scene.adopt();
+    assert_eq!(scene.run(&["rotate", SERVICE, "--wait=done"]).code, Some(0), "{}", scene.service());
+    assert!(scene.arcgis.logins().iter().filter(|granted| !**granted).count() == 1);
+    scene.assert_one_live_key();
+    scene.assert_no_secret_seen();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_of_a_daemon_that_is_down_is_done_up_to_verified() {
+    let scene = Scene::new().await;
+    let adopt = scene.run(&["adopt", SERVICE, &scene.first_key.0]);
+    assert_eq!(adopt.code, Some(69), "only run makes a journal: {adopt:?}");
+    assert!(!scene.path("state").exists());
+    assert_eq!(scene.start().stop().code(), Some(0));
+
+    scene.adopt();
+    let rotate = scene.run(&["rotate", SERVICE]);
+    assert_eq!(rotate.code, Some(0), "{rotate:?}");
+    assert!(rotate.out.contains("verified, every target holds key"), "{rotate:?}");
+    assert!(scene.aws.keys(USER).iter().any(|key| key.id == scene.first_key.0), "the old key is left to the daemon");
+    assert_eq!(scene.run(&["rotate", SERVICE, "--wait=done"]).code, Some(69));
+
+    let _daemon = scene.start();
+    scene.wait_done(1);
+    scene.assert_one_live_key();
+    scene.assert_no_secret_seen();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pausing_is_an_order_and_a_paused_service_is_not_rotated() {
+    let scene = Scene::new().await;
+    let daemon = scene.start_adopted();
+    assert_eq!(scene.run(&["pause", SERVICE]).code, Some(0));
+    assert_eq!(scene.service()["state"], "paused");
+    let rotate = scene.run(&["rotate", SERVICE]);
+    assert_eq!(rotate.code, Some(1));
+    assert!(rotate.err.contains("paused, not ordered"), "{rotate:?}");
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(scene.run(&["resume", SERVICE]).code, Some(0), "without a daemon too");
+    assert_eq!(scene.service()["state"], "idle");
+    let unknown = scene.run(&["pause", "nobody"]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.err.contains("there is no service nobody"), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_needs_neither_daemon_nor_journal() {
+    let scene = Scene::new().await;
+    let timetable = PolicyText { service: "every = \"30d\"".into(), ..PolicyText::default() };
+    scene.write_policy(&timetable);
+    let plan = scene.run(&["plan"]);
+    assert_eq!(plan.code, Some(0), "{plan:?}");
+    assert!(plan.out.contains(&format!("{SERVICE}: nothing by itself (no current key is known")), "{plan:?}");
+    assert!(!scene.path("state").exists());
+    let _daemon = scene.start_adopted();
+    let plan = scene.run(&["plan", SERVICE]);
+    assert!(plan.out.contains(&format!("every 30d from key {}", scene.first_key.0)), "{plan:?}");
+    let next = scene.service()["next_rotation"].as_str().expect("a time").to_owned();
+    assert!(plan.out.contains(&format!("due {next}")), "{plan:?} {next}");
+    assert_eq!(scene.run(&["plan", "nobody"]).code, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_daemon_goes_on_where_it_was() {
+    let arcgis = ArcGisOptions { job_duration: std::time::Duration::from_secs(2), ..ArcGisOptions::default() };
+    let scene = Scene::with(AwsOptions::default(), arcgis).await;
+    let daemon = scene.start_adopted();
+    scene.run(&["rotate", SERVICE]);
+    scene.wait_for("phase", "deploying");
+    daemon.kill9();
+    let _daemon = scene.start();
+    scene.wait_done(1);
+    assert_eq!(scene.aws.mints(), 1);
+    scene.assert_one_live_key();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_hears_ready_status_watchdog_reload_and_stopping() {
+    let scene = Scene::new().await;
+    let socket = scene.path("notify.sock");
+    let systemd = UnixDatagram::bind(&socket).expect("a socket can be made");
+    systemd.set_read_timeout(Some(super::support::PATIENCE)).expect("it can be set");
+    let mut command = scene.command(&["run"]);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "600000");
+    let daemon = scene.spawn(command);
+    let hear = |wanted: &str| {
+        let mut heard = String::new();
+        while !heard.contains(wanted) {
+            let mut buffer = [0; 4096];
+            let count = systemd.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted} never came: {error}"));
+            heard = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        }
+        heard
+    };
+    assert!(hear("READY=1").contains("STATUS=1 service"));
+    hear("WATCHDOG=1");
+    daemon.signal("HUP");
+    assert!(hear("RELOADING=1").contains("MONOTONIC_USEC="));
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    daemon.signal("TERM");
+    hear("STOPPING=1");
+    assert_eq!(daemon.stop_signalled().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_reads_the_memory_of_a_daemon() {
+    let scene = Scene::new().await;
+    let daemon = scene.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid()));
+    if let Ok(limits) = limits {
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("every kernel has it");
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    }
+    let mode = std::fs::metadata(scene.path("control.sock")).expect("it is there");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o660);
+}
+
+/// The unit is checked by the systemd that is here, where one is.
+#[test]
+fn systemd_finds_nothing_to_say_about_the_unit() {
+    let unit = std::fs::read_to_string("systemd/rekeyd.service").expect("the unit is there");
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    // systemd looks whether the program is there; on this machine it is not installed.
+    let unit = unit.replace("/usr/bin/rekeyd", env!("CARGO_BIN_EXE_rekeyd"));
+    let path = home.path().join("rekeyd.service");
+    std::fs::write(&path, unit).expect("it can be written");
+    let Ok(output) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output() else {
+        println!("skipped: systemd-analyze is not here");
+        return;
+    };
+    // It ends with 0 whatever it finds; only silence is praise.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let about_us: Vec<_> = said.lines().filter(|line| line.contains("rekeyd")).collect();
+    assert!(about_us.is_empty() && output.status.success(), "{said}");
+}
+
+async fn get(url: &str) -> (u16, String) {
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a plain client");
+    let answer = client.get(url).send().await.expect("it answers");
+    (answer.status().as_u16(), answer.text().await.expect("a body"))
+}
