@@ -167,7 +167,7 @@ fn reaches(site: &Site, item: &DataItem) -> bool {
     // `bucket/folder`
     let bucket = item.bucket.split('/').next().unwrap_or_default();
     let pair = item.credential.as_ref().and_then(Credential::pair);
-    pair.is_some_and(|(id, secret)| site.aws.reads(&id, &secret, bucket))
+    pair.is_some_and(|(id, secret)| site.works(&id, &secret, bucket))
 }
 
 /// Whether the store's cloud service can reach its bucket with what it holds.
@@ -176,7 +176,7 @@ fn validate_store(site: &Site, name: &str) -> Outcome {
         return Outcome::not_found(name);
     };
     let held = site.held(&service.spec.id);
-    let ready = held.is_some_and(|(id, secret)| site.aws.reads(&id, &secret, &service.spec.bucket));
+    let ready = held.is_some_and(|(id, secret)| site.works(&id, &secret, &service.spec.bucket));
     // Only the good answer is documented.
     let status = if ready { "success" } else { "error" };
     Outcome::json(json!({ "isReady": ready, "status": status }))

@@ -46,12 +46,22 @@ pub struct ArcGis {
 impl ArcGis {
     /// A site without providers or services. `aws` is where its services will use their credentials.
     pub async fn start(options: ArcGisOptions, aws: &Aws) -> ArcGis {
+        ArcGis::serve(options, aws.endpoint(), Some(aws.clone())).await
+    }
+
+    /// The same, with its services using their credentials at another S3: the URL of a server that speaks it path-style, such as
+    /// moto's. Validations cannot look into that one, and take every credential for good; the consumers find out in truth.
+    pub async fn start_at(options: ArcGisOptions, s3_endpoint: &str) -> ArcGis {
+        ArcGis::serve(options, s3_endpoint.trim_end_matches('/').to_owned(), None).await
+    }
+
+    async fn serve(options: ArcGisOptions, aws_endpoint: String, aws: Option<Aws>) -> ArcGis {
         let (listener, port) = http::loopback().await;
         let (acceptor, ca_pem) = options.tls.then(tls::acceptor).unzip();
         let scheme = if options.tls { "https" } else { "http" };
-        let site = Arc::new(Mutex::new(Site::new(options, aws.clone())));
+        let site = Arc::new(Mutex::new(Site::new(options, aws)));
         http::serve(Arc::new(serve::Server::new(site.clone())), listener, acceptor).await;
-        ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), ca_pem, aws_endpoint: aws.endpoint(), site }
+        ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), ca_pem, aws_endpoint, site }
     }
 
     fn site(&self) -> MutexGuard<'_, Site> {

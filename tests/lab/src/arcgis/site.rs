@@ -31,8 +31,8 @@ pub(crate) struct Service {
 pub(crate) struct Site {
     pub(crate) options: ArcGisOptions,
     pub(crate) vault: Vault,
-    /// Where validations look whether a credential works.
-    pub(crate) aws: Aws,
+    /// Where validations look whether a credential works; `None` where the store is not the lab's.
+    aws: Option<Aws>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
     pub(crate) items: Vec<DataItem>,
@@ -55,7 +55,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn new(options: ArcGisOptions, aws: Aws) -> Self {
+    pub(crate) fn new(options: ArcGisOptions, aws: Option<Aws>) -> Self {
         Self {
             vault: Vault::new(options.product),
             secrets: BTreeSet::from([options.password.clone()]),
@@ -134,6 +134,11 @@ impl Site {
         // A data item may name a folder of the bucket.
         let bucket = bucket.split('/').next().filter(|bucket| !bucket.is_empty())?;
         Some((bucket.to_owned(), region.clone()))
+    }
+
+    /// Whether this pair reads the bucket now, as far as a validation can tell.
+    pub(crate) fn works(&self, id: &str, secret: &str, bucket: &str) -> bool {
+        self.aws.as_ref().is_none_or(|aws| aws.reads(id, secret, bucket))
     }
 
     pub(crate) fn note_secrets(&mut self, credential: Option<&Credential>) {

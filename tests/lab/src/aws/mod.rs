@@ -185,6 +185,11 @@ impl Aws {
         self.state().secrets.get(id).cloned()
     }
 
+    /// The id of every key there ever was, deleted ones too.
+    pub fn all_key_ids(&self) -> Vec<String> {
+        self.state().secrets.keys().cloned().collect()
+    }
+
     /// Every secret there ever was.
     pub fn all_secrets(&self) -> Vec<String> {
         self.state().secrets.values().cloned().collect()
