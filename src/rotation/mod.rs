@@ -401,7 +401,8 @@ impl ServiceState {
         events
     }
 
-    /// What is next. A halted service does nothing; otherwise the rotation comes first, then the keys on their way out.
+    /// What is next. A halted service does nothing; otherwise the rotation comes first, then the keys on their way
+    /// out; before a mint it is the other way round.
     pub fn step(&self, now: &Instant) -> Step {
         if self.halt.is_some() {
             return Step::Rest;
@@ -409,7 +410,11 @@ impl ServiceState {
         let mut wait: Option<Duration> = None;
         let rotation = self.rotation.iter().map(|rotation| rotation.step(self, now));
         let retirements = self.leaving.values().map(|retirement| retirement.step(now));
-        for step in rotation.chain(retirements) {
+        // A rotation that has not minted yet may be waiting for the very slot that a key on its way out still takes.
+        let opened = self.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Opened);
+        let leaving_first = self.leaving.values().filter(|retirement| opened && retirement.refused.is_none());
+        let leaving_first = leaving_first.map(|retirement| retirement.step(now));
+        for step in leaving_first.chain(rotation).chain(retirements) {
             match step {
                 Step::Rest => {}
                 Step::Wait(longer) => wait = Some(wait.map_or(longer, |shorter| shorter.min(longer))),

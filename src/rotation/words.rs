@@ -141,7 +141,7 @@ pub fn in_words(event: &Event) -> String {
         Event::MintSettled { found, reclaim: true } => {
             format!("the unknown mint had made key {}, which is destroyed", list(found))
         }
-        Event::MintSettled { .. } => "the unknown mint had made no key".to_owned(),
+        Event::MintSettled { .. } => "the unknown mint is settled: the issuer lists no key that cannot be explained".to_owned(),
         Event::ProbePassed { key } => format!("key {key} works"),
         Event::ProbeFailed { key, why } => format!("key {key} does not work: {why}"),
         Event::PushBegun { target, key, .. } => format!("pushing key {key} to {target}"),
