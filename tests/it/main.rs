@@ -5,5 +5,6 @@ mod aws_iam;
 mod daemon;
 mod floors;
 mod journal;
+mod kill;
 mod policy;
 mod support;
