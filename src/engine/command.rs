@@ -245,11 +245,9 @@ impl Engine {
         let mut objections = Vec::new();
         for (name, runner) in &self.services {
             // At rest, the current key of a service that is to move lives where no snapshot says.
-            let moving = runner
-                .policy
-                .as_ref()
-                .and_then(|_| runner.state.home.as_ref())
-                .filter(|home| policy.service(name).is_some_and(|service| service.issuer.object != home.object));
+            let home = runner.state.home.as_ref();
+            let moving =
+                home.filter(|home| policy.service(name).is_some_and(|service| service.issuer.object != home.object));
             if let Some(system) = moving.and_then(|home| home.system.as_ref())
                 && !policy.systems.contains_key(system)
             {
@@ -463,7 +461,8 @@ impl Engine {
         ours: bool,
     ) -> Result<Reply, JournalError> {
         let state = &self.services[name].state;
-        if !state.strangers.contains(&key) && !(ours && state.disowned.contains(&key)) {
+        let settles = state.strangers.contains(&key) || (ours && state.disowned.contains(&key));
+        if !settles {
             let known: Vec<_> = state.strangers.iter().map(KeyId::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Ok(Reply::one(

@@ -117,7 +117,7 @@ impl Walk {
     }
 
     /// From Opened to the first push, by the book.
-    fn to_ready(&mut self) {
+    fn get_ready(&mut self) {
         assert!(matches!(self.survey(&[OLD])[..], [Event::Opened { .. }]));
         self.answer(Effect::PlanMint, Ok(Finding::Listing(listing(&[OLD]))));
         self.answer(Effect::Mint(IntentId::new("r1.1")), Ok(minted()));
@@ -181,7 +181,7 @@ fn unknown() -> Found {
 fn a_rotation_goes_from_old_key_to_new_and_leaves_one() {
     let mut walk = Walk::new(&["a"]);
     assert_eq!(walk.step(), Step::Rest);
-    walk.to_ready();
+    walk.get_ready();
     let verified = walk.push("a", "newt");
     assert_eq!(verified, vec![Event::Verified { target: TargetName::new("a"), proven: true }]);
     assert_eq!(walk.state.phase(), Some(Phase::Soaking));
@@ -304,7 +304,7 @@ fn a_stranger_stops_the_rotation_before_anything_is_minted() {
 #[test]
 fn a_job_that_lies_is_pushed_again_and_then_the_new_key_is_taken_back() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     for _ in 0..PUSH_ATTEMPTS_MAX {
         assert_eq!(walk.push("a", "oldt"), vec![], "the old key may be shown for a while");
         walk.pass(MINUTE * 2);
@@ -326,7 +326,7 @@ fn a_job_that_lies_is_pushed_again_and_then_the_new_key_is_taken_back() {
 #[test]
 fn a_second_target_that_refuses_stops_between_with_both_keys_alive() {
     let mut walk = Walk::new(&["a", "b"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     let b = TargetName::new("b");
     walk.answer(Effect::BeforePush(b.clone()), Ok(before_push("oldt")));
@@ -342,7 +342,7 @@ fn a_second_target_that_refuses_stops_between_with_both_keys_alive() {
 #[test]
 fn a_push_whose_answer_was_lost_is_sent_again_with_the_same_key_only() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     let a = TargetName::new("a");
     walk.answer(Effect::BeforePush(a.clone()), Ok(before_push("oldt")));
     walk.answer(Effect::Push(a.clone()), unknown());
@@ -357,7 +357,7 @@ fn a_push_whose_answer_was_lost_is_sent_again_with_the_same_key_only() {
 #[test]
 fn a_stranger_credential_at_the_target_is_never_overwritten() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.answer(Effect::BeforePush(TargetName::new("a")), Ok(before_push("what")));
     assert_eq!(walk.reason(), Some(Reason::TargetChanged));
     assert_eq!(walk.step(), Step::Rest);
@@ -383,7 +383,7 @@ fn equal_tails_cannot_tell_and_earn_the_longer_soak() {
 #[test]
 fn an_old_key_in_use_is_not_disabled_until_an_operator_says_so() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let used = LastUse::At { at: walk.now.wall - TimeDelta::hours(5), by: "s3 us-east-1".into() };
@@ -401,7 +401,7 @@ fn an_old_key_in_use_is_not_disabled_until_an_operator_says_so() {
 fn evidence_is_weighed_before_every_act() {
     let weighed = |change: fn(&mut Evidence)| {
         let mut walk = Walk::new(&["a"]);
-        walk.to_ready();
+        walk.get_ready();
         walk.push("a", "newt");
         walk.pass(MINUTE * 600);
         let mut evidence = walk.evidence(LastUse::Never, "newt");
@@ -425,7 +425,7 @@ fn evidence_is_weighed_before_every_act() {
 #[test]
 fn stale_evidence_is_gathered_anew_before_the_order_is_sent() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let evidence = walk.evidence(LastUse::Never, "newt");
@@ -438,7 +438,7 @@ fn stale_evidence_is_gathered_anew_before_the_order_is_sent() {
 #[test]
 fn a_rollback_enables_the_old_key_before_it_is_pushed_back() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let evidence = walk.evidence(LastUse::Never, "newt");
@@ -481,7 +481,7 @@ fn a_key_taken_on_by_itself_is_disabled_and_then_waits_for_a_word() {
         readings: vec![(TargetName::new("a"), tail("oldt"))],
     };
     walk.feed(Effect::FirstContact, Ok(found));
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let evidence = walk.evidence(LastUse::Never, "newt");
@@ -543,7 +543,7 @@ fn illegal_events_are_refused_and_change_nothing() {
 #[test]
 fn a_key_a_target_may_hold_cannot_be_disabled_or_taken_back() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     let a = TargetName::new("a");
     walk.answer(Effect::BeforePush(a.clone()), Ok(before_push("oldt")));
     let undo = Event::UndoBegun { reason: Reason::PushFailed, why: String::new() };
@@ -555,7 +555,7 @@ fn a_key_a_target_may_hold_cannot_be_disabled_or_taken_back() {
 #[test]
 fn a_clock_set_forward_shortens_no_soak() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.now.wall += TimeDelta::days(3650);
     assert_eq!(walk.step(), Step::Wait(MINUTE * 600));
@@ -564,7 +564,7 @@ fn a_clock_set_forward_shortens_no_soak() {
 #[test]
 fn a_login_that_was_refused_keeps_the_key_and_waits_for_the_operator() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     let a = TargetName::new("a");
     walk.answer(Effect::BeforePush(a.clone()), Ok(before_push("oldt")));
     walk.answer(Effect::Push(a.clone()), Err(Fault::Refused { reason: Reason::LoginRefused, why: "no".into() }));
@@ -592,7 +592,7 @@ fn a_consumer_that_fails_twice_after_the_push_gets_the_old_key_back() {
     };
     let deployed = || {
         let mut walk = Walk::new(&["a"]);
-        walk.to_ready();
+        walk.get_ready();
         walk.push("a", "newt");
         walk
     };
