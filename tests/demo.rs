@@ -54,7 +54,12 @@ async fn run() -> Result<(), String> {
     println!("  policy   {}", policy.display());
     for site in &sites {
         let keys: Vec<_> = aws.keys(site.user).into_iter().map(|key| key.id).collect();
-        println!("  {:<17} IAM user {}, key {}; read 40 times a second by its cloud service", site.name, site.user, keys.join(", "));
+        println!(
+            "  {:<17} IAM user {}, key {}; read 40 times a second by its cloud service",
+            site.name,
+            site.user,
+            keys.join(", ")
+        );
     }
     println!();
 
@@ -87,7 +92,12 @@ fn show_news(site: &mut Site, folder: &Path, aws: &Aws, started: Instant) {
     let Ok(Some(lines)) = records::history(&folder.join("journal.db"), &ServiceName::new(site.name)) else { return };
     for line in lines.iter().skip(site.printed) {
         let text = line.text.split("; ").next().unwrap_or_default();
-        println!("{:>5.1} s  {:<17} {:<8} {text}", started.elapsed().as_secs_f64(), site.name, short(line.rotation.as_deref()));
+        println!(
+            "{:>5.1} s  {:<17} {:<8} {text}",
+            started.elapsed().as_secs_f64(),
+            site.name,
+            short(line.rotation.as_deref())
+        );
         if line.event == "closed" {
             site.done += 1;
             println!("         {:<17} {}", "", at_rest(site, aws));
@@ -103,7 +113,13 @@ fn at_rest(site: &Site, aws: &Aws) -> String {
         .map(|key| format!("{} {}", key.id, if key.active { "active" } else { "inactive" }))
         .collect();
     let used = site.arcgis.consumer(site.cloud_service);
-    format!("keys of {}: {} · consumer requests: {}, refusals: {}", site.user, keys.join(", "), used.requests, used.refusals)
+    format!(
+        "keys of {}: {} · consumer requests: {}, refusals: {}",
+        site.user,
+        keys.join(", "),
+        used.requests,
+        used.refusals
+    )
 }
 
 /// The start of a rotation's id, enough to tell two apart.
@@ -193,10 +209,11 @@ last_used_lag = "1s"
         endpoint = aws.endpoint()
     );
     for site in sites {
-        let (short, product) = match site.arcgis.portal_url().contains("/sharing/") && site.name.starts_with("kubernetes") {
-            true => ("kubernetes", "kubernetes"),
-            false => ("server", "server"),
-        };
+        let (short, product) =
+            match site.arcgis.portal_url().contains("/sharing/") && site.name.starts_with("kubernetes") {
+                true => ("kubernetes", "kubernetes"),
+                false => ("server", "server"),
+            };
         text += &format!(
             r#"
 [arcgis.{short}]

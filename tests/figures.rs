@@ -47,7 +47,11 @@ async fn main() {
     let (cpu, started) = (cpu_time(pid), Instant::now());
     tokio::time::sleep(IDLE).await;
     let used = (cpu_time(pid) - cpu).as_secs_f64() / started.elapsed().as_secs_f64() * 100.0;
-    println!("idle, {SERVICES} services: resident {:.1} MiB, CPU {used:.2} % of one core over {} s", resident(pid), IDLE.as_secs());
+    println!(
+        "idle, {SERVICES} services: resident {:.1} MiB, CPU {used:.2} % of one core over {} s",
+        resident(pid),
+        IDLE.as_secs()
+    );
 
     let mut waits = Vec::new();
     for _ in 0..SIGNALS {
@@ -90,7 +94,12 @@ impl World {
             aws.add_user(&user);
             aws.add_bucket(&bucket, &[&user]);
             let (access_key, secret_key) = aws.create_key(&user);
-            arcgis.add_service(&format!("service{number:03}"), "betc4g098c", &bucket, Some(StoredCredential { access_key, secret_key }));
+            arcgis.add_service(
+                &format!("service{number:03}"),
+                "betc4g098c",
+                &bucket,
+                Some(StoredCredential { access_key, secret_key }),
+            );
             policy += &format!(
                 "[[service]]\nname = \"store-{number}\"\non_signal = {}\n\
                  issuer = {{ kind = \"aws-iam\", account = \"main\", user = \"{user}\", probe = {{ bucket = \"{bucket}\", region = \"us-east-1\" }} }}\n\
@@ -107,7 +116,11 @@ impl World {
         for number in 0..SERVICES {
             let key = self.aws.keys(&format!("user-{number}"))[0].id.clone();
             while !self.ask(program, &["adopt", &format!("store-{number}"), &key]).await {
-                assert!(Instant::now() < deadline, "the daemon adopts nothing; see {}", self.folder.join("log").display());
+                assert!(
+                    Instant::now() < deadline,
+                    "the daemon adopts nothing; see {}",
+                    self.folder.join("log").display()
+                );
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

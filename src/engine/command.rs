@@ -244,6 +244,17 @@ impl Engine {
     pub fn objections(&self, policy: &Policy) -> Vec<String> {
         let mut objections = Vec::new();
         for (name, runner) in &self.services {
+            // At rest, the current key of a service that is to move lives where no snapshot says.
+            let home = runner.state.home.as_ref();
+            let moving =
+                home.filter(|home| policy.service(name).is_some_and(|service| service.issuer.object != home.object));
+            if let Some(system) = moving.and_then(|home| home.system.as_ref())
+                && !policy.systems.contains_key(system)
+            {
+                objections.push(format!(
+                    "[{system}] may not leave the policy yet: the current key of service {name} lives there until it is rotated"
+                ));
+            }
             let snapshots = runner
                 .state
                 .rotation
@@ -436,7 +447,8 @@ impl Engine {
         }
         let event = Event::Closed { outcome: Outcome::Abandoned { by, holds } };
         self.record(name, event, None).await?;
-        let debts: Vec<_> = self.services[name].state.debts().iter().map(ToString::to_string).collect();
+        let now = self.clock.now();
+        let debts: Vec<_> = self.services[name].state.debts(&now).iter().map(ToString::to_string).collect();
         let rest = if debts.is_empty() { String::new() } else { format!("; to be retired: {}", debts.join(", ")) };
         Ok(Reply::one(name, true, format!("the rotation is ended{rest}")))
     }
@@ -449,7 +461,8 @@ impl Engine {
         ours: bool,
     ) -> Result<Reply, JournalError> {
         let state = &self.services[name].state;
-        if !state.strangers.contains(&key) && !(ours && state.disowned.contains(&key)) {
+        let settles = state.strangers.contains(&key) || (ours && state.disowned.contains(&key));
+        if !settles {
             let known: Vec<_> = state.strangers.iter().map(KeyId::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Ok(Reply::one(
@@ -476,7 +489,8 @@ impl Engine {
         if runner.policy.is_none() {
             return Some("it is no longer in the policy".into());
         }
-        if runner.state.rotation.is_some() && !runner.state.leaving.contains_key(key) {
+        let settled = runner.state.leaving.contains_key(key) || runner.state.adoption_ends_rotation();
+        if runner.state.rotation.is_some() && !settled {
             return Some("a rotation is open; rekeyd abandon ends it".into());
         }
         None

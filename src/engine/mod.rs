@@ -358,6 +358,10 @@ impl Engine {
         }
         runner.waits_for = conclusion.waits_for;
         runner.pacing.again(&service, effect_name(&effect), conclusion.pace, poll);
+        if conclusion.pace != Pace::Now && matches!(effect, Effect::Observe | Effect::FirstContact) {
+            // It saw nothing: the back-off, and not the next round, says when it is tried again.
+            runner.observed = None;
+        }
         if effect == Effect::Observe {
             self.push_on_drift(&service).await?;
         }

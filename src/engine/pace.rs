@@ -23,6 +23,7 @@ pub(crate) struct Pacing {
     not_before: Option<Tick>,
     tries: HashMap<&'static str, u32>,
     health: Option<Tick>,
+    held_up: bool,
     /// What the survey under way would open.
     pub(crate) opening: (Cause, RotationKind),
 }
@@ -33,6 +34,7 @@ impl Default for Pacing {
             not_before: None,
             tries: HashMap::new(),
             health: None,
+            held_up: false,
             opening: (Cause::Timetable, RotationKind::Fresh),
         }
     }
@@ -64,9 +66,9 @@ impl Pacing {
         }
     }
 
-    /// Whether it waits in a back-off now.
+    /// Whether something holds it up now; pauses between two looks at a job or two probes are work, not waiting.
     pub(crate) fn waits(&self) -> bool {
-        self.left().is_some()
+        self.held_up && self.left().is_some()
     }
 
     /// Ends every wait (SIGUSR2).
@@ -79,6 +81,7 @@ impl Pacing {
         if pace == Pace::Now {
             self.tries.remove(effect);
             self.not_before = None;
+            self.held_up = false;
             return;
         }
         let tries = self.tries.entry(effect).or_insert(0);
@@ -89,6 +92,7 @@ impl Pacing {
             Pace::Poll => grown(poll.unwrap_or(BACK_OFF_FIRST), *tries / 4, POLL_LAST),
         };
         *tries += 1;
+        self.held_up = pace != Pace::Poll && effect != "probe";
         self.not_before = Some(Tick::now() + pause);
     }
 }

@@ -173,7 +173,7 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
             None => state.next_command(name),
         },
         strangers: state.strangers.iter().cloned().collect(),
-        debt: state.debts(),
+        debt: state.debts(now),
         drift: state.drift.clone(),
         max_age_seconds: service.and_then(|service| service.max_age).map(|age| age.as_secs()),
         overdue: late || service.is_some_and(|service| plan::too_old(state, service, now.wall)),
@@ -194,11 +194,11 @@ fn word(runner: &Runner) -> StateWord {
     match (state.phase(), &state.paused) {
         (None, Some(_)) => StateWord::Paused,
         (None, None) if runner.busy == Some(Effect::Survey) => StateWord::Rotating,
-        (_, _) if held_up && runner.pacing.waits() || held_up && state.order.is_some() => StateWord::Waiting,
+        (_, _) if held_up && (runner.pacing.waits() || state.order.is_some()) => StateWord::Waiting,
         (None, None) => StateWord::Idle,
         (Some(Phase::Soaking), _) => StateWord::Soaking,
         (Some(Phase::Disabled | Phase::Deleted), _) => StateWord::Watching,
-        (Some(_), _) if held_up => StateWord::Waiting,
+        (Some(_), _) if held_up && runner.pacing.left().is_none() => StateWord::Waiting,
         (Some(_), _) => StateWord::Rotating,
     }
 }

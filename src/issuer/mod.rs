@@ -22,8 +22,11 @@ pub struct Kind {
     /// Reads `[service.issuer]`, all of it but `kind`. Mistakes go into the table's report.
     pub read: fn(&mut Table<'_>, Option<&SystemSpec>) -> Option<IssuerSpec>,
     /// Makes the port. Reads secrets; sends nothing yet.
-    pub connect: fn(&IssuerSpec, Option<&SystemSpec>, &Context) -> Result<Arc<dyn Issuer>, Fault>,
+    pub connect: fn(&IssuerSpec, Option<&SystemSpec>, &Context) -> Connected,
 }
+
+/// A port, or why it could not be made.
+pub type Connected = Result<Arc<dyn Issuer>, Fault>;
 
 /// Every kind there is. Adding one: a file beside this one, a line here, a test module, a section in `config/policy.toml`.
 pub const KINDS: &[Kind] = &[aws_iam::KIND];

@@ -548,12 +548,28 @@ impl ServiceState {
             self.lift(super::Reason::AdoptNeeded);
             return Ok(());
         }
-        if self.rotation.is_some() {
-            return Err(());
+        if let Some(rotation) = self.rotation.take() {
+            if !self.adoption_ends_rotation() {
+                return Err(());
+            }
+            self.tally.abandoned += 1;
+            let place = Some(rotation.snapshot.clone());
+            for other in [&rotation.installing, &rotation.retiring].into_iter().flatten() {
+                if other != key && !self.leaving.contains_key(other) {
+                    self.leave_from(other, Why::Debt, at, Duration::ZERO, FORMER_WATCH, place.clone());
+                    if let Some(retirement) = self.leaving.get_mut(other) {
+                        retirement.ours = rotation.is_ours(other);
+                        retirement.silent_since = Some(at.wall);
+                    }
+                }
+            }
         }
         self.disowned.remove(key);
         self.strangers.remove(key);
         match self.current.replace(Current { key: key.clone(), created, ours }) {
+            Some(former) if former.key != *key && self.leaving.contains_key(&former.key) => {
+                self.previous = Some(former.key);
+            }
             Some(former) if former.key != *key => {
                 self.previous = Some(former.key.clone());
                 self.leave(&former.key, Why::Debt, at, Duration::ZERO, FORMER_WATCH);
@@ -569,6 +585,12 @@ impl ServiceState {
         self.halt = None;
         self.drift = None;
         Ok(())
+    }
+
+    /// Whether the operator's word for another key may end the open rotation: where the world has left it behind.
+    pub fn adoption_ends_rotation(&self) -> bool {
+        let left_behind = [super::Reason::JournalBehind, super::Reason::TargetChanged, super::Reason::CurrentKeyBroken];
+        self.halt.as_ref().is_some_and(|halt| left_behind.contains(&halt.reason))
     }
 
     fn retried(&mut self) {

@@ -340,7 +340,7 @@ impl ServiceState {
         if let Some(why) = broken {
             return Err((Reason::CurrentKeyBroken, why));
         }
-        if let Some(stranger) = strangers.first() {
+        if let (Some(stranger), RotationKind::Fresh) = (strangers.first(), &around.kind) {
             return Err((
                 Reason::Stranger,
                 format!("the issuer lists key {stranger}, which the journal cannot explain"),

@@ -435,8 +435,8 @@ impl ServiceState {
     }
 
     /// The keys that should be gone and are not, past their time or refused. A key in soak or watch is none.
-    pub fn debts(&self) -> Vec<KeyId> {
-        let owed = |retirement: &&Retirement| retirement.refused.is_some() || retirement.why == Why::Debt;
+    pub fn debts(&self, now: &Instant) -> Vec<KeyId> {
+        let owed = |retirement: &&Retirement| retirement.is_owed(now);
         self.leaving.values().filter(owed).map(|retirement| retirement.key.clone()).collect()
     }
 

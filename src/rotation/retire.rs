@@ -17,6 +17,9 @@ use super::{Effect, Phase, Step, wait_or};
 /// How old the evidence for an act may be when the act is sent (promise 4).
 pub const EVIDENCE_AGE_MAX: Duration = Duration::from_secs(300);
 
+/// How long past its time a key is not called owed yet: faults of an hour pass by themselves often enough.
+const OWED_SLACK: Duration = Duration::from_secs(3600);
+
 /// One key on its way out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retirement {
@@ -132,6 +135,18 @@ impl Retirement {
             Stage::Deleted(_) => Step::Run(Effect::Absence(key())),
             Stage::Absent(since) => wait_or(now.since(since), self.settle, || Step::Run(Effect::Absence(key()))),
         }
+    }
+
+    /// Whether the key should be gone, or further, by now: refused, left over, or an hour past what its stage takes.
+    pub fn is_owed(&self, now: &Instant) -> bool {
+        let (since, takes) = match &self.stage {
+            Stage::Waiting => (&self.since, self.wait.max(self.lag)),
+            Stage::Disabled(since) => (since, self.watch),
+            Stage::Disabling(since) | Stage::Deleting(since) => (since, Duration::ZERO),
+            Stage::Deleted(since) | Stage::Absent(since) => (since, self.settle * 2),
+            Stage::Enabling(_) => return false,
+        };
+        self.refused.is_some() || self.why == Why::Debt || now.since(since) > takes + OWED_SLACK
     }
 
     /// Silence can be judged only once the provider must have reported what was used before the last Confirmed.

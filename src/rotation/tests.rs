@@ -117,7 +117,7 @@ impl Walk {
     }
 
     /// From Opened to the first push, by the book.
-    fn to_ready(&mut self) {
+    fn get_ready(&mut self) {
         assert!(matches!(self.survey(&[OLD])[..], [Event::Opened { .. }]));
         self.answer(Effect::PlanMint, Ok(Finding::Listing(listing(&[OLD]))));
         self.answer(Effect::Mint(IntentId::new("r1.1")), Ok(minted()));
@@ -181,7 +181,7 @@ fn unknown() -> Found {
 fn a_rotation_goes_from_old_key_to_new_and_leaves_one() {
     let mut walk = Walk::new(&["a"]);
     assert_eq!(walk.step(), Step::Rest);
-    walk.to_ready();
+    walk.get_ready();
     let verified = walk.push("a", "newt");
     assert_eq!(verified, vec![Event::Verified { target: TargetName::new("a"), proven: true }]);
     assert_eq!(walk.state.phase(), Some(Phase::Soaking));
@@ -291,7 +291,7 @@ fn a_stranger_stops_the_rotation_before_anything_is_minted() {
 #[test]
 fn a_job_that_lies_is_pushed_again_and_then_the_new_key_is_taken_back() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     for _ in 0..PUSH_ATTEMPTS_MAX {
         assert_eq!(walk.push("a", "oldt"), vec![], "the old key may be shown for a while");
         walk.pass(MINUTE * 2);
@@ -313,7 +313,7 @@ fn a_job_that_lies_is_pushed_again_and_then_the_new_key_is_taken_back() {
 #[test]
 fn a_second_target_that_refuses_stops_between_with_both_keys_alive() {
     let mut walk = Walk::new(&["a", "b"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     let b = TargetName::new("b");
     walk.answer(Effect::BeforePush(b.clone()), Ok(before_push("oldt")));
@@ -329,7 +329,7 @@ fn a_second_target_that_refuses_stops_between_with_both_keys_alive() {
 #[test]
 fn a_push_whose_answer_was_lost_is_sent_again_with_the_same_key_only() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     let a = TargetName::new("a");
     walk.answer(Effect::BeforePush(a.clone()), Ok(before_push("oldt")));
     walk.answer(Effect::Push(a.clone()), unknown());
@@ -344,7 +344,7 @@ fn a_push_whose_answer_was_lost_is_sent_again_with_the_same_key_only() {
 #[test]
 fn a_stranger_credential_at_the_target_is_never_overwritten() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.answer(Effect::BeforePush(TargetName::new("a")), Ok(before_push("what")));
     assert_eq!(walk.reason(), Some(Reason::TargetChanged));
     assert_eq!(walk.step(), Step::Rest);
@@ -370,7 +370,7 @@ fn equal_tails_cannot_tell_and_earn_the_longer_soak() {
 #[test]
 fn an_old_key_in_use_is_not_disabled_until_an_operator_says_so() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let used = LastUse::At { at: walk.now.wall - TimeDelta::hours(5), by: "s3 us-east-1".into() };
@@ -388,7 +388,7 @@ fn an_old_key_in_use_is_not_disabled_until_an_operator_says_so() {
 fn evidence_is_weighed_before_every_act() {
     let weighed = |change: fn(&mut Evidence)| {
         let mut walk = Walk::new(&["a"]);
-        walk.to_ready();
+        walk.get_ready();
         walk.push("a", "newt");
         walk.pass(MINUTE * 600);
         let mut evidence = walk.evidence(LastUse::Never, "newt");
@@ -412,7 +412,7 @@ fn evidence_is_weighed_before_every_act() {
 #[test]
 fn stale_evidence_is_gathered_anew_before_the_order_is_sent() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let evidence = walk.evidence(LastUse::Never, "newt");
@@ -425,7 +425,7 @@ fn stale_evidence_is_gathered_anew_before_the_order_is_sent() {
 #[test]
 fn a_rollback_enables_the_old_key_before_it_is_pushed_back() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let evidence = walk.evidence(LastUse::Never, "newt");
@@ -450,7 +450,10 @@ fn a_journal_behind_the_world_halts_and_destroys_nothing() {
     let snapshot = Box::new(walk.snapshot("what"));
     walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot, listing: ahead }));
     assert_eq!(walk.reason(), Some(Reason::JournalBehind));
-    assert_eq!(walk.state.next_command(&ServiceName::new("store")).as_deref(), Some("rekeyd adopt store AKIANEXT"));
+    assert_eq!(
+        walk.state.next_command(&ServiceName::new("store")).as_deref(),
+        Some("rekeyd adopt store AKIANEXT, if that is the key the targets use now")
+    );
 }
 
 #[test]
@@ -465,7 +468,7 @@ fn a_key_taken_on_by_itself_is_disabled_and_then_waits_for_a_word() {
         readings: vec![(TargetName::new("a"), tail("oldt"))],
     };
     walk.feed(Effect::FirstContact, Ok(found));
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
     let evidence = walk.evidence(LastUse::Never, "newt");
@@ -527,7 +530,7 @@ fn illegal_events_are_refused_and_change_nothing() {
 #[test]
 fn a_key_a_target_may_hold_cannot_be_disabled_or_taken_back() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     let a = TargetName::new("a");
     walk.answer(Effect::BeforePush(a.clone()), Ok(before_push("oldt")));
     let undo = Event::UndoBegun { reason: Reason::PushFailed, why: String::new() };
@@ -539,7 +542,7 @@ fn a_key_a_target_may_hold_cannot_be_disabled_or_taken_back() {
 #[test]
 fn a_clock_set_forward_shortens_no_soak() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     walk.push("a", "newt");
     walk.now.wall += TimeDelta::days(3650);
     assert_eq!(walk.step(), Step::Wait(MINUTE * 600));
@@ -548,7 +551,7 @@ fn a_clock_set_forward_shortens_no_soak() {
 #[test]
 fn a_login_that_was_refused_keeps_the_key_and_waits_for_the_operator() {
     let mut walk = Walk::new(&["a"]);
-    walk.to_ready();
+    walk.get_ready();
     let a = TargetName::new("a");
     walk.answer(Effect::BeforePush(a.clone()), Ok(before_push("oldt")));
     walk.answer(Effect::Push(a.clone()), Err(Fault::Refused { reason: Reason::LoginRefused, why: "no".into() }));
@@ -576,7 +579,7 @@ fn a_consumer_that_fails_twice_after_the_push_gets_the_old_key_back() {
     };
     let deployed = || {
         let mut walk = Walk::new(&["a"]);
-        walk.to_ready();
+        walk.get_ready();
         walk.push("a", "newt");
         walk
     };

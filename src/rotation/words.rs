@@ -44,55 +44,68 @@ impl ServiceState {
     pub fn next_command(&self, service: &ServiceName) -> Option<String> {
         let halt = self.halt.as_ref()?;
         let stranger = self.strangers.iter().next().map_or("KEY_ID", KeyId::as_str);
-        let outgoing =
-            self.leaving.values().find(|leaving| !leaving.ours).map_or("KEY_ID", |leaving| leaving.key.as_str());
+        let mended = |mend: &str| format!("{mend}, then rekeyd retry {service}");
+        let reloaded = |mend: &str| format!("{mend}, then systemctl reload rekeyd and rekeyd retry {service}");
         Some(match halt.reason {
-            Reason::NoCurrentKey => format!("rekeyd adopt {service} KEY_ID"),
-            Reason::JournalBehind => format!("rekeyd adopt {service} {stranger}"),
-            Reason::Stranger | Reason::MintUnsettled => {
-                format!(
-                    "rekeyd reclaim {service} {stranger}   (ours, unused: destroy it) or rekeyd disown {service} {stranger}   (somebody else's: leave it)"
-                )
+            Reason::NoCurrentKey => format!("rekeyd adopt {service} KEY_ID, with the key the targets use now"),
+            Reason::JournalBehind => {
+                format!("rekeyd adopt {service} {stranger}, if that is the key the targets use now")
             }
-            Reason::AdoptNeeded => format!("rekeyd adopt {service} {outgoing}"),
+            Reason::Stranger | Reason::MintUnsettled => format!(
+                "rekeyd reclaim {service} {stranger} (ours and unused: destroy it), or rekeyd disown {service} {stranger} \
+                 (somebody else's: leave it)"
+            ),
+            Reason::AdoptNeeded => {
+                let outgoing = self.leaving.values().find(|leaving| !leaving.ours);
+                format!("rekeyd adopt {service} {}", outgoing.map_or("KEY_ID", |leaving| leaving.key.as_str()))
+            }
             Reason::OldKeyStillUsed => {
                 format!(
-                    "find the user named above and rekeyd retry {service}, or rekeyd retire {service} --despite-use"
+                    "move that user to the new key, then rekeyd retry {service}; or rekeyd retire {service} --despite-use"
                 )
             }
             Reason::StuckBetween | Reason::PushUnproven | Reason::Unhealthy => {
                 format!("rekeyd retry {service}, or rekeyd rollback {service}")
             }
-            Reason::Inherits => format!(
-                "set provider_id in the target of {service}, then systemctl reload rekeyd and rekeyd retry {service}"
-            ),
-            Reason::LoginRefused => {
-                format!("correct the password, then systemctl reload rekeyd and rekeyd retry {service}")
-            }
-            Reason::TlsUntrusted => {
-                format!("set ca_file to the server's CA, then systemctl reload rekeyd and rekeyd retry {service}")
-            }
-            Reason::JournalDamaged => "rekeyd ledger verify".to_owned(),
-            Reason::TargetChanged => format!(
-                "see who changed the target, put key {} back or rekeyd adopt {service} KEY_ID, then rekeyd retry {service}",
-                self.current.as_ref().map_or("KEY_ID", |current| current.key.as_str())
-            ),
-            Reason::CurrentKeyBroken => {
-                format!("rekeyd strangers, then rekeyd adopt {service} KEY_ID or rekeyd retry {service}")
-            }
+            Reason::TargetChanged => match self.rotation.is_some() {
+                true => format!(
+                    "see who changed the target; rekeyd retry {service} once it holds a key of this rotation again, or rekeyd \
+                     adopt {service} KEY_ID, with the key it is to keep"
+                ),
+                false => format!(
+                    "see who changed the target; rekeyd repush {service} puts our key back, rekeyd adopt {service} KEY_ID \
+                     takes theirs"
+                ),
+            },
+            Reason::CurrentKeyBroken => match self.rotation.is_some() {
+                true => {
+                    format!("rekeyd rollback {service}; or mend the key at the issuer, then rekeyd retry {service}")
+                }
+                false => {
+                    format!("mend the key at the issuer, then rekeyd retry {service}; or rekeyd adopt {service} KEY_ID")
+                }
+            },
             Reason::SecretNotHeld => {
-                format!("rekeyd adopt {service} KEY_ID --secret-file FILE, then rekeyd retry {service}")
+                let key = self.rotation.as_ref().and_then(|rotation| rotation.installing.as_ref());
+                let key = key.or(self.current.as_ref().map(|current| &current.key)).map_or("KEY_ID", KeyId::as_str);
+                match self.rotation.is_some() {
+                    true => mended(&format!("bring back the seal key that opens the secret of {key}")),
+                    false => format!("rekeyd adopt {service} {key} --secret-file FILE"),
+                }
             }
-            Reason::ProbeFailed
-            | Reason::ProbeNotAllowed
-            | Reason::Quota
-            | Reason::PushRefused
-            | Reason::PushFailed
-            | Reason::AccountChanged
-            | Reason::MissingRight
-            | Reason::NotFound
-            | Reason::Refused
-            | Reason::PolicyMismatch => format!("rekeyd retry {service}"),
+            Reason::Inherits => reloaded("write provider_id instead of service_id in its target"),
+            Reason::LoginRefused => reloaded("correct the password"),
+            Reason::TlsUntrusted => reloaded("name the server's authority in ca_file"),
+            Reason::MissingRight => mended("grant the right named above"),
+            Reason::Quota => mended("delete the key that nobody needs at the issuer"),
+            Reason::NotFound => reloaded("correct the name in the policy, or make what it names"),
+            Reason::AccountChanged => reloaded("correct the account's login in the policy"),
+            Reason::PolicyMismatch => reloaded("correct the policy"),
+            Reason::JournalDamaged => "rekeyd ledger verify".to_owned(),
+            Reason::ProbeNotAllowed => mended("allow the store's user what the probe asks for"),
+            Reason::ProbeFailed | Reason::PushRefused | Reason::PushFailed | Reason::Refused => {
+                format!("rekeyd retry {service}")
+            }
         })
     }
 }

@@ -24,8 +24,11 @@ pub struct Kind {
     /// How many pushes may be under way at once on one deployment; `None` where the kind has no such bound.
     pub jobs_max: fn(&SystemSpec) -> Option<u32>,
     /// Makes the port. Reads secrets; sends nothing yet.
-    pub connect: fn(&TargetSpec, Option<&SystemSpec>, &Context) -> Result<Arc<dyn Target>, Fault>,
+    pub connect: fn(&TargetSpec, Option<&SystemSpec>, &Context) -> Connected,
 }
+
+/// A port, or why it could not be made.
+pub type Connected = Result<Arc<dyn Target>, Fault>;
 
 /// Every kind there is.
 pub const KINDS: &[Kind] = &[arcgis::KIND];

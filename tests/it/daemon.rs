@@ -154,7 +154,10 @@ async fn a_service_id_that_is_not_there_halts_with_its_name() {
     assert!(again.err.contains("halted (not-found), not ordered"), "{again:?}");
     let status = scene.run(&["status"]);
     assert_eq!(status.code, Some(1));
-    assert!(status.out.contains("not-found") && status.out.contains("next: rekeyd retry"), "{status:?}");
+    assert!(
+        status.out.contains("not-found") && status.out.contains("next: correct the name in the policy"),
+        "{status:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
