@@ -149,7 +149,8 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         (Some(damage), _) => (Some(Reason::JournalDamaged), Some(damage.clone())),
         (None, Some(halt)) => (Some(halt.reason), Some(halt.message.clone())),
         (None, None) => {
-            (None, Some(runner.waits_for.clone()).filter(|why| !why.is_empty()).or_else(|| state.drift.clone()))
+            let waits = runner.pacing.trouble().map(str::to_owned).or(Some(runner.waits_for.clone()));
+            (None, waits.filter(|why| !why.is_empty()).or_else(|| state.drift.clone()))
         }
     };
     ServiceReport {
@@ -190,15 +191,14 @@ fn word(runner: &Runner) -> StateWord {
     if runner.policy.is_none() {
         return StateWord::Leaving;
     }
-    let held_up = !runner.waits_for.is_empty() && runner.busy.is_none();
+    let held_up = runner.busy.is_none() && (runner.pacing.trouble().is_some() || !runner.waits_for.is_empty());
     match (state.phase(), &state.paused) {
         (None, Some(_)) => StateWord::Paused,
         (None, None) if runner.busy == Some(Effect::Survey) => StateWord::Rotating,
-        (_, _) if held_up && (runner.pacing.waits() || state.order.is_some()) => StateWord::Waiting,
+        (_, _) if held_up => StateWord::Waiting,
         (None, None) => StateWord::Idle,
         (Some(Phase::Soaking), _) => StateWord::Soaking,
         (Some(Phase::Disabled | Phase::Deleted), _) => StateWord::Watching,
-        (Some(_), _) if held_up && runner.pacing.left().is_none() => StateWord::Waiting,
         (Some(_), _) => StateWord::Rotating,
     }
 }

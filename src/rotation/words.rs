@@ -3,7 +3,7 @@
 use crate::model::{KeyId, Reason, ServiceName};
 
 use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind};
-use super::{Push, ServiceState};
+use super::{Course, Phase, Push, ServiceState};
 
 impl ServiceState {
     /// What is true now, in a sentence: which keys live, and what the targets hold.
@@ -40,6 +40,18 @@ impl ServiceState {
         )
     }
 
+    /// Whether `rollback` could be accepted now, the secret's being held apart.
+    fn may_roll_back(&self) -> bool {
+        self.rotation.as_ref().is_some_and(|rotation| {
+            let reversible = |old| self.leaving.get(old).is_none_or(|leaving| leaving.stage.reversible());
+            rotation.course == Course::Forward
+                && rotation.phase >= Phase::Ready
+                && rotation.retiring.as_ref().is_some_and(reversible)
+                && !rotation.any_in_flight()
+                && !self.moves_house()
+        })
+    }
+
     /// What to type next, for a halted service; `None` where nothing is to be typed.
     pub fn next_command(&self, service: &ServiceName) -> Option<String> {
         let halt = self.halt.as_ref()?;
@@ -64,9 +76,19 @@ impl ServiceState {
                     "move that user to the new key, then rekeyd retry {service}; or rekeyd retire {service} --despite-use"
                 )
             }
-            Reason::StuckBetween | Reason::PushUnproven | Reason::Unhealthy => {
+            Reason::StuckBetween | Reason::PushUnproven | Reason::Unhealthy if self.may_roll_back() => {
                 format!("rekeyd retry {service}, or rekeyd rollback {service}")
             }
+            Reason::StuckBetween | Reason::PushUnproven => {
+                format!(
+                    "rekeyd retry {service}, or rekeyd abandon {service} --holds KEY_ID, with the key the targets hold"
+                )
+            }
+            Reason::Unhealthy => mended("see what ails the consumer"),
+            Reason::RolledBack => mended("see why the newer key did not do"),
+            Reason::EnabledAgain => mended(&format!(
+                "find who enabled the key; rekeyd rollback {service} puts it back. Once nobody needs it"
+            )),
             Reason::TargetChanged => match self.rotation.is_some() {
                 true => format!(
                     "see who changed the target; rekeyd retry {service} once it holds a key of this rotation again, or rekeyd \
@@ -77,7 +99,7 @@ impl ServiceState {
                      takes theirs"
                 ),
             },
-            Reason::CurrentKeyBroken => match self.rotation.is_some() {
+            Reason::CurrentKeyBroken => match self.may_roll_back() {
                 true => {
                     format!("rekeyd rollback {service}; or mend the key at the issuer, then rekeyd retry {service}")
                 }
@@ -126,7 +148,7 @@ pub fn in_words(event: &Event) -> String {
         Event::StrangersSeen { keys } if keys.is_empty() => "no stranger is left at the issuer".to_owned(),
         Event::StrangersSeen { keys } => format!("strangers at the issuer: {}", list(keys)),
         Event::Disowned { key, by } => format!("{by} says that key {key} is somebody else's"),
-        Event::ReclaimOrdered { key, by } => format!("{by} says that key {key} is ours and not needed"),
+        Event::ReclaimOrdered { key, by, .. } => format!("{by} says that key {key} is ours and not needed"),
         Event::DespiteUseOrdered { by } => format!("{by} wants the old key retired though it is in use"),
         Event::Opened { rotation, cause, kind, .. } => match kind {
             RotationKind::Fresh => format!("opened rotation {rotation}, by {}", cause_in_words(cause)),
@@ -141,7 +163,9 @@ pub fn in_words(event: &Event) -> String {
         Event::MintSettled { found, reclaim: true } => {
             format!("the unknown mint had made key {}, which is destroyed", list(found))
         }
-        Event::MintSettled { .. } => "the unknown mint is settled: the issuer lists no key that cannot be explained".to_owned(),
+        Event::MintSettled { .. } => {
+            "the unknown mint is settled: the issuer lists no key that cannot be explained".to_owned()
+        }
         Event::ProbePassed { key } => format!("key {key} works"),
         Event::ProbeFailed { key, why } => format!("key {key} does not work: {why}"),
         Event::PushBegun { target, key, .. } => format!("pushing key {key} to {target}"),
