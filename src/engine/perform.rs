@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant as Started;
 
 use crate::model::{IssuerSpec, KeyId, Material, Reason, ServiceName, TargetName, TargetSpec, Terms};
-use crate::ports::{Connect, Fault, Health, Issuer, Journal, Meter, Probe, Reading, Target};
+use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
 use crate::rotation::evidence::Evidence;
 use crate::rotation::{Effect, Finding, Found, ServiceState};
@@ -168,13 +168,22 @@ impl World {
         let account = self.metered(&place.issuer.object, "identity", issuer.identity()).await?;
         let probe = self.probe_current(place, state).await?;
         let readings = self.readings(place).await?;
-        let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await?;
+        let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await;
         let current_listing = match &place.current_at {
             Some(current_at) => Some(self.list(current_at).await?),
             None => None,
         };
         // Listed last, so that what is decided on is as fresh as it can be.
         let listing = self.list(&place.issuer).await?;
+        let last_use = match last_use {
+            // Somebody else deleted it: then nobody uses it, and its absence is what counts.
+            Err(Fault::Refused { reason: Reason::NotFound, .. })
+                if listing.keys.iter().all(|listed| listed.id != *key) =>
+            {
+                LastUse::Untold
+            }
+            other => other?,
+        };
         Ok(Finding::Evidence(Box::new(Evidence { account, listing, current_listing, probe, readings, last_use })))
     }
 
