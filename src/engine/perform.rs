@@ -83,25 +83,25 @@ impl World {
             Effect::Probe(key) => self.probe(place, key).await.map(Finding::Probe),
             Effect::BeforePush(target) => {
                 let probe = self.probe(place, installing(state)?).await?;
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
                 Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs })
             }
             Effect::Push(target) => {
                 let material = self.material(place, installing(state)?).await?;
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "push", port.push(&material)).await.map(Finding::Receipt)
             }
             Effect::SettlePush(target) => {
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "jobs", port.jobs()).await.map(Finding::Jobs)
             }
             Effect::Poll(target, job) => {
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "poll", port.poll(job)).await.map(Finding::Job)
             }
             Effect::ReadBack(target) => {
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "read", port.read()).await.map(Finding::Reading)
             }
             Effect::Evidence(key, _) => self.evidence(place, key, state).await,
@@ -128,7 +128,7 @@ impl World {
         let listing = self.list(&place.issuer).await?;
         let mut targets = Vec::new();
         for spec in &place.targets {
-            let port = self.connect.target(spec)?;
+            let port = self.port(place, spec).await?;
             let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
             targets.push(SnapshotTarget {
                 spec: spec.clone(),
@@ -190,7 +190,7 @@ impl World {
     async fn health(&self, place: &Place, state: &ServiceState) -> Found {
         let mut targets = Vec::new();
         for spec in &place.targets {
-            targets.push((spec.name.clone(), self.connect.target(spec)?.health().await));
+            targets.push((spec.name.clone(), self.port(place, spec).await?.health().await));
         }
         let old = state.rotation.as_ref().and_then(|rotation| rotation.retiring.clone());
         let old_is_held = match old {
@@ -237,7 +237,7 @@ impl World {
     async fn readings(&self, place: &Place) -> Result<Vec<(TargetName, Reading)>, Fault> {
         let mut readings = Vec::new();
         for spec in &place.targets {
-            let port = self.connect.target(spec)?;
+            let port = self.port(place, spec).await?;
             let reading = self.metered(spec.name.as_str(), "read", port.read()).await?;
             readings.push((spec.name.clone(), reading));
         }
@@ -256,10 +256,28 @@ impl World {
         self.connect.issuer(spec)
     }
 
-    fn target<'a>(&self, place: &'a Place, name: &TargetName) -> Result<(Arc<dyn Target>, &'a TargetSpec), Fault> {
+    async fn target<'a>(
+        &self,
+        place: &'a Place,
+        name: &TargetName,
+    ) -> Result<(Arc<dyn Target>, &'a TargetSpec), Fault> {
         let spec = place.targets.iter().find(|spec| spec.name == *name);
         let spec = spec.expect("an effect's target stands in the snapshot it belongs to");
-        Ok((self.connect.target(spec)?, spec))
+        Ok((self.port(place, spec).await?, spec))
+    }
+
+    /// The target's port, told of every secret of this service that a job there may repeat.
+    async fn port(&self, place: &Place, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault> {
+        let port = self.connect.target(spec)?;
+        let mut secrets = Vec::new();
+        for key in self.journal.materials(&place.service).await.unwrap_or_default() {
+            // One that cannot be opened cannot be hidden either; whoever needs it says so.
+            if let Ok(Some(material)) = self.journal.material(&place.service, &key).await {
+                secrets.push(material.secret().clone());
+            }
+        }
+        port.know(secrets);
+        Ok(port)
     }
 
     async fn metered<T>(
