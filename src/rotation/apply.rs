@@ -46,7 +46,12 @@ impl ServiceState {
         match event {
             Event::Adopted { key, created, by, readings, account } => {
                 self.adopt(key, created.unwrap_or(at.wall), by, at)?;
+                // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
+                    if *reading == crate::model::Reading::Nothing {
+                        self.may_hold.remove(target);
+                        continue;
+                    }
                     self.may_hold.insert(target.clone(), BTreeSet::from([key.clone()]));
                     if let Some(tail) = reading.tail() {
                         self.tails.insert(key.clone(), tail.clone());
@@ -88,6 +93,13 @@ impl ServiceState {
             Event::DespiteUseOrdered { .. } => {
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
+                }
+                // The operator's word covers targets that nobody can look at any more, and no others.
+                let keys: Vec<KeyId> = self.leaving.keys().cloned().collect();
+                for key in keys {
+                    for target in self.former_holders(&key) {
+                        self.let_go(&target, &key);
+                    }
                 }
                 self.lift(super::Reason::OldKeyStillUsed);
             }

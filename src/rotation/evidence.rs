@@ -71,6 +71,14 @@ impl ServiceState {
                 format!("old key {key} was used at {at} ({by}), after every target was confirmed to hold the new one");
             return halt(Reason::OldKeyStillUsed, why);
         }
+        let still_listed = seen.listing.keys.iter().any(|listed| listed.id == *key);
+        if let (Some(former), true) = (self.former_holders(key).first(), still_listed) {
+            let why = format!(
+                "old key {key} may still be held by {former}, which left the policy while it held it, so nobody can see whether it \
+                 was moved"
+            );
+            return halt(Reason::OldKeyStillUsed, why);
+        }
         let mut events: Vec<Event> = self.strangers_event(&seen.listing).into_iter().collect();
         let evidence = self.in_words(key, seen);
         events.push(match (seen.listing.keys.iter().find(|listed| listed.id == *key), act) {
@@ -109,6 +117,15 @@ impl ServiceState {
             }
         }
         Ok(())
+    }
+
+    /// Targets that may hold a key on its way out and that its rotation did not move, since the policy no longer had them.
+    pub(super) fn former_holders(&self, key: &KeyId) -> Vec<TargetName> {
+        let place = self.leaving.get(key).and_then(|retirement| retirement.place.as_ref());
+        let moved =
+            |name: &TargetName| place.is_some_and(|place| place.targets.iter().any(|found| found.spec.name == *name));
+        let holders = self.may_hold.iter().filter(|(name, held)| held.contains(key) && !moved(name));
+        holders.map(|(name, _)| name.clone()).collect()
     }
 
     fn in_words(&self, key: &KeyId, seen: &Evidence) -> String {
