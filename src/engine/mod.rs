@@ -263,6 +263,19 @@ impl Engine {
                 Step::Rest => {
                     plan(&runner.state, runner.policy.as_ref(), self.policy.daemon.timezone, &now, runner.observed)
                 }
+                // A key that waits for its end keeps no rotation from being opened; where its slot is needed, the survey says so.
+                Step::Wait(left) if runner.state.rotation.is_none() => {
+                    match plan(
+                        &runner.state,
+                        runner.policy.as_ref(),
+                        self.policy.daemon.timezone,
+                        &now,
+                        runner.observed,
+                    ) {
+                        Next::Wait(longer, why) => Next::Wait(left.min(longer), why),
+                        next => next,
+                    }
+                }
                 Step::Wait(left) => match plan::observe(&runner.state, runner.policy.as_ref(), runner.observed) {
                     Some(next) => next,
                     None => Next::Wait(left, String::new()),
