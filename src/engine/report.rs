@@ -149,7 +149,12 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         (Some(damage), _) => (Some(Reason::JournalDamaged), Some(damage.clone())),
         (None, Some(halt)) => (Some(halt.reason), Some(halt.message.clone())),
         (None, None) => {
-            (None, Some(runner.waits_for.clone()).filter(|why| !why.is_empty()).or_else(|| state.drift.clone()))
+            let waits = Some(&runner.waits_for).filter(|why| !why.is_empty());
+            let waits = waits.map(|why| match runner.pacing.waits() {
+                true => format!("{why}; {}", state.state_left()),
+                false => why.clone(),
+            });
+            (None, waits.or_else(|| state.drift.clone()))
         }
     };
     ServiceReport {
@@ -170,7 +175,10 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         message,
         next_command: match &runner.damage {
             Some(_) => Some("rekeyd ledger verify".into()),
-            None => state.next_command(name),
+            None => state.next_command(name).or_else(|| {
+                let waits = runner.pacing.waits() && !runner.waits_for.is_empty();
+                waits.then(|| format!("none is needed, it is tried again by itself; rekeyd retry {name} tries at once"))
+            }),
         },
         strangers: state.strangers.iter().cloned().collect(),
         debt: state.debts(now),

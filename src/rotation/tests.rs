@@ -285,7 +285,11 @@ fn a_reclaimed_key_gives_its_slot_back_before_the_next_mint_wants_it() {
     let settled = Finding::Settled { listing: listing(&[OLD, NEW]), uses: vec![], readings: vec![] };
     walk.answer(Effect::SettleMint, Ok(settled));
     assert_eq!(walk.state.phase(), Some(Phase::Opened));
-    assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(NEW), Act::Disable)), "both slots are taken until it is gone");
+    assert_eq!(
+        walk.step(),
+        Step::Run(Effect::Evidence(key(NEW), Act::Disable)),
+        "both slots are taken until it is gone"
+    );
     // An issuer that will not give it up holds up nothing for ever: there may be room all the same.
     walk.record(Event::RetireRefused { key: key(NEW), why: "denied".into() });
     assert_eq!(walk.step(), Step::Run(Effect::PlanMint));

@@ -7,11 +7,13 @@ use super::{Push, ServiceState};
 
 impl ServiceState {
     /// What is true now, in a sentence: which keys live, and what the targets hold.
-    pub(super) fn state_left(&self) -> String {
+    pub fn state_left(&self) -> String {
         let current = self.current.as_ref().map(|current| current.key.as_str());
         let Some(rotation) = &self.rotation else {
             return match current {
-                Some(key) => format!("no rotation is open, nothing was changed, and the targets hold key {key}"),
+                Some(key) => {
+                    format!("no rotation is open, nothing was changed, and the journal's current key is {key}")
+                }
                 None => "no rotation is open and nothing was changed".to_owned(),
             };
         };
@@ -40,9 +42,12 @@ impl ServiceState {
         )
     }
 
-    /// What to type next, for a halted service; `None` where nothing is to be typed.
+    /// What to type next, for a service that is halted or owes a key its issuer will not retire; `None` where nothing is to be typed.
     pub fn next_command(&self, service: &ServiceName) -> Option<String> {
-        let halt = self.halt.as_ref()?;
+        let Some(halt) = &self.halt else {
+            let refused = self.leaving.values().any(|leaving| leaving.refused.is_some());
+            return refused.then(|| format!("mend what the message names, then rekeyd retry {service}"));
+        };
         let stranger = self.strangers.iter().next().map_or("KEY_ID", KeyId::as_str);
         let mended = |mend: &str| format!("{mend}, then rekeyd retry {service}");
         let reloaded = |mend: &str| format!("{mend}, then systemctl reload rekeyd and rekeyd retry {service}");
@@ -141,7 +146,9 @@ pub fn in_words(event: &Event) -> String {
         Event::MintSettled { found, reclaim: true } => {
             format!("the unknown mint had made key {}, which is destroyed", list(found))
         }
-        Event::MintSettled { .. } => "the unknown mint is settled: the issuer lists no key that cannot be explained".to_owned(),
+        Event::MintSettled { .. } => {
+            "the unknown mint is settled: the issuer lists no key that cannot be explained".to_owned()
+        }
         Event::ProbePassed { key } => format!("key {key} works"),
         Event::ProbeFailed { key, why } => format!("key {key} does not work: {why}"),
         Event::PushBegun { target, key, .. } => format!("pushing key {key} to {target}"),
