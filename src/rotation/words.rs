@@ -99,7 +99,7 @@ impl ServiceState {
                 }
             }
             Reason::Inherits => reloaded("write provider_id instead of service_id in its target"),
-            Reason::LoginRefused => reloaded("correct the password"),
+            Reason::LoginRefused => reloaded("correct the login named above (password, or access key and secret)"),
             Reason::TlsUntrusted => reloaded("name the server's authority in ca_file"),
             Reason::MissingRight => mended("grant the right named above"),
             Reason::Quota => mended("delete the key that nobody needs at the issuer"),

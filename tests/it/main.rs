@@ -6,5 +6,6 @@ mod daemon;
 mod floors;
 mod journal;
 mod kill;
+mod mistakes;
 mod policy;
 mod support;
