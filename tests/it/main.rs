@@ -8,4 +8,5 @@ mod journal;
 mod kill;
 mod mistakes;
 mod policy;
+mod secrets;
 mod support;
