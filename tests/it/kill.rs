@@ -45,7 +45,9 @@ async fn killed_during_the_mint_of_a_shared_user() {
         assert_eq!(halted["strangers"], serde_json::json!([lost]));
         let said = halted["message"].as_str().expect("a message");
         assert!(said.contains(&lost) && said.contains("nothing proves that rekeyd made it"), "{said}");
-        assert!(halted["next_command"].as_str().is_some_and(|next| next.contains(&format!("reclaim {SERVICE} {lost}"))));
+        assert!(
+            halted["next_command"].as_str().is_some_and(|next| next.contains(&format!("reclaim {SERVICE} {lost}")))
+        );
         assert_eq!(story.scene.aws.mints(), 1, "nothing is minted while one is unsettled");
         assert_eq!(story.scene.aws.keys(USER).len(), 2, "nothing is destroyed without a word");
 

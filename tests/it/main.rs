@@ -7,6 +7,8 @@ mod floors;
 mod journal;
 mod kill;
 mod mistakes;
+mod moto;
 mod policy;
+mod rotation;
 mod secrets;
 mod support;
