@@ -80,6 +80,10 @@ pub trait Target: Send + Sync {
 
     /// Asks the consumer whether it works. Repeatable.
     async fn health(&self) -> Health;
+
+    /// Names the secrets this place may have been given, by this process or one before, and may repeat in what it says: no message
+    /// that comes from here may hold them. Those named before are forgotten. Sends nothing.
+    fn know(&self, _secrets: Vec<Secret>) {}
 }
 
 /// Makes ports out of specs. The only place that knows which kind is which code.

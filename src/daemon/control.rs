@@ -144,7 +144,11 @@ async fn attend(mut stream: UnixStream, desk: &Desk, group: u32) -> std::io::Res
                 info!(%by, "order: {words}");
                 let told = match desk.handle.order(command).await {
                     Some(reply) => Told::from(reply),
-                    None => Told::Error("the daemon is ending and takes no orders".into()),
+                    None => Told::Error(
+                        "the daemon is ending, and this order was not taken or not written down; its log says why \
+                         (journalctl -u rekeyd), and rekeyd status what stands"
+                            .into(),
+                    ),
                 };
                 stream.write_all(&told.line()).await?;
             }

@@ -132,7 +132,13 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     beside.shutdown().await;
     let outcome = outcome.map_err(|error| Failure::Internal(format!("the engine broke: {error}")))?;
     note_end(&journal).await;
-    outcome.map_err(|error: JournalError| Failure::Unreachable(error.to_string()))
+    outcome.map_err(|error: JournalError| match error {
+        JournalError::Write(why) => Failure::Unreachable(format!(
+            "{why}; nothing more was done, since nothing is done that is not written down: make room, and the next start goes on \
+             from the journal"
+        )),
+        other => Failure::Unreachable(other.to_string()),
+    })
 }
 
 async fn note_end(journal: &SqliteJournal) {

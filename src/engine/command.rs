@@ -191,9 +191,7 @@ impl Engine {
             match self.services.get_mut(&service) {
                 Some(runner) => runner.queue.push_back((command, reply)),
                 None => {
-                    let known: Vec<_> = self.services.keys().map(ServiceName::as_str).collect();
-                    let message = format!("there is no service {service}; there are: {}", known.join(", "));
-                    let _ = reply.send(Reply::one(&service, false, message));
+                    let _ = reply.send(Reply::one(&service, false, self.unknown(&service)));
                 }
             }
             return Ok(());
@@ -220,6 +218,11 @@ impl Engine {
         Ok(())
     }
 
+    fn unknown(&self, service: &ServiceName) -> String {
+        let known: Vec<_> = self.services.keys().map(ServiceName::as_str).collect();
+        format!("there is no service {service}; there are: {}", known.join(", "))
+    }
+
     fn in_policy(&self, wanted: impl Fn(&crate::policy::Service) -> bool) -> Vec<ServiceName> {
         self.policy.services.iter().filter(|service| wanted(service)).map(|service| service.name.clone()).collect()
     }
@@ -228,7 +231,7 @@ impl Engine {
         let mut reply = Reply::default();
         for name in services {
             let (accepted, message) = match self.services.get(&name).map(refusal) {
-                None => (false, format!("there is no service {name}")),
+                None => (false, self.unknown(&name)),
                 Some(Some(why)) => (false, why),
                 Some(None) => {
                     self.record(&name, Event::Ordered { cause: cause.clone() }, None).await?;
@@ -664,7 +667,7 @@ fn refusal(runner: &Runner) -> Option<String> {
         return Some(format!("halted ({}), not ordered", Reason::JournalDamaged));
     }
     if let Some(halt) = &state.halt {
-        return Some(format!("halted ({}), not ordered", halt.reason));
+        return Some(format!("halted ({}), not ordered; rekeyd status says why and what to type", halt.reason));
     }
     if state.paused.is_some() {
         return Some("paused, not ordered".into());

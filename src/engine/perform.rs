@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant as Started;
 
 use crate::model::{AccountIdentity, IssuerSpec, KeyId, Material, Reason, ServiceName, TargetName, TargetSpec, Terms};
-use crate::ports::{Connect, Fault, Health, Issuer, Journal, Meter, Probe, Reading, Target};
+use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
 use crate::rotation::{Effect, Evidence, Finding, Found, ServiceState};
 
@@ -83,25 +83,25 @@ impl World {
             Effect::BeforePush(target) => {
                 let listing = self.list(&place.issuer).await?;
                 let probe = self.probe(place, installing(state)?).await?;
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
                 Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs, listing })
             }
             Effect::Push(target) => {
                 let material = self.material(place, installing(state)?).await?;
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "push", port.push(&material)).await.map(Finding::Receipt)
             }
             Effect::SettlePush(target) => {
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "jobs", port.jobs()).await.map(Finding::Jobs)
             }
             Effect::Poll(target, job) => {
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "poll", port.poll(job)).await.map(Finding::Job)
             }
             Effect::ReadBack(target) => {
-                let (port, spec) = self.target(place, target)?;
+                let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "read", port.read()).await.map(Finding::Reading)
             }
             Effect::Evidence(key, _) => self.evidence(place, key, state).await,
@@ -126,7 +126,7 @@ impl World {
         let listing = self.list(&place.issuer).await?;
         let mut targets = Vec::new();
         for spec in &place.targets {
-            let port = self.connect.target(spec)?;
+            let port = self.port(place, spec).await?;
             let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
             targets.push(SnapshotTarget {
                 spec: spec.clone(),
@@ -167,20 +167,29 @@ impl World {
         let probe = self.probe_current(place, state).await?;
         let readings = self.readings(place).await?;
         let issuer = self.issuer(&place.issuer)?;
-        let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await?;
+        let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await;
         let current_listing = match &place.current_at {
             Some(current_at) => Some(self.list(current_at).await?),
             None => None,
         };
         // Listed last, so that what is decided on is as fresh as it can be.
         let listing = self.list(&place.issuer).await?;
+        let last_use = match last_use {
+            // Somebody else deleted it: then nobody uses it, and its absence is what counts.
+            Err(Fault::Refused { reason: Reason::NotFound, .. })
+                if listing.keys.iter().all(|listed| listed.id != *key) =>
+            {
+                LastUse::Untold
+            }
+            other => other?,
+        };
         Ok(Finding::Evidence(Box::new(Evidence { account, listing, current_listing, probe, readings, last_use })))
     }
 
     async fn health(&self, place: &Place, state: &ServiceState) -> Found {
         let mut targets = Vec::new();
         for spec in &place.targets {
-            targets.push((spec.name.clone(), self.connect.target(spec)?.health().await));
+            targets.push((spec.name.clone(), self.port(place, spec).await?.health().await));
         }
         let old = state.rotation.as_ref().and_then(|rotation| rotation.retiring.clone());
         let old_is_held = match old {
@@ -246,7 +255,7 @@ impl World {
     async fn readings(&self, place: &Place) -> Result<Vec<(TargetName, Reading)>, Fault> {
         let mut readings = Vec::new();
         for spec in &place.targets {
-            let port = self.connect.target(spec)?;
+            let port = self.port(place, spec).await?;
             let reading = self.metered(spec.name.as_str(), "read", port.read()).await?;
             readings.push((spec.name.clone(), reading));
         }
@@ -265,10 +274,28 @@ impl World {
         self.connect.issuer(spec)
     }
 
-    fn target<'a>(&self, place: &'a Place, name: &TargetName) -> Result<(Arc<dyn Target>, &'a TargetSpec), Fault> {
+    async fn target<'a>(
+        &self,
+        place: &'a Place,
+        name: &TargetName,
+    ) -> Result<(Arc<dyn Target>, &'a TargetSpec), Fault> {
         let spec = place.targets.iter().find(|spec| spec.name == *name);
         let spec = spec.expect("an effect's target stands in the snapshot it belongs to");
-        Ok((self.connect.target(spec)?, spec))
+        Ok((self.port(place, spec).await?, spec))
+    }
+
+    /// The target's port, told of every secret of this service that a job there may repeat.
+    async fn port(&self, place: &Place, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault> {
+        let port = self.connect.target(spec)?;
+        let mut secrets = Vec::new();
+        for key in self.journal.materials(&place.service).await.unwrap_or_default() {
+            // One that cannot be opened cannot be hidden either; whoever needs it says so.
+            if let Ok(Some(material)) = self.journal.material(&place.service, &key).await {
+                secrets.push(material.secret().clone());
+            }
+        }
+        port.know(secrets);
+        Ok(port)
     }
 
     async fn metered<T>(

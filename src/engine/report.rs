@@ -149,8 +149,9 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         (Some(damage), _) => (Some(Reason::JournalDamaged), Some(damage.clone())),
         (None, Some(halt)) => (Some(halt.reason), Some(halt.message.clone())),
         (None, None) => {
-            let waits = runner.pacing.trouble().map(str::to_owned).or(Some(runner.waits_for.clone()));
-            (None, waits.filter(|why| !why.is_empty()).or_else(|| state.drift.clone()))
+            let troubled = runner.pacing.trouble().map(|why| format!("{why}; {}", state.state_left()));
+            let waits = troubled.or(Some(runner.waits_for.clone())).filter(|why| !why.is_empty());
+            (None, waits.or_else(|| state.drift.clone()))
         }
     };
     ServiceReport {
@@ -171,7 +172,10 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         message,
         next_command: match &runner.damage {
             Some(_) => Some("rekeyd ledger verify".into()),
-            None => state.next_command(name),
+            None => state.next_command(name).or_else(|| {
+                let waits = runner.pacing.trouble().is_some();
+                waits.then(|| format!("none is needed, it is tried again by itself; rekeyd retry {name} tries at once"))
+            }),
         },
         strangers: state.strangers.iter().cloned().collect(),
         debt: state.debts(now),

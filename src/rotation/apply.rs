@@ -50,7 +50,12 @@ impl ServiceState {
             Event::Adopted { key, by, .. } if self.is_word_about_the_old_key(key) => self.vouch(key, by),
             Event::Adopted { key, created, by, readings, account, issuer } => {
                 self.adopt(key, created.unwrap_or(at.wall), by, at)?;
+                // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
+                    if *reading == crate::model::Reading::Nothing {
+                        self.may_hold.remove(target);
+                        continue;
+                    }
                     self.may_hold.insert(target.clone(), BTreeSet::from([key.clone()]));
                     if let (Some(tail), false) = (reading.tail(), self.tails.contains_key(key)) {
                         self.tails.insert(key.clone(), tail.clone());
@@ -106,10 +111,12 @@ impl ServiceState {
             Event::DespiteUseOrdered { .. } => {
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
-                    for (target, held) in &mut self.may_hold {
-                        if !retirement.reads(target) {
-                            held.remove(&retirement.key);
-                        }
+                }
+                // The operator's word covers targets that nobody can look at any more, and no others.
+                let keys: Vec<KeyId> = self.leaving.keys().cloned().collect();
+                for key in keys {
+                    for target in self.former_holders(&key) {
+                        self.let_go(&target, &key);
                     }
                 }
                 self.lift(super::Reason::OldKeyStillUsed);

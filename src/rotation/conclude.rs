@@ -28,7 +28,7 @@ impl ServiceState {
     pub fn conclude(&self, effect: &Effect, found: Found, now: &Instant, around: &Circumstances) -> Conclusion {
         match found {
             Ok(finding) => self.conclude_finding(effect, finding, now, around),
-            Err(fault) => self.conclude_fault(effect, fault),
+            Err(fault) => self.conclude_fault(effect, fault, now),
         }
     }
 
@@ -70,7 +70,7 @@ impl ServiceState {
         }
     }
 
-    fn conclude_fault(&self, effect: &Effect, fault: Fault) -> Conclusion {
+    fn conclude_fault(&self, effect: &Effect, fault: Fault, now: &Instant) -> Conclusion {
         let why = fault.why().to_owned();
         match (effect, fault) {
             (Effect::Mint(_), Fault::NotSent(_)) => {
@@ -81,7 +81,11 @@ impl ServiceState {
                 Conclusion::record(vec![Event::MintUnknown { why: why.clone() }]).slowly(Pace::Now, &why)
             }
             (Effect::Mint(_), Fault::Refused { reason, .. }) => {
-                Conclusion::record(vec![Event::MintFailed { why: why.clone() }, self.halted(reason, &why)])
+                let failed = Event::MintFailed { why: why.clone() };
+                // The state it leaves is the one after that event. It cannot be refused: a mint was under way.
+                let mut after = self.clone();
+                let _ = after.apply(&failed, now);
+                Conclusion::record(vec![failed, after.halted(reason, &why)])
             }
             (Effect::Push(target), Fault::NotSent(_)) => self.push_failed(target, &why, Pace::BackOff),
             (Effect::Push(target), Fault::Retry { after, .. }) => {
@@ -269,7 +273,8 @@ impl ServiceState {
             return halt(match ids.as_slice() {
                 [] => "the issuer lists no key at all, so nothing says what the targets use now".to_owned(),
                 _ => {
-                    format!("the issuer lists keys {}, and nothing says which of them the targets use", ids.join(", "))
+                    let told: Vec<_> = listing.keys.iter().map(|listed| told(listed, uses)).collect();
+                    format!("the issuer lists keys {}, and nothing says which of them the targets use", told.join(", "))
                 }
             });
         };
@@ -329,7 +334,7 @@ impl ServiceState {
         if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing)) {
             let why = format!(
                 "{}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy",
-                drift.join("; ")
+                drift.join("; ").trim_end_matches('.')
             );
             let events = [self.strangers_event(listing), Some(self.halted(Reason::JournalBehind, &why))];
             return Conclusion::record(events.into_iter().flatten().collect());
@@ -517,4 +522,15 @@ impl ServiceState {
     pub(super) fn halted(&self, reason: Reason, why: &str) -> Event {
         Event::Halted { reason, message: format!("{why}; {}", self.state_left()) }
     }
+}
+
+/// A key with what helps to tell it from another: `AKIA… (inactive, last used 2026-11-22 03:00 UTC by s3 in us-east-1)`.
+fn told(listed: &crate::model::ListedKey, uses: &[(KeyId, LastUse)]) -> String {
+    let inactive = if listed.active { "" } else { "inactive, " };
+    let used = match uses.iter().find(|(key, _)| *key == listed.id) {
+        Some((_, LastUse::At { at, by })) => format!("last used {} by {by}", at.format("%Y-%m-%d %H:%M UTC")),
+        Some((_, LastUse::Never)) => "never used".to_owned(),
+        _ => "its use is not told".to_owned(),
+    };
+    format!("{} ({inactive}{used})", listed.id)
 }

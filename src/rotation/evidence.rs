@@ -9,7 +9,7 @@ use crate::model::{AccountIdentity, Instant, KeyId, LastUse, Listing, Probe, Rea
 use super::event::Event;
 use super::finding::{Conclusion, Evidence, Pace};
 use super::readback::ReadBack;
-use super::{Act, Retirement, ServiceState, Stage};
+use super::{Act, ServiceState, Stage};
 
 /// Our clock and the provider's may differ by this much at most when something is disabled or deleted.
 pub const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
@@ -53,10 +53,14 @@ impl ServiceState {
                 format!("old key {key} was used at {at} ({by}), after every target was confirmed to hold the new one");
             return halt(Reason::OldKeyStillUsed, why);
         }
-        if let Some(why) = self.held_elsewhere(retirement) {
+        let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
+        if let (Some(former), true) = (self.former_holders(key).first(), listed.is_some()) {
+            let why = format!(
+                "old key {key} may still be held by {former}, which left the policy while it held it, so nobody can see whether it \
+                 was moved"
+            );
             return halt(Reason::OldKeyStillUsed, why);
         }
-        let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
         if act == Act::Delete && listed.is_some_and(|listed| listed.active) {
             let why = format!("old key {key} was disabled and somebody enabled it again, so somebody needs it");
             return halt(Reason::EnabledAgain, why);
@@ -70,14 +74,6 @@ impl ServiceState {
             (Some(_), Act::Delete) => Event::DeleteBegun { key: key.clone(), evidence },
         });
         Conclusion::record(events)
-    }
-
-    /// A target that left the policy while it may hold the key is no longer read, so only an operator can say that it moved.
-    fn held_elsewhere(&self, retirement: &Retirement) -> Option<String> {
-        let unread = |name: &&TargetName| !retirement.reads(name);
-        let holding = self.may_hold.iter().filter(|(_, held)| held.contains(&retirement.key)).map(|(name, _)| name);
-        let name = holding.into_iter().find(unread)?;
-        Some(format!("{name} is no longer a target of this service and may still hold old key {}", retirement.key))
     }
 
     /// The key the targets need is listed, works, and no target shows the one to be retired.
@@ -107,6 +103,13 @@ impl ServiceState {
             }
         }
         Ok(())
+    }
+
+    /// Targets that may hold a key on its way out and that its rotation did not move, since the policy no longer had them.
+    pub(super) fn former_holders(&self, key: &KeyId) -> Vec<TargetName> {
+        let read = |name: &TargetName| self.leaving.get(key).is_none_or(|retirement| retirement.reads(name));
+        let holders = self.may_hold.iter().filter(|(name, held)| held.contains(key) && !read(name));
+        holders.map(|(name, _)| name.clone()).collect()
     }
 
     fn in_words(&self, key: &KeyId, seen: &Evidence) -> String {

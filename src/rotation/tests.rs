@@ -645,3 +645,28 @@ fn a_consumer_that_fails_twice_after_the_push_gets_the_old_key_back() {
     assert_eq!(disabled.reason(), Some(Reason::Unhealthy));
     assert_eq!(disabled.state.leaving[&key(OLD)].stage, Stage::Waiting);
 }
+
+#[test]
+fn a_target_that_left_the_policy_keeps_its_key_until_an_operator_says_otherwise() {
+    let mut walk = Walk::new(&["a", "b"]);
+    walk.targets = vec!["a"];
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.waits(MINUTE * 600);
+    let found = Ok(Finding::Evidence(Box::new(walk.evidence(LastUse::Never, "newt"))));
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), found);
+    assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
+    walk.record(Event::DespiteUseOrdered { by: "test".into() });
+    let found = Ok(Finding::Evidence(Box::new(walk.evidence(LastUse::Never, "newt"))));
+    let events = walk.answer(Effect::Evidence(key(OLD), Act::Disable), found);
+    assert!(matches!(events[..], [Event::DisableBegun { .. }]), "{events:?}");
+}
+
+#[test]
+fn a_target_that_shows_nothing_of_its_own_is_not_said_to_hold_the_adopted_key() {
+    let mut walk = Walk::new(&[]);
+    let readings = vec![(TargetName::new("inherits"), Reading::Nothing), (TargetName::new("a"), tail("oldt"))];
+    let by = AdoptedBy::Operator("test".into());
+    walk.record(Event::Adopted { key: key(OLD), created: None, by, readings, account: None, issuer: None });
+    assert_eq!(walk.state.may_hold.keys().map(TargetName::as_str).collect::<Vec<_>>(), ["a"]);
+}

@@ -7,11 +7,13 @@ use super::{Course, Phase, Push, ServiceState};
 
 impl ServiceState {
     /// What is true now, in a sentence: which keys live, and what the targets hold.
-    pub(super) fn state_left(&self) -> String {
+    pub fn state_left(&self) -> String {
         let current = self.current.as_ref().map(|current| current.key.as_str());
         let Some(rotation) = &self.rotation else {
             return match current {
-                Some(key) => format!("no rotation is open, nothing was changed, and the targets hold key {key}"),
+                Some(key) => {
+                    format!("no rotation is open, nothing was changed, and the journal's current key is {key}")
+                }
                 None => "no rotation is open and nothing was changed".to_owned(),
             };
         };
@@ -52,9 +54,12 @@ impl ServiceState {
         })
     }
 
-    /// What to type next, for a halted service; `None` where nothing is to be typed.
+    /// What to type next, for a service that is halted or owes a key its issuer will not retire; `None` where nothing is to be typed.
     pub fn next_command(&self, service: &ServiceName) -> Option<String> {
-        let halt = self.halt.as_ref()?;
+        let Some(halt) = &self.halt else {
+            let refused = self.leaving.values().any(|leaving| leaving.refused.is_some());
+            return refused.then(|| format!("mend what the message names, then rekeyd retry {service}"));
+        };
         let stranger = self.strangers.iter().next().map_or("KEY_ID", KeyId::as_str);
         let mended = |mend: &str| format!("{mend}, then rekeyd retry {service}");
         let reloaded = |mend: &str| format!("{mend}, then systemctl reload rekeyd and rekeyd retry {service}");
@@ -116,7 +121,7 @@ impl ServiceState {
                 }
             }
             Reason::Inherits => reloaded("write provider_id instead of service_id in its target"),
-            Reason::LoginRefused => reloaded("correct the password"),
+            Reason::LoginRefused => reloaded("correct the login named above (password, or access key and secret)"),
             Reason::TlsUntrusted => reloaded("name the server's authority in ca_file"),
             Reason::MissingRight => mended("grant the right named above"),
             Reason::Quota => mended("delete the key that nobody needs at the issuer"),

@@ -16,8 +16,7 @@ use rekeyd::ports::{Fault, Issuer, LastUse, LoginGuard, MintedKey, Probe};
 use rekeyd::table;
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap};
 
-/// A key: its id and its secret.
-type Pair = (String, String);
+use super::moto::{Moto, PROPAGATION, Pair, moto};
 
 /// An AWS with these in it: user `store`, who may list every bucket and has one key that was never used; user `idle`, who may do
 /// nothing and has none; bucket `gis-store`; the rotator, who may do `iam:*`; and `weak`, who may not.
@@ -115,9 +114,8 @@ async fn the_lab_keeps_the_contract() {
 
 #[tokio::test]
 async fn moto_keeps_the_contract() {
-    match std::env::var("REKEYD_MOTO") {
-        Ok(endpoint) => suite(&Moto::prepare(endpoint).await).await,
-        Err(_) => println!("skipped: needs moto, run tests/run"),
+    if let Some(moto) = moto().await {
+        suite(&Peer(moto)).await;
     }
 }
 
@@ -347,86 +345,27 @@ impl World for Lab {
     }
 }
 
-/// A moto server, emptied and set up through plain requests while it asks for no authentication.
-struct Moto {
-    endpoint: String,
-    rotator: Pair,
-    weak: Pair,
-}
-
-impl Moto {
-    /// As long as `tests/moto_strict.py --propagate 2` takes to know a key, and a little more.
-    const PROPAGATION: Duration = Duration::from_millis(2300);
-
-    async fn prepare(endpoint: String) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let post = async |path: &str, body: &'static str| {
-            let answer = http.post(format!("{endpoint}{path}")).body(body).send().await.expect("moto answers");
-            assert!(answer.status().is_success(), "{path}: {}", answer.status());
-        };
-        let iam = async |form: &[(&str, &str)]| {
-            let scope = "AWS4-HMAC-SHA256 Credential=AKIANOBODY/20261121/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0";
-            let request = http.post(format!("{endpoint}/")).header("authorization", scope).form(form);
-            let answer = request.send().await.expect("moto answers");
-            let (status, text) = (answer.status(), answer.text().await.expect("a text"));
-            assert!(status.is_success(), "{form:?}: {text}");
-            text
-        };
-        post("/moto-api/reset", "").await;
-        post("/moto-api/reset-auth", "inf").await;
-        for (user, action) in [("rotator", "iam:*"), ("store", "s3:*"), ("idle", ""), ("weak", "s3:*")] {
-            iam(&[("Action", "CreateUser"), ("UserName", user)]).await;
-            if !action.is_empty() {
-                let policy = format!(
-                    r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"{action}","Resource":"*"}}]}}"#
-                );
-                let name = [
-                    ("Action", "PutUserPolicy"),
-                    ("UserName", user),
-                    ("PolicyName", "may"),
-                    ("PolicyDocument", &policy),
-                ];
-                iam(&name).await;
-            }
-        }
-        let bucket = http.put(format!("{endpoint}/gis-store")).send().await.expect("moto answers");
-        assert!(bucket.status().is_success(), "{}", bucket.status());
-        let key = async |user: &str| {
-            let answer = iam(&[("Action", "CreateAccessKey"), ("UserName", user)]).await;
-            (element(&answer, "AccessKeyId"), element(&answer, "SecretAccessKey"))
-        };
-        let (rotator, weak, _) = (key("rotator").await, key("weak").await, key("store").await);
-        post("/moto-api/reset-auth", "0").await;
-        let moto = Self { endpoint, rotator, weak };
-        moto.propagate().await;
-        moto
-    }
-}
+/// moto, as all tests of this process find it.
+struct Peer(&'static Moto);
 
 #[async_trait]
-impl World for Moto {
+impl World for Peer {
     fn endpoint(&self) -> String {
-        self.endpoint.clone()
+        self.0.endpoint.clone()
     }
     fn account(&self) -> &str {
         "123456789012"
     }
     fn rotator(&self) -> Pair {
-        self.rotator.clone()
+        self.0.rotator.clone()
     }
     fn weak(&self) -> Pair {
-        self.weak.clone()
+        self.0.weak.clone()
     }
     async fn propagate(&self) {
-        tokio::time::sleep(Self::PROPAGATION).await;
+        tokio::time::sleep(PROPAGATION).await;
     }
     fn stay_fresh(&self) {}
-}
-
-fn element(xml: &str, name: &str) -> String {
-    let rest = xml.split_once(&format!("<{name}>")).map(|(_, rest)| rest);
-    let text = rest.and_then(|rest| rest.split_once("</")).map(|(text, _)| text);
-    text.unwrap_or_else(|| panic!("no {name} in {xml}")).to_owned()
 }
 
 fn connect(world: &dyn World, user: &str, rotator: Pair, bucket: &str, expect: &str) -> Arc<dyn Issuer> {
@@ -434,7 +373,14 @@ fn connect(world: &dyn World, user: &str, rotator: Pair, bucket: &str, expect: &
 }
 
 /// Reads both tables as a policy has them, and connects. `account` is more of the account's table.
-fn connect_at(endpoint: &str, account: &str, user: &str, rotator: Pair, bucket: &str, expect: &str) -> Arc<dyn Issuer> {
+pub(super) fn connect_at(
+    endpoint: &str,
+    account: &str,
+    user: &str,
+    rotator: Pair,
+    bucket: &str,
+    expect: &str,
+) -> Arc<dyn Issuer> {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(rotator.1.as_bytes()).expect("written");
     let account = format!(

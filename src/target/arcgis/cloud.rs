@@ -196,11 +196,11 @@ fn inherits(services: &[Service], service: &Service, site: &str) -> Fault {
     let all = services.iter().filter(|other| other.provider == *provider && other.own.is_none());
     let all = list(all.map(|other| (other.id.as_str(), other.label.as_str())));
     let why = format!(
-        "looking at cloud service {}: it has no credential of its own and inherits that of provider {provider}, as do all of \
+        "looking at cloud service {} of {site}: it has no credential of its own and inherits that of provider {provider}, as do all of \
          {all}; to rotate it for them all, say provider_id = \"{provider}\" in place of service_id",
         service.id
     );
-    Fault::Refused { reason: Reason::Inherits, why: format!("{why} ({site})") }
+    Fault::Refused { reason: Reason::Inherits, why }
 }
 
 /// The server's own words, so each is cleaned, and there is an end to them.
@@ -283,9 +283,9 @@ mod tests {
             refusal("wpjkp9s7ub"),
             (
                 Reason::Inherits,
-                "looking at cloud service wpjkp9s7ub: it has no credential of its own and inherits that of provider s7my5d949q, \
+                "looking at cloud service wpjkp9s7ub of arcgis.prod: it has no credential of its own and inherits that of provider s7my5d949q, \
                  as do all of wpjkp9s7ub (AWS S3 DEFAULT cloud-native-store), tablestore (Amazon Dynamo DB); to rotate it for \
-                 them all, say provider_id = \"s7my5d949q\" in place of service_id (arcgis.prod)"
+                 them all, say provider_id = \"s7my5d949q\" in place of service_id"
                     .to_owned()
             )
         );

@@ -27,7 +27,7 @@ use self::config::{Operation, Place, Product, TargetConfig};
 use self::credential::Spelling;
 use self::envelope::{Complaint, Meaning, RIGHT_NEEDED, Verdict, error_of, messages};
 use self::session::{Ask, Deployment, before_sending};
-use crate::model::{Holder, JobId, Material, Reason, SystemSpec, TargetSpec};
+use crate::model::{Holder, JobId, Material, Reason, Secret, SystemSpec, TargetSpec};
 use crate::net::redact::Redactor;
 use crate::net::{Context, health};
 use crate::ports::{Fault, Health, Inspection, JobState, Reading, Receipt, Target};
@@ -170,6 +170,10 @@ impl Target for ArcGis {
             (None, Some(complaint)) => Err(complaint.after_read(&self.doing(&what))),
             (None, None) => Err(Fault::Unknown(format!("{}: nowhere to look", self.doing(&what)))),
         }
+    }
+
+    fn know(&self, secrets: Vec<Secret>) {
+        self.deployment.given(self.holder().as_str(), secrets);
     }
 
     async fn health(&self) -> Health {

@@ -3,6 +3,7 @@
 //! Invariant: a refused password is not sent again; a token never stands in a URL; a request is sent at most twice, the second time
 //! only because the first answer said that the token was not accepted, which means that nothing was done.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Deployment {
     password: Secret,
     guard: Arc<dyn LoginGuard>,
     session: Mutex<Session>,
+    /// What its targets were given, by target: a failed job may repeat it.
+    given: StdMutex<HashMap<String, Vec<Secret>>>,
 }
 
 #[derive(Default)]
@@ -123,6 +126,7 @@ impl Deployment {
             password,
             guard: context.guard.clone(),
             session: Mutex::default(),
+            given: StdMutex::default(),
         });
         in_use.push(Arc::downgrade(&made));
         Ok(made)
@@ -207,8 +211,16 @@ impl Deployment {
             .header("referer", self.config.admin_url.clone())
     }
 
+    /// Takes note of the secrets one target was given, in place of those noted before.
+    pub fn given(&self, target: &str, secrets: Vec<Secret>) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), secrets);
+    }
+
     fn redactor<'s>(&'s self, more: impl IntoIterator<Item = &'s Secret>) -> Redactor {
-        Redactor::new([&self.password].into_iter().chain(more))
+        let mut redactor = Redactor::new([&self.password].into_iter().chain(more));
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.values().flatten().for_each(|secret| redactor.learn(secret));
+        redactor
     }
 
     fn fresh_token_refused(&self, ask: &Ask<'_>, complaint: &Complaint) -> Fault {
@@ -242,7 +254,7 @@ impl Deployment {
         let (system, user) = (self.at.to_string(), &self.config.username);
         let what = format!("logging in to {system} as {user}");
         if self.guard.is_refused(&system, user, &self.password) {
-            let why = format!("{what}: this password was refused before and is not tried again; {AFTER_REFUSAL}");
+            let why = format!("{what}: this password was refused before; {AFTER_REFUSAL}");
             return Err(Fault::Refused { reason: Reason::LoginRefused, why });
         }
         let fields = [
@@ -308,8 +320,7 @@ impl Deployment {
     }
 }
 
-const AFTER_REFUSAL: &str = "ArcGIS locks an account after five wrong passwords, so it is not tried again: put the right \
-                             password in place, then `rekeyd retry SERVICE`";
+const AFTER_REFUSAL: &str = "ArcGIS locks an account after five wrong passwords, so this one is not sent again";
 
 /// The fault of something that had to be done before the request that counts: whatever became of it, that request was not sent.
 pub fn before_sending(fault: Fault) -> Fault {

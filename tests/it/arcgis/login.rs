@@ -88,7 +88,7 @@ async fn a_refused_password_is_sent_once() {
         site.arcgis.set_password("another one");
         let fault = target.inspect().await.expect_err("the password is wrong");
         assert_eq!(reason(&fault), Some(Reason::LoginRefused));
-        for words in ["arcgis.prod", "rotator", "five", "rekeyd retry"] {
+        for words in ["arcgis.prod", "rotator", "five", "not sent again"] {
             assert!(fault.why().contains(words), "{fault:?}");
         }
         let again = site.provider();
