@@ -203,9 +203,9 @@ fn ledger_text(chains: &[ChainLine]) -> String {
     let one = |chain: &ChainLine| {
         let ChainLine { service, events, head, .. } = chain;
         match &chain.damage {
-            None => format!("{service}: ok, {events} events, head {head}\n"),
+            None => format!("{service}: ok, sound events: {events}, head {head}\n"),
             Some(damage) => {
-                format!("{service}: DAMAGED after {events} events that verify (head {head}): {}\n", plain(damage))
+                format!("{service}: DAMAGED, sound events: {events} (head {head}): {}\n", plain(damage))
             }
         }
     };
@@ -267,7 +267,7 @@ b: two keys are active at aws-iam:main:store [2J: AKIA1, AKIA2
         let text = ledger_text(&[chain(None), chain(Some("row 4 was changed"))]);
         assert_eq!(
             text,
-            "a: ok, 3 events, head ab12\na: DAMAGED after 3 events that verify (head ab12): row 4 was changed\n"
+            "a: ok, sound events: 3, head ab12\na: DAMAGED, sound events: 3 (head ab12): row 4 was changed\n"
         );
     }
 }

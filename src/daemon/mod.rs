@@ -68,6 +68,11 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
         Listen::At(address) => Some(http::bind(address).await?),
     };
 
+    let served = match listener.as_ref().map(tokio::net::TcpListener::local_addr) {
+        Some(Ok(address)) => address.to_string(),
+        _ => "off".to_owned(),
+    };
+
     let handle = prepared.handle;
     let (end, ended) = oneshot::channel::<()>();
     let mut engine = tokio::spawn(prepared.engine.run(async move {
@@ -91,7 +96,7 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     };
     systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone()));
     beside.spawn(systemd::keep_status(handle.reports()));
-    info!(control = %policy.daemon.control.display(), "ready");
+    info!(control = %policy.daemon.control.display(), listen = %served, "ready");
 
     let post = Post { policy_path: policy_path.to_owned(), handle, connector: prepared.connector };
     let outcome = tokio::select! {

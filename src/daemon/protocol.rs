@@ -95,6 +95,9 @@ pub enum Ask {
 }
 
 /// A secret on its way through the socket: the only place where one is written as text.
+///
+/// It is copied out of the line once, straight into what wipes itself. Only a secret with a quote or a backslash in it passes through
+/// a buffer of the JSON reader that is not wiped; no provider makes such keys.
 #[derive(Debug)]
 pub struct Carried(pub Secret);
 

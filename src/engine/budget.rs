@@ -62,7 +62,11 @@ fn pushes_at(runner: &Runner, system: &SystemRef) -> bool {
         return true;
     }
     // A halted service pushes nothing, and would block the others for as long as its operator sleeps.
-    let Some(rotation) = runner.state.rotation.as_ref().filter(|_| runner.state.halt.is_none()) else { return false };
+    let Some(rotation) =
+        runner.state.rotation.as_ref().filter(|_| runner.state.halt.is_none() && runner.damage.is_none())
+    else {
+        return false;
+    };
     rotation.targets.iter().any(|target| {
         matches!(target.push, Push::Begun { .. } | Push::Unknown { .. } | Push::Submitted { .. }) && at(&target.name)
     })

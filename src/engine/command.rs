@@ -5,13 +5,16 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use crate::model::{KeyId, Material, Reason, Secret, ServiceName, TargetName, Timestamp};
+use crate::model::{
+    AccountIdentity, IssuerSpec, KeyId, LastUse, Listing, Material, Reading, Reason, Secret, ServiceName, TargetName,
+    Timestamp,
+};
 use crate::policy::Policy;
-use crate::ports::{JournalError, LastUse, Probe};
+use crate::ports::JournalError;
 use crate::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind};
-use crate::rotation::{Effect, Finding, Phase};
+use crate::rotation::{Course, Effect, Finding, Phase, Stage};
 
-use super::{Engine, Finished, Performed, Runner};
+use super::{Engine, Performed, Place, Runner, World};
 
 /// An order to the engine. `by` says who gave it, for the journal: `uid 0 (root)`, `SIGUSR1`.
 #[derive(Debug)]
@@ -135,7 +138,17 @@ pub struct Said {
 
 /// An order whose answer needs a look at the world first.
 pub(crate) enum Pending {
-    Adopt { key: KeyId, secret: Option<Secret>, by: String, reply: oneshot::Sender<Reply> },
+    Adopt { key: KeyId, material: Option<Material>, by: String, reply: oneshot::Sender<Reply> },
+    Reclaim { key: KeyId, by: String, reply: oneshot::Sender<Reply> },
+}
+
+impl Pending {
+    /// A secret that does not work with its key id is not sealed: it would only be found out when it is needed.
+    pub(crate) async fn objection(&self, world: &World, place: &Place) -> Option<String> {
+        let Pending::Adopt { material: Some(material), .. } = self else { return None };
+        let why = world.is_wrong(&place.issuer, material).await?;
+        Some(format!("the secret given does not belong to key {}: {why}", material.key()))
+    }
 }
 
 impl Reply {
@@ -222,7 +235,12 @@ impl Engine {
                 Some(Some(why)) => (false, why),
                 Some(None) => {
                     self.record(&name, Event::Ordered { cause: cause.clone() }, None).await?;
-                    self.runner(&name).pacing.hurry();
+                    let runner = self.runner(&name);
+                    runner.pacing.hurry();
+                    if runner.busy == Some(Effect::Survey) && runner.pacing.opening.1 == RotationKind::Fresh {
+                        // What is being looked at already is what was ordered.
+                        runner.pacing.opening.0 = runner.state.order.clone().unwrap_or(cause.clone());
+                    }
                     (true, "rotation ordered".to_owned())
                 }
             };
@@ -297,14 +315,23 @@ impl Engine {
         command: Command,
         reply: oneshot::Sender<Reply>,
     ) -> Result<(), JournalError> {
+        if self.services[name].damage.is_some() {
+            let why = "its journal does not verify; rekeyd ledger verify says where";
+            let _ = reply.send(Reply::one(name, false, why));
+            return Ok(());
+        }
         let answer = match command {
-            Command::Adopt { key, secret, by, .. } => {
-                if let Some(why) = self.adopt_refusal(name, &key) {
-                    Reply::one(name, false, why)
-                } else {
-                    return self.look_for_adoption(name, Pending::Adopt { key, secret, by, reply });
+            Command::Adopt { key, secret, by, .. } => match self.adopt_refusal(name, &key) {
+                Some(why) => Reply::one(name, false, why),
+                None => {
+                    let material = secret.map(|secret| Material::AccessKey { id: key.clone(), secret });
+                    return self.look_first(name, Pending::Adopt { key, material, by, reply });
                 }
-            }
+            },
+            Command::Reclaim { key, by, .. } => match self.stranger_refusal(name, &key, true) {
+                Some(why) => Reply::one(name, false, why),
+                None => return self.look_first(name, Pending::Reclaim { key, by, reply }),
+            },
             Command::Pause { by, .. } => {
                 self.record(name, Event::Paused { by }, None).await?;
                 let open = self.services[name].state.rotation.is_some();
@@ -327,8 +354,14 @@ impl Engine {
                 }
             }
             Command::Abandon { holds, by, .. } => self.abandon(name, holds, by).await?,
-            Command::Reclaim { key, by, .. } => self.settle_stranger(name, key, by, true).await?,
-            Command::Disown { key, by, .. } => self.settle_stranger(name, key, by, false).await?,
+            Command::Disown { key, by, .. } => match self.stranger_refusal(name, &key, false) {
+                Some(why) => Reply::one(name, false, why),
+                None => {
+                    self.record(name, Event::Disowned { key: key.clone(), by }, None).await?;
+                    self.runner(name).pacing.hurry();
+                    Reply::one(name, true, format!("key {key} is somebody else's and is left alone"))
+                }
+            },
             Command::Rotate { .. } | Command::RotateOnSignal | Command::TryNow | Command::Reload(_) => {
                 unreachable!("these name no service")
             }
@@ -338,9 +371,6 @@ impl Engine {
     }
 
     async fn retry(&mut self, name: &ServiceName, by: String) -> Result<Reply, JournalError> {
-        if self.services[name].damage.is_some() {
-            return Ok(Reply::one(name, false, "its journal does not verify; rekeyd ledger verify says where"));
-        }
         self.forgive(name);
         self.record(name, Event::Retried { by }, None).await?;
         let runner = self.runner(name);
@@ -377,6 +407,14 @@ impl Engine {
         if rotation.phase < Phase::Ready {
             return Ok(Reply::one(name, false, "nothing has been pushed yet; rekeyd abandon ends the rotation"));
         }
+        if let Some(why) = rotation.cannot_turn_back() {
+            return Ok(Reply::one(name, false, why));
+        }
+        if state.moves_house() {
+            let why =
+                format!("key {old} lives at another issuer object than the new one; rotate back by the policy instead");
+            return Ok(Reply::one(name, false, why));
+        }
         let held = self.journal.material(name, &old).await.ok().flatten();
         if held.is_none() {
             let why = format!(
@@ -390,6 +428,7 @@ impl Engine {
             return Ok(Reply::one(name, false, format!("key {old} is already being deleted and cannot be put back")));
         }
         self.record(name, event, None).await?;
+        self.runner(name).pacing.hurry();
         Ok(Reply::one(name, true, format!("key {old} is put back")))
     }
 
@@ -427,6 +466,7 @@ impl Engine {
         if runner.state.halt.is_some() {
             self.record(name, Event::Retried { by: by.clone() }, None).await?;
         }
+        self.runner(name).pacing.hurry();
         let cause = Cause::Operator { by, compromised: false };
         self.start(name, Effect::Survey, cause, RotationKind::Repush(chosen));
         Ok(Reply::one(name, true, format!("key {} is pushed again", current.key)))
@@ -443,73 +483,69 @@ impl Engine {
             let why = format!("key {key} is not part of this rotation, which is about {}", names.join(" and "));
             return Ok(Reply::one(name, false, why));
         }
-        if holds.is_none() && rotation.any_touched() {
+        if rotation.phase == Phase::Minting {
+            let why = "whether a key was minted is not settled yet, and ending the rotation would forget it; it settles by \
+                       itself, or by rekeyd reclaim or disown";
+            return Ok(Reply::one(name, false, why));
+        }
+        if rotation.any_in_flight() && state.halt.is_none() {
+            return Ok(Reply::one(name, false, "a push is under way; wait until its job has ended"));
+        }
+        if let Some(leaving) = holds.as_ref().and_then(|key| state.leaving.get(key))
+            && leaving.stage != Stage::Waiting
+        {
+            let why = format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key);
+            return Ok(Reply::one(name, false, why));
+        }
+        let forward = rotation.course == Course::Forward;
+        if holds.is_none() && (rotation.any_touched() || !forward) && rotation.kind == RotationKind::Fresh {
             let why =
                 format!("a push was begun, so say which key the targets hold: --holds {}", names.join(" or --holds "));
             return Ok(Reply::one(name, false, why));
         }
+        let holds = holds.or((rotation.kind != RotationKind::Fresh).then(|| rotation.former.key.clone()));
         let event = Event::Closed { outcome: Outcome::Abandoned { by, holds } };
-        self.record(name, event, None).await?;
+        if !self.record(name, event, None).await? {
+            return Ok(Reply::one(name, false, "the rotation could not be ended; rekeyd status says why"));
+        }
+        self.runner(name).pacing.hurry();
         let now = self.clock.now();
         let debts: Vec<_> = self.services[name].state.debts(&now).iter().map(ToString::to_string).collect();
         let rest = if debts.is_empty() { String::new() } else { format!("; to be retired: {}", debts.join(", ")) };
         Ok(Reply::one(name, true, format!("the rotation is ended{rest}")))
     }
 
-    async fn settle_stranger(
-        &mut self,
-        name: &ServiceName,
-        key: KeyId,
-        by: String,
-        ours: bool,
-    ) -> Result<Reply, JournalError> {
+    fn stranger_refusal(&self, name: &ServiceName, key: &KeyId, ours: bool) -> Option<String> {
         let state = &self.services[name].state;
-        let settles = state.strangers.contains(&key) || (ours && state.disowned.contains(&key));
-        if !settles {
-            let known: Vec<_> = state.strangers.iter().map(KeyId::as_str).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Ok(Reply::one(
-                name,
-                false,
-                format!("key {key} is no stranger of this service; strangers: {known}"),
-            ));
+        if state.strangers.contains(key) || (ours && state.disowned.contains(key)) {
+            return None;
         }
-        let (event, message) = if ours {
-            (Event::ReclaimOrdered { key: key.clone(), by }, format!("key {key} is ours and is retired"))
-        } else {
-            (Event::Disowned { key: key.clone(), by }, format!("key {key} is somebody else's and is left alone"))
-        };
-        self.record(name, event, None).await?;
-        self.runner(name).pacing.hurry();
-        Ok(Reply::one(name, true, message))
+        let known: Vec<_> = state.strangers.iter().map(KeyId::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Some(format!("key {key} is no stranger of this service; strangers: {known}"))
     }
 
     fn adopt_refusal(&self, name: &ServiceName, key: &KeyId) -> Option<String> {
         let runner = &self.services[name];
-        if runner.damage.is_some() {
-            return Some("its journal does not verify; rekeyd ledger verify says where".into());
-        }
+        let state = &runner.state;
         if runner.policy.is_none() {
             return Some("it is no longer in the policy".into());
         }
-        let settled = runner.state.leaving.contains_key(key) || runner.state.adoption_ends_rotation();
-        if runner.state.rotation.is_some() && !settled {
-            return Some("a rotation is open; rekeyd abandon ends it".into());
-        }
-        None
+        let rotation = state.rotation.as_ref()?;
+        let of_old = state.leaving.contains_key(key) || rotation.former.key == *key;
+        (!of_old && !state.adoption_ends_rotation()).then(|| "a rotation is open; rekeyd abandon ends it".into())
     }
 
-    fn look_for_adoption(&mut self, name: &ServiceName, pending: Pending) -> Result<(), JournalError> {
+    /// Looks at issuer and targets before an order about a key is followed.
+    fn look_first(&mut self, name: &ServiceName, pending: Pending) -> Result<(), JournalError> {
         let effect = Effect::FirstContact;
-        let Some(place) = self.place(name, &effect) else { return Ok(()) };
-        let runner = self.runner(name);
-        runner.busy = Some(effect.clone());
-        let state = runner.state.clone();
-        let (world, service) = (self.world.clone(), name.clone());
-        self.running.spawn(async move {
-            let performed = world.perform(&effect, &place, &state).await;
-            Finished { service, effect, performed, reply: Some(pending) }
-        });
+        match self.place(name, &effect) {
+            Some(place) => self.spawn(name, effect, place, Some(pending)),
+            None => {
+                let (Pending::Adopt { reply, .. } | Pending::Reclaim { reply, .. }) = pending;
+                let _ = reply.send(Reply::one(name, false, "it is no longer in the policy"));
+            }
+        }
         Ok(())
     }
 
@@ -518,60 +554,111 @@ impl Engine {
         name: &ServiceName,
         pending: Pending,
         performed: Performed,
+        objection: Option<String>,
     ) -> Result<(), JournalError> {
-        let Pending::Adopt { key, secret, by, reply } = pending;
-        let answer = match performed.found {
-            Ok(Finding::FirstContact { account, listing, uses, readings }) => {
-                match listing.keys.iter().find(|listed| listed.id == key) {
-                    None => {
-                        let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
-                        let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
-                        Reply::one(name, false, format!("key {key} is not at the issuer, which lists: {ids}"))
-                    }
-                    Some(listed) if !listed.active && !self.services[name].state.leaving.contains_key(&key) => {
-                        Reply::one(
-                            name,
-                            false,
-                            format!("key {key} is inactive at the issuer, so no target can be using it"),
-                        )
-                    }
-                    Some(listed) => {
-                        let material = secret.map(|secret| Material::AccessKey { id: key.clone(), secret });
-                        if let Some(why) = self.wrong_secret(name, material.as_ref()).await {
-                            Reply::one(name, false, why)
-                        } else {
-                            let event = Event::Adopted {
-                                key: key.clone(),
-                                created: listed.created,
-                                by: AdoptedBy::Operator(by),
-                                readings,
-                                account: Some(account),
-                            };
-                            self.record(name, event, material.as_ref()).await?;
-                            self.runner(name).pacing.hurry();
-                            Reply::one(name, true, format!("key {key} is the current key{}", last_use(&uses, &key)))
-                        }
-                    }
-                }
+        let seen = match performed.found {
+            Ok(Finding::FirstContact { issuer, account, listing, uses, readings }) => {
+                Ok(Seen { issuer, account, listing, uses, readings })
             }
             Ok(_) => unreachable!("a first contact finds a first contact"),
-            Err(fault) => Reply::one(name, false, fault.why()),
+            Err(fault) => Err(fault.why().to_owned()),
+        };
+        let (answer, reply) = match (pending, seen) {
+            (Pending::Adopt { reply, .. } | Pending::Reclaim { reply, .. }, Err(why)) => {
+                (Reply::one(name, false, why), reply)
+            }
+            (Pending::Adopt { key, material, by, reply }, Ok(seen)) => {
+                (self.adopt(name, key, material, by, seen, objection).await?, reply)
+            }
+            (Pending::Reclaim { key, by, reply }, Ok(seen)) => (self.reclaim(name, key, by, &seen).await?, reply),
         };
         let _ = reply.send(answer);
         Ok(())
     }
 
-    /// A secret that does not work with its key id is not sealed: it would only be found out when it is needed.
-    async fn wrong_secret(&self, name: &ServiceName, material: Option<&Material>) -> Option<String> {
-        let (material, service) = (material?, self.services[name].policy.as_ref()?);
-        let issuer = self.world.connect.issuer(&service.issuer).ok()?;
-        match issuer.probe(material).await {
-            Ok(Probe::Wrong(why) | Probe::NotYet(why)) => {
-                Some(format!("the secret given does not belong to key {}: {why}", material.key()))
-            }
-            _ => None,
+    async fn adopt(
+        &mut self,
+        name: &ServiceName,
+        key: KeyId,
+        material: Option<Material>,
+        by: String,
+        seen: Seen,
+        objection: Option<String>,
+    ) -> Result<Reply, JournalError> {
+        let state = &self.services[name].state;
+        let leaving = state.leaving.contains_key(&key);
+        let replaced = state.rotation.as_ref().is_some_and(|rotation| rotation.former.key == key);
+        let about_old = leaving || (replaced && !state.adoption_ends_rotation());
+        let Some(listed) = seen.listing.keys.iter().find(|listed| listed.id == key).cloned() else {
+            let ids: Vec<_> = seen.listing.keys.iter().map(|listed| listed.id.as_str()).collect();
+            let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
+            return Ok(Reply::one(name, false, format!("key {key} is not at the issuer, which lists: {ids}")));
+        };
+        if !listed.active && !leaving {
+            let why = format!("key {key} is inactive at the issuer, so no target can be using it");
+            return Ok(Reply::one(name, false, why));
         }
+        let tail = material.as_ref().and_then(|material| material.secret().tail());
+        let contradicted =
+            if about_old { None } else { state.adoption_contradicted(&key, tail.as_ref(), &seen.readings) };
+        if let Some(why) = objection.filter(|_| listed.active).or(contradicted) {
+            return Ok(Reply::one(name, false, why));
+        }
+        let event = Event::Adopted {
+            key: key.clone(),
+            created: listed.created,
+            by: AdoptedBy::Operator(by),
+            readings: seen.readings,
+            account: Some(seen.account),
+            issuer: Some(seen.issuer),
+        };
+        let secret = if material.is_some() { ", and its secret is sealed" } else { "" };
+        if !self.record(name, event, material.as_ref()).await? {
+            return Ok(Reply::one(name, false, "the key could not be adopted; rekeyd status says why"));
+        }
+        self.runner(name).pacing.hurry();
+        let message = match about_old {
+            true => format!("key {key} is taken for ours and may be deleted when its time comes{secret}"),
+            false => format!("key {key} is the current key{}{secret}", last_use(&seen.uses, &key)),
+        };
+        Ok(Reply::one(name, true, message))
     }
+
+    async fn reclaim(
+        &mut self,
+        name: &ServiceName,
+        key: KeyId,
+        by: String,
+        seen: &Seen,
+    ) -> Result<Reply, JournalError> {
+        let used = seen.uses.iter().find(|(used, _)| *used == key).map(|(_, last_use)| last_use);
+        let (unused, message) = match used {
+            Some(LastUse::At { at, by }) => (
+                false,
+                format!(
+                    "key {key} was last used {} ({by}); it is retired once it has been silent from now on, and watched before \
+                     it is deleted",
+                    short(*at)
+                ),
+            ),
+            Some(LastUse::Never) => (true, format!("key {key} is ours and unused; it is destroyed")),
+            Some(LastUse::Untold) | None => {
+                (false, format!("key {key} is ours; it is retired, and watched before it is deleted"))
+            }
+        };
+        self.record(name, Event::ReclaimOrdered { key, unused, by }, None).await?;
+        self.runner(name).pacing.hurry();
+        Ok(Reply::one(name, true, message))
+    }
+}
+
+/// Issuer and targets as an order about a key found them.
+struct Seen {
+    issuer: Box<IssuerSpec>,
+    account: AccountIdentity,
+    listing: Listing,
+    uses: Vec<(KeyId, LastUse)>,
+    readings: Vec<(TargetName, Reading)>,
 }
 
 fn refusal(runner: &Runner) -> Option<String> {

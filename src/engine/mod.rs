@@ -6,12 +6,12 @@
 //! Invariants: a service has at most one effect in flight. Commands touch a service only between two effects. No error of the
 //! journal is survived: the loop ends, and the next start replays.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant as Tick;
 use tracing::{error, info, warn};
 
@@ -75,6 +75,7 @@ pub struct Engine {
     wake: Arc<Notify>,
     services: BTreeMap<ServiceName, Runner>,
     running: JoinSet<Finished>,
+    tasks: HashMap<task::Id, (ServiceName, Effect)>,
     reports: watch::Sender<Arc<Report>>,
     commands: mpsc::Receiver<(Command, oneshot::Sender<Reply>)>,
 }
@@ -95,7 +96,18 @@ struct Finished {
     service: ServiceName,
     effect: Effect,
     performed: Performed,
-    reply: Option<command::Pending>,
+    /// The order this look was made for.
+    pending: Option<command::Pending>,
+    /// Why that order cannot be followed.
+    objection: Option<String>,
+}
+
+/// What is done next for one service.
+enum Chosen {
+    /// An event was written down; look again.
+    Recorded,
+    Run(Effect, Cause, RotationKind),
+    Wait(Duration, String),
 }
 
 /// The handle others hold: orders in, reports out.
@@ -133,6 +145,7 @@ impl Engine {
             wake: parts.wake,
             services: BTreeMap::new(),
             running: JoinSet::new(),
+            tasks: HashMap::new(),
             reports,
             commands,
         };
@@ -153,9 +166,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
-                    self.finished(finished.expect("effects do not panic and are not aborted while the loop runs")).await?;
-                }
+                Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => self.joined(joined).await?,
                 Some((command, reply)) = self.commands.recv() => self.command(command, reply).await?,
                 () = wake.notified() => {}
                 () = tokio::time::sleep(sleep) => {}
@@ -242,7 +253,7 @@ impl Engine {
         loop {
             let now = self.clock.now();
             let runner = &self.services[name];
-            if runner.busy.is_some() || runner.damage.is_some() {
+            if runner.busy.is_some() {
                 return Ok(SLEEP_MAX);
             }
             if let Some((command, reply)) = self.runner(name).queue.pop_front() {
@@ -250,110 +261,162 @@ impl Engine {
                 continue;
             }
             let runner = &self.services[name];
+            if runner.damage.is_some() {
+                return Ok(SLEEP_MAX);
+            }
             let watched = runner.state.rotation.as_ref().is_some_and(|rotation| rotation.watches_health());
             if watched && runner.state.halt.is_none() && runner.pacing.health_is_due() {
                 self.start(name, Effect::Health, Cause::Timetable, RotationKind::Fresh);
                 return Ok(SLEEP_MAX);
             }
-            let runner = &self.services[name];
-            if let Some(left) = runner.pacing.left() {
-                return Ok(left);
-            }
-            let next = match runner.state.step(&now) {
-                Step::Rest => {
-                    plan(&runner.state, runner.policy.as_ref(), self.policy.daemon.timezone, &now, runner.observed)
-                }
-                // A key that waits for its end keeps no rotation from being opened; where its slot is needed, the survey says so.
-                Step::Wait(left) if runner.state.rotation.is_none() => {
-                    match plan(
-                        &runner.state,
-                        runner.policy.as_ref(),
-                        self.policy.daemon.timezone,
-                        &now,
-                        runner.observed,
-                    ) {
-                        Next::Wait(longer, why) => Next::Wait(left.min(longer), why),
-                        next => next,
-                    }
-                }
-                Step::Wait(left) => match plan::observe(&runner.state, runner.policy.as_ref(), runner.observed) {
-                    Some(next) => next,
-                    None => Next::Wait(left, String::new()),
-                },
-                Step::Record(event) => {
-                    self.record(name, event, None).await?;
-                    continue;
-                }
-                Step::Run(effect) => Next::Run(effect, Cause::Timetable, RotationKind::Fresh),
-            };
-            match next {
-                Next::Wait(left, why) => {
-                    self.runner(name).waits_for = why;
-                    return Ok(left);
-                }
-                Next::Run(effect, cause, kind) => {
-                    if let Some(why) = budget::full(&self.services, name, &effect, &self.policy) {
-                        self.runner(name).waits_for = why;
-                        return Ok(SLEEP_MAX);
-                    }
-                    if let (Effect::Mint(_), Err(error)) = (&effect, self.journal.reserve().await) {
-                        self.no_room_to_write(name, &error).await?;
-                        return Ok(SLEEP_MAX);
-                    }
+            match self.next(name, &now).await? {
+                Chosen::Recorded => continue,
+                Chosen::Run(effect, cause, kind) => {
                     self.start(name, effect, cause, kind);
                     return Ok(SLEEP_MAX);
+                }
+                Chosen::Wait(left, why) => {
+                    self.runner(name).waits_for = why;
+                    return Ok(left);
                 }
             }
         }
     }
 
-    /// A mint is not sent unless its result can surely be written down.
-    async fn no_room_to_write(&mut self, name: &ServiceName, error: &JournalError) -> Result<(), JournalError> {
-        let why = format!("the mint was not sent, since the journal cannot be written: {error}");
+    /// The first thing that may be done now: a step of the machine, else what the plan wants of a service at rest.
+    async fn next(&mut self, name: &ServiceName, now: &Instant) -> Result<Chosen, JournalError> {
+        let (mut wait, mut waits_for) = (SLEEP_MAX, String::new());
+        let runner = &self.services[name];
+        let steps = runner.state.steps(now);
+        let planned = self.planned(runner, now);
+        let planned = planned.map(|next| match next {
+            Next::Run(effect, cause, kind) => (Step::Run(effect), cause, kind, String::new()),
+            Next::Wait(left, why) => (Step::Wait(left), Cause::Timetable, RotationKind::Fresh, why),
+        });
+        let stepped = steps.into_iter().map(|step| (step, Cause::Timetable, RotationKind::Fresh, String::new()));
+        for (step, cause, kind, why) in stepped.chain(planned) {
+            match step {
+                Step::Rest => {}
+                Step::Record(event) => {
+                    self.record(name, event, None).await?;
+                    return Ok(Chosen::Recorded);
+                }
+                Step::Wait(left) => {
+                    wait = wait.min(left);
+                    waits_for = if waits_for.is_empty() { why } else { waits_for };
+                }
+                Step::Run(effect) => {
+                    if let Some(left) = self.services[name].pacing.left(&effect) {
+                        wait = wait.min(left);
+                    } else if let Some(why) = budget::full(&self.services, name, &effect, &self.policy) {
+                        waits_for = why;
+                    } else if self.may_mint(name, &effect).await {
+                        return Ok(Chosen::Run(effect, cause, kind));
+                    }
+                }
+            }
+        }
+        Ok(Chosen::Wait(wait, waits_for))
+    }
+
+    /// What a service wants besides the machine's steps: a rotation opened, or a look at the world.
+    fn planned(&self, runner: &Runner, now: &Instant) -> Option<Next> {
+        let policy = runner.policy.as_ref();
+        match runner.state.rotation {
+            Some(_) => plan::observe(&runner.state, policy, runner.observed),
+            None => Some(plan(&runner.state, policy, self.policy.daemon.timezone, now, runner.observed)),
+        }
+    }
+
+    /// A mint is not begun unless its result can surely be written down.
+    async fn may_mint(&mut self, name: &ServiceName, effect: &Effect) -> bool {
+        let (Effect::PlanMint, Err(error)) = (effect, self.reserve_for(effect).await) else { return true };
+        let why = format!("no key is minted while it could not be written down: {error}");
         warn!(service = %name, "{why}");
-        let event = Event::MintFailed { why: why.clone() };
-        self.record(name, event, None).await?;
-        let runner = self.runner(name);
-        runner.waits_for = why;
-        runner.pacing.again(name, "reserve", Pace::BackOff, None);
-        Ok(())
+        self.runner(name).pacing.again(name, effect, Pace::BackOff, None, why);
+        false
+    }
+
+    async fn reserve_for(&self, effect: &Effect) -> Result<(), JournalError> {
+        if *effect == Effect::PlanMint { self.journal.reserve().await } else { Ok(()) }
     }
 
     fn start(&mut self, name: &ServiceName, effect: Effect, cause: Cause, kind: RotationKind) {
-        let Some(place) = self.place(name, &effect) else {
-            warn!(service = %name, ?effect, "there is no policy to act under");
+        let repush = matches!(kind, RotationKind::Repush(_));
+        let Some(mut place) = self.place(name, &effect) else {
+            let why = "it left the policy, and the journal does not say where its keys live".to_owned();
+            self.runner(name).pacing.again(name, &effect, Pace::BackOff, None, why);
             return;
         };
-        let (world, service) = (self.world.clone(), name.clone());
+        if let (true, Some(home)) = (repush, place.current_at.take_if(|_| repush)) {
+            // The key that is pushed again lives where it was made, whatever the policy says of the next one.
+            place.issuer = home;
+        }
         let runner = self.runner(name);
-        runner.busy = Some(effect.clone());
-        runner.waits_for.clear();
         runner.pacing.opening = (cause, kind);
         if effect == Effect::Observe || effect == Effect::FirstContact {
             runner.observed = Some(Tick::now());
         }
+        self.spawn(name, effect, place, None);
+    }
+
+    /// Runs an effect beside the loop. What it comes to arrives as [`Finished`], even if it panics.
+    fn spawn(&mut self, name: &ServiceName, effect: Effect, place: Place, pending: Option<command::Pending>) {
+        let (world, service, doing) = (self.world.clone(), name.clone(), effect.clone());
+        let runner = self.runner(name);
+        runner.busy = Some(effect.clone());
+        runner.waits_for.clear();
         let state = runner.state.clone();
-        self.running.spawn(async move {
+        let task = self.running.spawn(async move {
             let performed = world.perform(&effect, &place, &state).await;
-            Finished { service, effect, performed, reply: None }
+            let objection = match &pending {
+                Some(pending) => pending.objection(&world, &place).await,
+                None => None,
+            };
+            Finished { service, effect, performed, pending, objection }
         });
+        self.tasks.insert(task.id(), (name.clone(), doing));
+    }
+
+    /// An effect is over. One that panicked has an unknown outcome, like one that was cut off.
+    async fn joined(&mut self, joined: Result<(task::Id, Finished), task::JoinError>) -> Result<(), JournalError> {
+        let finished = match joined {
+            Ok((id, finished)) => {
+                self.tasks.remove(&id);
+                finished
+            }
+            Err(error) => {
+                let Some((service, effect)) = self.tasks.remove(&error.id()) else { return Ok(()) };
+                error!(%service, effect = effect_name(&effect), "an effect did not end well; this is a mistake of rekeyd's own");
+                let found = Err(Fault::Unknown(format!(
+                    "{} did not end well, a mistake of rekeyd's own",
+                    effect_name(&effect)
+                )));
+                Finished {
+                    service,
+                    effect,
+                    performed: Performed { found, material: None },
+                    pending: None,
+                    objection: None,
+                }
+            }
+        };
+        self.finished(finished).await
     }
 
     async fn finished(&mut self, finished: Finished) -> Result<(), JournalError> {
-        let Finished { service, effect, performed, reply } = finished;
+        let Finished { service, effect, performed, pending, objection } = finished;
         let now = self.clock.now();
         let runner = self.runner(&service);
         runner.busy = None;
-        if let Some(pending) = reply {
-            return self.finish_command(&service, pending, performed).await;
+        if let Some(pending) = pending {
+            return self.finish_command(&service, pending, performed, objection).await;
         }
         let (cause, kind) = runner.pacing.opening.clone();
-        let around = Circumstances {
-            cause,
-            kind,
-            fresh_id: (self.fresh_id)(),
-            tries: self.services[&service].pacing.tries(&effect),
-        };
+        let push_on_drift =
+            runner.policy.as_ref().is_some_and(|service| service.on_drift == crate::policy::OnDrift::Push);
+        let tries = runner.pacing.tries(&effect);
+        let around = Circumstances { cause, kind, fresh_id: (self.fresh_id)(), tries, push_on_drift };
         if let Err(fault) = &performed.found {
             log_fault(&service, &effect, fault);
         }
@@ -361,7 +424,9 @@ impl Engine {
         let conclusion = self.services[&service].state.conclude(&effect, performed.found, &now, &around);
         for event in conclusion.events {
             let with = matches!(event, Event::Minted { .. }).then_some(material.as_ref()).flatten();
-            self.record(&service, event, with).await?;
+            if !self.record(&service, event, with).await? {
+                break;
+            }
         }
         let poll = self.place(&service, &effect).and_then(|place| poll_of(&place, &effect));
         let runner = self.runner(&service);
@@ -369,45 +434,31 @@ impl Engine {
             runner.pacing.health_seen(conclusion.pace == Pace::Now);
             return Ok(());
         }
-        runner.waits_for = conclusion.waits_for;
-        runner.pacing.again(&service, effect_name(&effect), conclusion.pace, poll);
         if conclusion.pace != Pace::Now && matches!(effect, Effect::Observe | Effect::FirstContact) {
             // It saw nothing: the back-off, and not the next round, says when it is tried again.
             runner.observed = None;
         }
-        if effect == Effect::Observe {
-            self.push_on_drift(&service).await?;
-        }
+        runner.pacing.again(&service, &effect, conclusion.pace, poll, conclusion.waits_for);
         Ok(())
     }
 
-    /// `on_drift = "push"`: a target that lost the key gets it again, in a rotation of its own.
-    async fn push_on_drift(&mut self, name: &ServiceName) -> Result<(), JournalError> {
-        let runner = &self.services[name];
-        let wants = runner.policy.as_ref().is_some_and(|service| service.on_drift == crate::policy::OnDrift::Push);
-        if wants && runner.state.drift.is_some() && runner.state.may_open() && runner.state.order.is_none() {
-            self.record(name, Event::Ordered { cause: Cause::Drift }, None).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes an event down and applies it. An event the machine cannot take is our own bug: the service halts with it.
+    /// Writes an event down and applies it; false where the machine cannot take it, which is our own mistake and halts the service.
     pub(crate) async fn record(
         &mut self,
         name: &ServiceName,
         event: Event,
         material: Option<&Material>,
-    ) -> Result<(), JournalError> {
+    ) -> Result<bool, JournalError> {
         let now = self.clock.now();
         let runner = self.services.get(name).expect("events belong to services the engine runs");
         let mut next = runner.state.clone();
         if let Err(illegal) = next.apply(&event, &now) {
             error!(service = %name, "{illegal}; this is a mistake of rekeyd's own, and the service is halted");
             let message = format!("{illegal}; this is a mistake of rekeyd's own; nothing was changed");
-            if matches!(event, Event::Halted { .. }) {
-                return Ok(());
+            if !matches!(event, Event::Halted { .. }) {
+                Box::pin(self.record(name, Event::Halted { reason: Reason::Refused, message }, None)).await?;
             }
-            return Box::pin(self.record(name, Event::Halted { reason: Reason::Refused, message }, None)).await;
+            return Ok(false);
         }
         self.append(name, runner.state.sequence + 1, &now, &event, material).await?;
         log_event(name, &event, &next);
@@ -417,7 +468,7 @@ impl Engine {
         if clean {
             self.sweep(name).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn append(
@@ -446,9 +497,9 @@ impl Engine {
     async fn stop(mut self) -> Result<(), JournalError> {
         let deadline = Tick::now() + STOP_PATIENCE;
         while !self.running.is_empty() {
-            match tokio::time::timeout_at(deadline, self.running.join_next()).await {
-                Ok(Some(Ok(finished))) => self.finished(finished).await?,
-                Ok(_) => {}
+            match tokio::time::timeout_at(deadline, self.running.join_next_with_id()).await {
+                Ok(Some(joined)) => self.joined(joined).await?,
+                Ok(None) => {}
                 Err(_) => break,
             }
         }
@@ -483,14 +534,26 @@ impl Engine {
             terms: snapshot.terms.clone(),
             current_at: state.home.clone().filter(|home| home.object != snapshot.issuer.object),
         };
+        let of_leaving = |key: &crate::model::KeyId| {
+            let leaving = state.leaving.get(key)?;
+            let told = leaving.place.as_deref().or(state.last_place.as_ref()).map(from_snapshot);
+            // Without a rotation that tells, the key lives where the current one does, whatever the policy says by now.
+            let at_home = from_policy.clone().map(|place| Place {
+                issuer: state.home.clone().unwrap_or_else(|| place.issuer.clone()),
+                current_at: None,
+                ..place
+            });
+            told.or(at_home)
+        };
+        let of_rotation = || state.rotation.as_ref().map(|rotation| from_snapshot(&rotation.snapshot));
         match effect {
             Effect::Survey | Effect::FirstContact | Effect::Observe => from_policy,
-            Effect::Evidence(key, _) | Effect::Disable(key) | Effect::Delete(key) | Effect::Absence(key) => {
-                let place =
-                    state.leaving.get(key).and_then(|retirement| retirement.place.as_deref()).map(from_snapshot);
-                place.or(from_policy)
-            }
-            _ => state.rotation.as_ref().map(|rotation| from_snapshot(&rotation.snapshot)),
+            Effect::Evidence(key, _)
+            | Effect::Disable(key)
+            | Effect::Enable(key)
+            | Effect::Delete(key)
+            | Effect::Absence(key) => of_leaving(key).or_else(of_rotation),
+            _ => of_rotation(),
         }
     }
 

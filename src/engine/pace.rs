@@ -1,11 +1,11 @@
 //! When the next step of a service may be taken: back-off and polling pauses, on the monotonic clock. Nothing here is durable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant as Tick;
 
-use crate::model::ServiceName;
+use crate::model::{KeyId, ServiceName};
 use crate::rotation::event::{Cause, RotationKind};
 use crate::rotation::{Effect, Pace};
 
@@ -18,12 +18,31 @@ const HEALTH_EVERY: Duration = Duration::from_secs(15);
 /// Longest pause between two looks at a job.
 const POLL_LAST: Duration = Duration::from_secs(30);
 
+/// A hundred years is no pause; a server that asks for more than this is asked again all the same.
+const AFTER_LAST: Duration = Duration::from_secs(3600);
+
+/// What is held up together. A key that cannot be retired holds up neither the rotation nor another key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Lane {
+    Opening,
+    Observing,
+    Rotation,
+    Key(KeyId),
+}
+
+/// Why and until when a lane is held up.
+struct Held {
+    not_before: Tick,
+    why: String,
+    /// Pauses between two looks at a job or two probes are work, not waiting.
+    is_trouble: bool,
+}
+
 /// The pacing of one service.
 pub(crate) struct Pacing {
-    not_before: Option<Tick>,
-    tries: HashMap<&'static str, u32>,
+    held: BTreeMap<Lane, Held>,
+    tries: HashMap<&'static str, (Pace, u32)>,
     health: Option<Tick>,
-    held_up: bool,
     /// What the survey under way would open.
     pub(crate) opening: (Cause, RotationKind),
 }
@@ -31,25 +50,24 @@ pub(crate) struct Pacing {
 impl Default for Pacing {
     fn default() -> Self {
         Pacing {
-            not_before: None,
+            held: BTreeMap::new(),
             tries: HashMap::new(),
             health: None,
-            held_up: false,
             opening: (Cause::Timetable, RotationKind::Fresh),
         }
     }
 }
 
 impl Pacing {
-    /// How long the service must still wait.
-    pub(crate) fn left(&self) -> Option<Duration> {
-        let left = self.not_before?.saturating_duration_since(Tick::now());
+    /// How long an effect must still wait.
+    pub(crate) fn left(&self, effect: &Effect) -> Option<Duration> {
+        let left = self.held.get(&lane(effect))?.not_before.saturating_duration_since(Tick::now());
         (!left.is_zero()).then_some(left)
     }
 
-    /// How often an effect was tried in a row without success.
+    /// How often an effect came to the same kind of nothing in a row.
     pub(crate) fn tries(&self, effect: &Effect) -> u32 {
-        self.tries.get(super::effect_name(effect)).copied().unwrap_or(0)
+        self.tries.get(super::effect_name(effect)).map_or(0, |(_, tries)| *tries)
     }
 
     /// Whether the consumers are to be asked again.
@@ -62,38 +80,72 @@ impl Pacing {
         self.health = Some(Tick::now());
         match good {
             true => _ = self.tries.remove("health"),
-            false => *self.tries.entry("health").or_insert(0) += 1,
+            false => self.tries.entry("health").or_insert((Pace::BackOff, 0)).1 += 1,
         }
     }
 
-    /// Whether something holds it up now; pauses between two looks at a job or two probes are work, not waiting.
-    pub(crate) fn waits(&self) -> bool {
-        self.held_up && self.left().is_some()
+    /// What troubles it now: the reason of the first lane that is held up by more than the pace of the work.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        let now = Tick::now();
+        let held = self.held.values().find(|held| held.is_trouble && held.not_before > now);
+        held.map(|held| held.why.as_str())
     }
 
-    /// Ends every wait (SIGUSR2).
+    /// Ends every wait (SIGUSR2, and an operator's order).
     pub(crate) fn hurry(&mut self) {
-        self.not_before = None;
+        self.held.clear();
     }
 
     /// Notes how an effect went. Each effect backs off by itself, so that a success before it does not shorten its pauses.
-    pub(crate) fn again(&mut self, service: &ServiceName, effect: &'static str, pace: Pace, poll: Option<Duration>) {
+    pub(crate) fn again(
+        &mut self,
+        service: &ServiceName,
+        effect: &Effect,
+        pace: Pace,
+        poll: Option<Duration>,
+        why: String,
+    ) {
+        let name = super::effect_name(effect);
         if pace == Pace::Now {
-            self.tries.remove(effect);
-            self.not_before = None;
-            self.held_up = false;
+            self.tries.remove(name);
+            self.held.remove(&lane(effect));
             return;
         }
-        let tries = self.tries.entry(effect).or_insert(0);
+        let (last, tries) = self.tries.entry(name).or_insert((pace, 0));
+        if std::mem::discriminant(last) != std::mem::discriminant(&pace) {
+            *tries = 0;
+        }
+        *last = pace;
         let pause = match pace {
             Pace::Now => Duration::ZERO,
             Pace::BackOff => jittered(grown(BACK_OFF_FIRST, *tries, BACK_OFF_LAST), service, *tries),
-            Pace::After(pause) => pause,
+            Pace::After(pause) => pause.min(AFTER_LAST),
             Pace::Poll => grown(poll.unwrap_or(BACK_OFF_FIRST), *tries / 4, POLL_LAST),
         };
         *tries += 1;
-        self.held_up = pace != Pace::Poll && effect != "probe";
-        self.not_before = Some(Tick::now() + pause);
+        let is_trouble = pace != Pace::Poll && !matches!(effect, Effect::Probe(_));
+        self.held.insert(lane(effect), Held { not_before: Tick::now() + pause, why, is_trouble });
+    }
+}
+
+fn lane(effect: &Effect) -> Lane {
+    match effect {
+        Effect::Survey | Effect::FirstContact => Lane::Opening,
+        Effect::Observe | Effect::Health => Lane::Observing,
+        Effect::Evidence(key, _)
+        | Effect::Disable(key)
+        | Effect::Enable(key)
+        | Effect::Delete(key)
+        | Effect::Absence(key) => Lane::Key(key.clone()),
+        Effect::PlanMint
+        | Effect::Mint(_)
+        | Effect::SettleMint
+        | Effect::Probe(_)
+        | Effect::BeforePush(_)
+        | Effect::Push(_)
+        | Effect::SettlePush(_)
+        | Effect::Poll(..)
+        | Effect::ReadBack(_) => Lane::Rotation,
     }
 }
 
@@ -117,25 +169,47 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_back_off_grows_to_its_limit_and_a_success_ends_it() {
         let service = ServiceName::new("a");
+        let (plan, settle) = (Effect::PlanMint, Effect::SettleMint);
         let mut pacing = Pacing::default();
         let mut last = Duration::ZERO;
         for _ in 0..8 {
-            pacing.again(&service, "mint", Pace::BackOff, None);
-            let left = pacing.left().expect("a back-off waits");
+            pacing.again(&service, &plan, Pace::BackOff, None, "no answer".into());
+            let left = pacing.left(&plan).expect("a back-off waits");
             assert!(left > last.mul_f64(1.1), "{left:?} after {last:?}");
             last = left;
         }
         for _ in 0..8 {
-            pacing.again(&service, "mint", Pace::BackOff, None);
+            pacing.again(&service, &plan, Pace::BackOff, None, "no answer".into());
         }
-        assert!(pacing.left().expect("it waits") <= BACK_OFF_LAST.mul_f64(1.25));
-        pacing.again(&service, "probe", Pace::Now, None);
-        pacing.again(&service, "mint", Pace::BackOff, None);
-        assert!(
-            pacing.left().expect("it waits") > Duration::from_secs(100),
-            "a success of another effect shortens nothing"
-        );
-        pacing.again(&service, "mint", Pace::Now, None);
-        assert!(!pacing.waits());
+        assert!(pacing.left(&plan).expect("it waits") <= BACK_OFF_LAST.mul_f64(1.25));
+        assert_eq!(pacing.trouble(), Some("no answer"));
+        pacing.again(&service, &settle, Pace::Now, None, String::new());
+        pacing.again(&service, &plan, Pace::BackOff, None, String::new());
+        let left = pacing.left(&plan).expect("it waits");
+        assert!(left > Duration::from_secs(100), "a success of another effect shortens nothing");
+        pacing.again(&service, &plan, Pace::Now, None, String::new());
+        assert_eq!((pacing.left(&plan), pacing.trouble()), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_held_up_holds_up_nothing_else() {
+        let mut pacing = Pacing::default();
+        let stuck = Effect::Disable(KeyId::new("AKIASTUCK"));
+        pacing.again(&ServiceName::new("a"), &stuck, Pace::After(Duration::MAX), None, "denied".into());
+        assert_eq!(pacing.left(&stuck), Some(AFTER_LAST), "nobody makes us wait for ever");
+        assert_eq!(pacing.left(&Effect::Disable(KeyId::new("AKIAOTHER"))), None);
+        assert_eq!((pacing.left(&Effect::PlanMint), pacing.left(&Effect::Survey)), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_kind_of_nothing_counts_anew() {
+        let service = ServiceName::new("a");
+        let poll = Effect::Poll(crate::model::TargetName::new("t"), crate::model::JobId::new("j"));
+        let mut pacing = Pacing::default();
+        for _ in 0..5 {
+            pacing.again(&service, &poll, Pace::Poll, None, String::new());
+        }
+        pacing.again(&service, &poll, Pace::BackOff, None, String::new());
+        assert_eq!(pacing.tries(&poll), 1);
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
-use crate::model::{IssuerSpec, KeyId, Material, Reason, ServiceName, TargetName, TargetSpec, Terms};
+use crate::model::{AccountIdentity, IssuerSpec, KeyId, Material, Reason, ServiceName, TargetName, TargetSpec, Terms};
 use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
-use crate::rotation::evidence::Evidence;
-use crate::rotation::{Effect, Finding, Found, ServiceState};
+use crate::rotation::{Effect, Evidence, Finding, Found, ServiceState};
 
 /// What an effect may touch.
 #[derive(Clone)]
@@ -78,14 +77,15 @@ impl World {
             Effect::Survey => self.survey(place).await,
             Effect::FirstContact => self.first_contact(place).await,
             Effect::Observe => self.observe(place, state).await,
-            Effect::PlanMint => self.list(&place.issuer).await.map(Finding::Listing),
+            Effect::PlanMint | Effect::Absence(_) => self.list_with_account(&place.issuer).await,
             Effect::SettleMint => self.settle_mint(place, state).await,
             Effect::Probe(key) => self.probe(place, key).await.map(Finding::Probe),
             Effect::BeforePush(target) => {
+                let listing = self.list(&place.issuer).await?;
                 let probe = self.probe(place, installing(state)?).await?;
                 let (port, spec) = self.target(place, target).await?;
                 let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
-                Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs })
+                Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs, listing })
             }
             Effect::Push(target) => {
                 let material = self.material(place, installing(state)?).await?;
@@ -118,13 +118,11 @@ impl World {
                 self.metered(at, "delete", issuer.delete(key)).await.map(|()| Finding::Done)
             }
             Effect::Health => self.health(place, state).await,
-            Effect::Absence(_) => self.list(&place.issuer).await.map(Finding::Listing),
         }
     }
 
     async fn survey(&self, place: &Place) -> Found {
-        let issuer = self.issuer(&place.issuer)?;
-        let account = self.metered(&place.issuer.object, "identity", issuer.identity()).await?;
+        let account = self.account(&place.issuer).await?;
         let listing = self.list(&place.issuer).await?;
         let mut targets = Vec::new();
         for spec in &place.targets {
@@ -143,11 +141,11 @@ impl World {
     }
 
     async fn first_contact(&self, place: &Place) -> Found {
-        let issuer = self.issuer(&place.issuer)?;
-        let account = self.metered(&place.issuer.object, "identity", issuer.identity()).await?;
+        let account = self.account(&place.issuer).await?;
         let listing = self.list(&place.issuer).await?;
         let uses = self.uses(place, listing.keys.iter().map(|listed| listed.id.clone())).await?;
-        Ok(Finding::FirstContact { account, listing, uses, readings: self.readings(place).await? })
+        let readings = self.readings(place).await?;
+        Ok(Finding::FirstContact { issuer: Box::new(place.issuer.clone()), account, listing, uses, readings })
     }
 
     async fn observe(&self, place: &Place, state: &ServiceState) -> Found {
@@ -157,17 +155,18 @@ impl World {
     }
 
     async fn settle_mint(&self, place: &Place, state: &ServiceState) -> Found {
+        let account = self.account(&place.issuer).await?;
         let listing = self.list(&place.issuer).await?;
         let unexplained = listing.keys.iter().map(|listed| listed.id.clone()).filter(|key| !state.explains(key));
         let uses = self.uses(place, unexplained).await?;
-        Ok(Finding::Settled { listing, uses, readings: self.readings(place).await? })
+        Ok(Finding::Settled { account, listing, uses, readings: self.readings(place).await? })
     }
 
     async fn evidence(&self, place: &Place, key: &KeyId, state: &ServiceState) -> Found {
-        let issuer = self.issuer(&place.issuer)?;
-        let account = self.metered(&place.issuer.object, "identity", issuer.identity()).await?;
+        let account = self.account(&place.issuer).await?;
         let probe = self.probe_current(place, state).await?;
         let readings = self.readings(place).await?;
+        let issuer = self.issuer(&place.issuer)?;
         let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await;
         let current_listing = match &place.current_at {
             Some(current_at) => Some(self.list(current_at).await?),
@@ -194,7 +193,8 @@ impl World {
         }
         let old = state.rotation.as_ref().and_then(|rotation| rotation.retiring.clone());
         let old_is_held = match old {
-            Some(old) => self.journal.material(&place.service, &old).await.map_err(journal_fault)?.is_some(),
+            // One that cannot be opened cannot be pushed back either.
+            Some(old) => self.journal.material(&place.service, &old).await.is_ok_and(|held| held.is_some()),
             None => false,
         };
         Ok(Finding::Health { targets, old_is_held })
@@ -213,6 +213,24 @@ impl World {
         let material = self.material(place, key).await?;
         let issuer = self.issuer(&place.issuer)?;
         self.metered(&place.issuer.object, "probe", issuer.probe(&material)).await
+    }
+
+    async fn account(&self, spec: &IssuerSpec) -> Result<AccountIdentity, Fault> {
+        let issuer = self.issuer(spec)?;
+        self.metered(&spec.object, "identity", issuer.identity()).await
+    }
+
+    async fn list_with_account(&self, spec: &IssuerSpec) -> Found {
+        let account = self.account(spec).await?;
+        Ok(Finding::Listing { account, listing: self.list(spec).await? })
+    }
+
+    /// Whether a key and the secret an operator gave for it belong together; `None` where that cannot be told now.
+    pub(super) async fn is_wrong(&self, spec: &IssuerSpec, material: &Material) -> Option<String> {
+        match self.issuer(spec).ok()?.probe(material).await {
+            Ok(Probe::Wrong(why) | Probe::NotYet(why)) => Some(why),
+            _ => None,
+        }
     }
 
     async fn list(&self, spec: &IssuerSpec) -> Result<crate::ports::Listing, Fault> {

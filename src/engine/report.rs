@@ -149,11 +149,8 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         (Some(damage), _) => (Some(Reason::JournalDamaged), Some(damage.clone())),
         (None, Some(halt)) => (Some(halt.reason), Some(halt.message.clone())),
         (None, None) => {
-            let waits = Some(&runner.waits_for).filter(|why| !why.is_empty());
-            let waits = waits.map(|why| match runner.pacing.waits() {
-                true => format!("{why}; {}", state.state_left()),
-                false => why.clone(),
-            });
+            let trouble = runner.pacing.trouble().map(|why| format!("{why}; {}", state.state_left()));
+            let waits = trouble.or(Some(runner.waits_for.clone())).filter(|why| !why.is_empty());
             (None, waits.or_else(|| state.drift.clone()))
         }
     };
@@ -176,8 +173,9 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         next_command: match &runner.damage {
             Some(_) => Some("rekeyd ledger verify".into()),
             None => state.next_command(name).or_else(|| {
-                let waits = runner.pacing.waits() && !runner.waits_for.is_empty();
-                waits.then(|| format!("none is needed, it is tried again by itself; rekeyd retry {name} tries at once"))
+                let trouble = runner.pacing.trouble();
+                trouble
+                    .map(|_| format!("none is needed, it is tried again by itself; rekeyd retry {name} tries at once"))
             }),
         },
         strangers: state.strangers.iter().cloned().collect(),
@@ -198,15 +196,14 @@ fn word(runner: &Runner) -> StateWord {
     if runner.policy.is_none() {
         return StateWord::Leaving;
     }
-    let held_up = !runner.waits_for.is_empty() && runner.busy.is_none();
+    let held_up = runner.busy.is_none() && (runner.pacing.trouble().is_some() || !runner.waits_for.is_empty());
     match (state.phase(), &state.paused) {
         (None, Some(_)) => StateWord::Paused,
         (None, None) if runner.busy == Some(Effect::Survey) => StateWord::Rotating,
-        (_, _) if held_up && (runner.pacing.waits() || state.order.is_some()) => StateWord::Waiting,
+        (_, _) if held_up => StateWord::Waiting,
         (None, None) => StateWord::Idle,
         (Some(Phase::Soaking), _) => StateWord::Soaking,
         (Some(Phase::Disabled | Phase::Deleted), _) => StateWord::Watching,
-        (Some(_), _) if held_up && runner.pacing.left().is_none() => StateWord::Waiting,
         (Some(_), _) => StateWord::Rotating,
     }
 }

@@ -167,10 +167,15 @@ pub struct Instant {
 
 impl Instant {
     /// How much time has surely passed since `earlier`: the lesser of wall and boot time within one boot, wall time across
-    /// boots, and never less than zero. A clock set forward therefore shortens no wait.
+    /// boots, and never less than zero. A clock set forward therefore shortens no wait. Where wall time went backwards within
+    /// one boot it says nothing, and boot time alone counts, or a clock that was ahead for a moment would stop every wait.
     pub fn since(&self, earlier: &Instant) -> Duration {
-        let wall = (self.wall - earlier.wall).to_std().unwrap_or_default();
-        if self.boot_id == earlier.boot_id { wall.min(self.boot.saturating_sub(earlier.boot)) } else { wall }
+        let wall = (self.wall - earlier.wall).to_std();
+        if self.boot_id != earlier.boot_id {
+            return wall.unwrap_or_default();
+        }
+        let boot = self.boot.saturating_sub(earlier.boot);
+        wall.map_or(boot, |wall| wall.min(boot))
     }
 }
 
@@ -295,6 +300,10 @@ pub enum Reason {
     StuckBetween,
     /// The old key is still in use after its soak.
     OldKeyStillUsed,
+    /// The old key was disabled and somebody enabled it again.
+    EnabledAgain,
+    /// The previous key was put back; nothing new is made until somebody has looked.
+    RolledBack,
     /// The key was taken on by itself and may not be deleted before an operator confirms it.
     AdoptNeeded,
     /// The current key is missing, inactive or refused at the issuer.
@@ -340,6 +349,8 @@ impl Reason {
             Self::PushUnproven => "push-unproven",
             Self::StuckBetween => "stuck-between",
             Self::OldKeyStillUsed => "old-key-still-used",
+            Self::EnabledAgain => "enabled-again",
+            Self::RolledBack => "rolled-back",
             Self::AdoptNeeded => "adopt-needed",
             Self::CurrentKeyBroken => "current-key-broken",
             Self::AccountChanged => "account-changed",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{Instant, KeyId, TargetName};
 
-use super::event::{AdoptedBy, Event, Outcome, RotationKind, Snapshot};
+use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 use super::retire::{Retirement, Stage, Why};
 use super::{Course, Current, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, TargetProgress};
 
@@ -29,6 +29,9 @@ impl ServiceState {
     pub fn apply(&mut self, event: &Event, at: &Instant) -> Applied {
         let mut next = self.clone();
         next.fold(event, at).map_err(|()| IllegalEvent { event: event.kind().to_owned(), state: self.place() })?;
+        if event.agrees_with_issuer() {
+            next.agreed = Some(at.wall);
+        }
         next.sequence += 1;
         next.last_event = Some(at.clone());
         *self = next;
@@ -44,7 +47,8 @@ impl ServiceState {
 
     fn fold(&mut self, event: &Event, at: &Instant) -> Result<(), ()> {
         match event {
-            Event::Adopted { key, created, by, readings, account } => {
+            Event::Adopted { key, by, .. } if self.is_word_about_the_old_key(key) => self.vouch(key, by),
+            Event::Adopted { key, created, by, readings, account, issuer } => {
                 self.adopt(key, created.unwrap_or(at.wall), by, at)?;
                 // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
@@ -53,15 +57,24 @@ impl ServiceState {
                         continue;
                     }
                     self.may_hold.insert(target.clone(), BTreeSet::from([key.clone()]));
-                    if let Some(tail) = reading.tail() {
+                    if let (Some(tail), false) = (reading.tail(), self.tails.contains_key(key)) {
                         self.tails.insert(key.clone(), tail.clone());
                     }
+                }
+                if issuer.is_some() {
+                    self.home = issuer.as_deref().cloned();
                 }
                 if account.is_some() {
                     self.account = account.clone();
                 }
             }
-            Event::Ordered { cause } => self.order = Some(cause.clone()),
+            // An order about a key in wrong hands stands above any other.
+            Event::Ordered { cause } => {
+                let stronger = matches!(self.order, Some(Cause::Operator { compromised: true, .. }));
+                if !stronger || matches!(cause, Cause::Operator { compromised: true, .. }) {
+                    self.order = Some(cause.clone());
+                }
+            }
             Event::OrderDropped { .. } => {
                 self.order.take().ok_or(())?;
             }
@@ -71,7 +84,7 @@ impl ServiceState {
                 self.failures += 1;
                 self.halt = Some(Halt { reason: *reason, message: message.clone(), at: at.wall });
             }
-            Event::Retried { .. } => self.retried(),
+            Event::Retried { .. } => self.retried(at),
             Event::DriftFound { what } => self.drift = Some(what.clone()),
             Event::DriftCleared => self.drift = None,
             Event::StrangersSeen { keys } => self.strangers = keys.iter().cloned().collect(),
@@ -82,39 +95,47 @@ impl ServiceState {
                 self.disowned.insert(key.clone());
                 self.stranger_settled(key);
             }
-            Event::ReclaimOrdered { key, .. } => {
+            Event::ReclaimOrdered { key, unused, .. } => {
                 if self.explains(key) && !self.disowned.contains(key) {
                     return Err(());
                 }
                 self.disowned.remove(key);
-                self.leave(key, Why::Debt, at, Duration::ZERO, Duration::ZERO);
+                // A key that was used before is asked to be silent from now on, and watched like any other.
+                let watch = if *unused { Duration::ZERO } else { FORMER_WATCH };
+                self.leave(key, Why::Debt, at, Duration::ZERO, watch);
+                if let (Some(retirement), false) = (self.leaving.get_mut(key), *unused) {
+                    retirement.silent_since = Some(at.wall);
+                }
                 self.stranger_settled(key);
             }
             Event::DespiteUseOrdered { .. } => {
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
-                }
-                // The operator's word covers targets that nobody can look at any more, and no others.
-                let keys: Vec<KeyId> = self.leaving.keys().cloned().collect();
-                for key in keys {
-                    for target in self.former_holders(&key) {
-                        self.let_go(&target, &key);
+                    for (target, held) in &mut self.may_hold {
+                        if !retirement.reads(target) {
+                            held.remove(&retirement.key);
+                        }
                     }
                 }
                 self.lift(super::Reason::OldKeyStillUsed);
             }
             Event::Opened { rotation, cause, kind, snapshot } => {
+                let follows_order = *kind == RotationKind::Fresh || self.order.as_ref() == Some(cause);
                 if self.rotation.is_some() || self.halt.is_some() {
                     return Err(());
                 }
                 let current = self.current.clone().ok_or(())?;
+                if follows_order {
+                    self.order = None;
+                }
+                self.last_place = Some((**snapshot).clone());
                 self.open(Rotation::opened(rotation, cause, kind, snapshot, at, &current), &current.key);
             }
             Event::Closed { outcome } => self.close(outcome, at)?,
             Event::DisableBegun { key, .. } => {
-                let held = self.may_hold.values().any(|held| held.contains(key));
                 let retirement = self.leaving.get_mut(key).ok_or(())?;
-                if held && !retirement.unproven {
+                let holding = self.may_hold.iter().filter(|(_, held)| held.contains(key));
+                if holding.into_iter().any(|(target, _)| !retirement.unproven || !retirement.reads(target)) {
                     return Err(());
                 }
                 retirement.stage = match &retirement.stage {
@@ -255,7 +276,7 @@ impl ServiceState {
                 if rotation.phase != Phase::Minting || mint.unknown.is_some() {
                     return Err(());
                 }
-                mint.unknown = Some(why.clone());
+                mint.unknown = Some((why.clone(), at.clone()));
             }
             Event::MintSettled { found, reclaim } => {
                 let mint = rotation.mint.take().ok_or(())?;
@@ -315,14 +336,19 @@ impl ServiceState {
             }
             Event::Submitted { target, job } => {
                 let progress = progress(&mut rotation, target)?;
-                let (Push::Begun { at: begun, .. } | Push::Unknown { at: begun, .. }) = progress.push.clone() else {
-                    return Err(());
+                let (begun, guessed) = match progress.push.clone() {
+                    Push::Begun { at: begun, .. } => (begun, false),
+                    Push::Unknown { at: begun, .. } => (begun, true),
+                    _ => return Err(()),
                 };
                 progress.touched = true;
-                progress.push = match job {
-                    Some(job) => Push::Submitted { at: begun, job: job.clone() },
-                    None => Push::Ended { begun, at: at.clone(), how: JobEnd::Succeeded },
-                };
+                match job {
+                    Some(job) => progress.push = Push::Submitted { at: begun, job: job.clone(), guessed },
+                    None => {
+                        progress.push = Push::Ended { begun, at: at.clone(), how: JobEnd::Succeeded };
+                        rotation.confirmed = Some(at.wall);
+                    }
+                }
             }
             Event::PushFailed { target, refused, why } => {
                 let key = rotation.installing.clone().ok_or(())?;
@@ -331,7 +357,7 @@ impl ServiceState {
                     return Err(());
                 }
                 progress.push = if *refused { Push::Refused } else { Push::Pending };
-                progress.attempts -= 1;
+                progress.attempts = progress.attempts.saturating_sub(1);
                 progress.trouble = Some(why.clone());
                 if !progress.touched {
                     self.let_go(target, &key);
@@ -381,8 +407,10 @@ impl ServiceState {
             Event::Verified { target, proven } => {
                 let key = rotation.installing.clone().ok_or(())?;
                 let progress = progress(&mut rotation, target)?;
-                if !matches!(progress.push, Push::Ended { how: JobEnd::Succeeded, .. }) {
-                    return Err(());
+                match progress.push {
+                    Push::Ended { how: JobEnd::Succeeded, .. } => {}
+                    Push::Ended { how: JobEnd::Guessed, .. } if *proven => {}
+                    _ => return Err(()),
                 }
                 progress.push = Push::Verified { proven: *proven };
                 if *proven {
@@ -402,7 +430,7 @@ impl ServiceState {
                 let place = rotation.snapshot.clone();
                 self.leave_from(&key, Why::TakenBack, at, Duration::ZERO, Duration::ZERO, Some(place));
             }
-            Event::RollbackBegun { .. } => self.roll_back(&mut rotation)?,
+            Event::RollbackBegun { by } => self.roll_back(&mut rotation, by, at)?,
             _ => return Err(()),
         }
         self.rotation = Some(rotation);
@@ -423,7 +451,6 @@ impl ServiceState {
         if self.account.is_none() {
             self.account = Some(snapshot.account.clone());
         }
-        self.order = None;
         self.drift = None;
         self.last_opened = Some(rotation.opened.wall);
         self.rotation = Some(rotation);
@@ -432,9 +459,9 @@ impl ServiceState {
     fn deployed(&mut self, rotation: &mut Rotation, at: &Instant) {
         let Some(key) = rotation.installing.clone() else { return };
         rotation.verified = Some(at.clone());
-        self.last_success = Some(at.wall);
-        self.failures = 0;
         if rotation.course == Course::Forward {
+            self.last_success = Some(at.wall);
+            self.failures = 0;
             self.durations.push(at.since(&rotation.opened).as_secs_f64());
         }
         if let RotationKind::Repush(_) = rotation.kind {
@@ -456,7 +483,8 @@ impl ServiceState {
             (false, _) => terms.soak_unproven,
         };
         let watch = terms.watch;
-        let silent_since = (!rotation.compromised()).then_some(rotation.confirmed).flatten();
+        // A key in wrong hands is used by them; but where nothing else tells who holds it, its silence must.
+        let silent_since = if rotation.compromised() && proven { None } else { rotation.confirmed };
         let mut place = rotation.snapshot.clone();
         if let (Some(home), Some(account), Course::Forward) = (&self.home, &self.account, &rotation.course) {
             // The old key lives where the last rotation left it, which a changed policy may have moved away from.
@@ -473,7 +501,7 @@ impl ServiceState {
         self.account = Some(rotation.snapshot.account.clone());
     }
 
-    fn roll_back(&mut self, rotation: &mut Rotation) -> Result<(), ()> {
+    fn roll_back(&mut self, rotation: &mut Rotation, by: &str, at: &Instant) -> Result<(), ()> {
         let (new, old) = (rotation.installing.clone().ok_or(())?, rotation.retiring.clone().ok_or(())?);
         if rotation.course != Course::Forward || rotation.phase < Phase::Ready {
             return Err(());
@@ -488,7 +516,7 @@ impl ServiceState {
             self.leaving.remove(&old);
         }
         self.halt = None;
-        rotation.course = Course::RollingBack;
+        rotation.course = Course::RollingBack { by: by.to_owned(), since: at.clone() };
         rotation.installing = Some(old);
         rotation.retiring = Some(new);
         rotation.phase = Phase::Ready;
@@ -503,7 +531,18 @@ impl ServiceState {
         let rotation = self.rotation.take().ok_or(())?;
         match outcome {
             Outcome::Done if rotation.phase >= Phase::Deployed => self.tally.done += 1,
-            Outcome::RolledBack if rotation.phase >= Phase::Deployed => self.tally.rolled_back += 1,
+            Outcome::RolledBack if rotation.phase >= Phase::Deployed => {
+                self.tally.rolled_back += 1;
+                self.failures += 1;
+                // The restored key is as old as it was, and the next rotation would be opened at once.
+                let by = if let Course::RollingBack { by, .. } = &rotation.course { by.as_str() } else { "" };
+                let key = rotation.installing.as_ref().map_or("", KeyId::as_str);
+                let message = format!(
+                    "key {key} was put back, on the word of {by}; the newer key is gone, and no other is made until somebody \
+                     has looked"
+                );
+                self.halt = Some(Halt { reason: super::Reason::RolledBack, message, at: at.wall });
+            }
             Outcome::Failed { reason, why } if matches!(rotation.course, Course::Undoing { .. }) => {
                 self.tally.failed += 1;
                 self.failures += 1;
@@ -525,7 +564,7 @@ impl ServiceState {
         let holds = match holds {
             Some(key) => key.clone(),
             // Nothing was pushed, so the targets hold what they held.
-            None if !rotation.any_touched() => rotation.retiring.clone().ok_or(())?,
+            None if !rotation.any_touched() && rotation.course == Course::Forward => rotation.former.key.clone(),
             None => return Err(()),
         };
         for target in &rotation.targets {
@@ -555,15 +594,10 @@ impl ServiceState {
         at: &Instant,
     ) -> Result<(), ()> {
         let ours = matches!(by, AdoptedBy::Operator(_));
-        if let Some(retirement) = self.leaving.get_mut(key) {
-            retirement.ours |= ours;
-            self.lift(super::Reason::AdoptNeeded);
-            return Ok(());
+        if self.rotation.is_some() && !self.adoption_ends_rotation() {
+            return Err(());
         }
         if let Some(rotation) = self.rotation.take() {
-            if !self.adoption_ends_rotation() {
-                return Err(());
-            }
             self.tally.abandoned += 1;
             let place = Some(rotation.snapshot.clone());
             for other in [&rotation.installing, &rotation.retiring].into_iter().flatten() {
@@ -599,18 +633,48 @@ impl ServiceState {
         Ok(())
     }
 
-    /// Whether the operator's word for another key may end the open rotation: where the world has left it behind.
-    pub fn adoption_ends_rotation(&self) -> bool {
-        let left_behind = [super::Reason::JournalBehind, super::Reason::TargetChanged, super::Reason::CurrentKeyBroken];
-        self.halt.as_ref().is_some_and(|halt| left_behind.contains(&halt.reason))
+    /// An operator's word about a key that is on its way out, or is to be replaced: it may be deleted, and its secret may have
+    /// come with the word. What the targets hold is not what the word is about.
+    fn is_word_about_the_old_key(&self, key: &KeyId) -> bool {
+        let replaced = self.rotation.as_ref().is_some_and(|rotation| rotation.former.key == *key);
+        self.leaving.contains_key(key) || (replaced && !self.adoption_ends_rotation())
     }
 
-    fn retried(&mut self) {
-        self.halt = None;
+    fn vouch(&mut self, key: &KeyId, by: &AdoptedBy) {
+        let ours = matches!(by, AdoptedBy::Operator(_));
+        if let Some(retirement) = self.leaving.get_mut(key) {
+            retirement.ours |= ours;
+        }
+        if let Some(rotation) = self.rotation.as_mut().filter(|rotation| rotation.former.key == *key) {
+            rotation.former.ours |= ours;
+        }
+        if let Some(current) = self.current.as_mut().filter(|current| current.key == *key) {
+            current.ours |= ours;
+        }
+        self.lift(super::Reason::AdoptNeeded);
+    }
+
+    fn retried(&mut self, at: &Instant) {
+        let halt = self.halt.take().map(|halt| halt.reason);
+        for retirement in self.leaving.values_mut() {
+            match (halt, &retirement.stage) {
+                // Whoever used it is said to have moved: from now on it must be silent.
+                (Some(super::Reason::OldKeyStillUsed), _) if retirement.silent_since.is_some() => {
+                    retirement.silent_since = Some(at.wall);
+                }
+                // Whoever enabled it is said to need it no more: from the start.
+                (Some(super::Reason::EnabledAgain), Stage::Disabled(_)) => {
+                    retirement.stage = Stage::Waiting;
+                    retirement.since = at.clone();
+                    retirement.silent_since = Some(at.wall);
+                }
+                _ => {}
+            }
+        }
         if let Some(rotation) = &mut self.rotation {
             for target in &mut rotation.targets {
-                target.attempts = 0;
-                if target.push == Push::Refused {
+                if matches!(target.push, Push::Pending | Push::Refused) {
+                    target.attempts = 0;
                     target.push = Push::Pending;
                 }
             }
@@ -621,7 +685,7 @@ impl ServiceState {
     }
 
     fn leave(&mut self, key: &KeyId, why: Why, at: &Instant, wait: Duration, watch: Duration) {
-        let place = self.rotation.as_ref().map(|rotation| rotation.snapshot.clone());
+        let place = self.rotation.as_ref().map(|rotation| rotation.snapshot.clone()).or(self.last_place.clone());
         self.leave_from(key, why, at, wait, watch, place);
     }
 
@@ -743,10 +807,13 @@ fn progress<'a>(rotation: &'a mut Rotation, name: &TargetName) -> Result<&'a mut
 }
 
 fn end<'a>(progress: &mut TargetProgress, how: JobEnd, at: &'a Instant) -> Result<&'a Instant, ()> {
-    let begun = match &progress.push {
-        Push::Submitted { at: begun, .. } => begun.clone(),
+    let (begun, how) = match &progress.push {
+        Push::Submitted { at: begun, guessed: true, .. } if how == JobEnd::Succeeded => {
+            (begun.clone(), JobEnd::Guessed)
+        }
+        Push::Submitted { at: begun, .. } => (begun.clone(), how),
         // A push whose answer was lost ends as lost when no job can be found for it.
-        Push::Unknown { at: begun, .. } if how == JobEnd::Lost => begun.clone(),
+        Push::Unknown { at: begun, .. } if how == JobEnd::Lost => (begun.clone(), how),
         _ => return Err(()),
     };
     progress.push = Push::Ended { begun, at: at.clone(), how };

@@ -7,163 +7,21 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::model::{
-    AccountIdentity, Fault, Health, Instant, IntentId, JobId, JobState, KeyId, LastUse, Listing, Probe, Reading,
-    Reason, Receipt, RotationId, Tail, TargetName, Timestamp,
+    AccountIdentity, Fault, Instant, IntentId, IssuerSpec, KeyId, LastUse, Listing, Probe, Reading, Reason, Tail,
+    TargetName, Timestamp,
 };
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
+use super::finding::{Circumstances, Conclusion, Finding, Found, Pace};
+use super::push::SeenBefore;
 use super::readback::ReadBack;
-use super::{Course, Effect, JobEnd, PROBE_PATIENCE_MIN, Push, Rotation, ServiceState, evidence};
-
-/// How many times in a row a job must be missing before it counts as lost: a restarting site forgets its jobs for a moment.
-const VANISHED_MIN: u32 = 3;
+use super::{Effect, Rotation, ServiceState};
 
 /// A key that is to be taken on by itself must have been used this lately.
 const USED_LATELY: TimeDelta = TimeDelta::days(7);
 
-/// How many health checks must fail in a row before the previous key is put back.
-const HEALTH_FAILURES_MIN: u32 = 2;
-
 /// How far a provider's idea of a creation time may lie before our own of the request.
 const CREATED_SLACK: TimeDelta = TimeDelta::minutes(5);
-
-/// What an effect found in the world.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Finding {
-    /// Issuer and targets, for opening a rotation.
-    Survey {
-        /// The policy's specs with what was found at them.
-        snapshot: Box<Snapshot>,
-        /// The issuer's keys.
-        listing: Listing,
-    },
-    /// Issuer and targets of a service without a known key.
-    FirstContact {
-        /// The provider's identity of its account.
-        account: AccountIdentity,
-        /// The issuer's keys.
-        listing: Listing,
-        /// When each was last used.
-        uses: Vec<(KeyId, LastUse)>,
-        /// What each target shows.
-        readings: Vec<(TargetName, Reading)>,
-    },
-    /// Issuer and targets of a service at rest.
-    Observed {
-        /// The issuer's keys.
-        listing: Listing,
-        /// What each target shows.
-        readings: Vec<(TargetName, Reading)>,
-        /// How the current key answers; `None` where its secret is not held.
-        probe: Option<Probe>,
-    },
-    /// The issuer's keys.
-    Listing(Listing),
-    /// A mint's answer; the material itself goes to the journal, never here.
-    Minted {
-        /// The new key.
-        key: KeyId,
-        /// When the provider says it was made.
-        created: Option<Timestamp>,
-        /// The end of its secret.
-        tail: Option<Tail>,
-    },
-    /// The world after an unknown mint.
-    Settled {
-        /// The issuer's keys.
-        listing: Listing,
-        /// When each key that was not there before was last used.
-        uses: Vec<(KeyId, LastUse)>,
-        /// What each target shows.
-        readings: Vec<(TargetName, Reading)>,
-    },
-    /// A probe's answer.
-    Probe(Probe),
-    /// The key and the target just before a push.
-    BeforePush {
-        /// How the key answers.
-        probe: Probe,
-        /// What the target shows.
-        reading: Reading,
-        /// The jobs known there.
-        jobs: Vec<JobId>,
-    },
-    /// The push was taken.
-    Receipt(Receipt),
-    /// The jobs known at a target.
-    Jobs(Vec<JobId>),
-    /// How a job stands.
-    Job(JobState),
-    /// What a target shows.
-    Reading(Reading),
-    /// What must be true before a key is disabled or deleted.
-    Evidence(Box<evidence::Evidence>),
-    /// Whether the consumers work.
-    Health {
-        /// What each target's health check says.
-        targets: Vec<(TargetName, Health)>,
-        /// Whether the previous key could be pushed back: its secret is held.
-        old_is_held: bool,
-    },
-    /// It was done.
-    Done,
-}
-
-/// What an effect came to.
-pub type Found = Result<Finding, Fault>;
-
-/// What follows from it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Conclusion {
-    /// To be written down, in this order.
-    pub events: Vec<Event>,
-    /// When the next step may be taken.
-    pub pace: Pace,
-    /// What the service waits for, for the status; empty where it does not wait.
-    pub waits_for: String,
-}
-
-/// When the next step of a service may be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// At once.
-    Now,
-    /// After the usual back-off: 1 s, doubling to 5 min, jittered.
-    BackOff,
-    /// After at least this long.
-    After(Duration),
-    /// After the target's polling pause, which grows to 30 s.
-    Poll,
-}
-
-/// What a conclusion needs besides state and finding.
-#[derive(Clone, Debug)]
-pub struct Circumstances {
-    /// Why a rotation would be opened.
-    pub cause: Cause,
-    /// What it would install.
-    pub kind: RotationKind,
-    /// Its id, should one be opened.
-    pub fresh_id: RotationId,
-    /// How often this effect has been tried in a row without an event.
-    pub tries: u32,
-}
-
-impl Conclusion {
-    pub(super) fn record(events: Vec<Event>) -> Self {
-        Self { events, pace: Pace::Now, waits_for: String::new() }
-    }
-
-    pub(super) fn again(pace: Pace, why: impl Into<String>) -> Self {
-        Self { events: Vec::new(), pace, waits_for: why.into() }
-    }
-
-    fn slowly(mut self, pace: Pace, why: &str) -> Self {
-        self.pace = pace;
-        self.waits_for = why.to_owned();
-        self
-    }
-}
 
 impl ServiceState {
     /// Judges what `effect` came to. Never changes anything.
@@ -177,20 +35,20 @@ impl ServiceState {
     fn conclude_finding(&self, effect: &Effect, finding: Finding, now: &Instant, around: &Circumstances) -> Conclusion {
         match (effect, finding) {
             (Effect::Survey, Finding::Survey { snapshot, listing }) => self.surveyed(snapshot, &listing, around),
-            (Effect::FirstContact, Finding::FirstContact { account, listing, uses, readings }) => {
-                self.first_contact(account, &listing, &uses, readings, now)
+            (Effect::FirstContact, Finding::FirstContact { issuer, account, listing, uses, readings }) => {
+                self.first_contact(issuer, account, &listing, &uses, readings, now)
             }
             (Effect::Observe, Finding::Observed { listing, readings, probe }) => {
-                self.observed(&listing, &readings, probe.as_ref())
+                self.observed(&listing, &readings, probe.as_ref(), around)
             }
-            (Effect::PlanMint, Finding::Listing(listing)) => self.planned(&listing),
+            (Effect::PlanMint, Finding::Listing { account, listing }) => self.planned(&account, &listing),
             (Effect::Mint(_), Finding::Minted { key, created, tail }) => self.minted(key, created, tail),
-            (Effect::SettleMint, Finding::Settled { listing, uses, readings }) => {
-                self.settled(&listing, &uses, &readings)
+            (Effect::SettleMint, Finding::Settled { account, listing, uses, readings }) => {
+                self.settled(&account, &listing, &uses, &readings)
             }
             (Effect::Probe(key), Finding::Probe(probe)) => self.probed(key, probe, now),
-            (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs }) => {
-                self.before_push(target, probe, &reading, jobs)
+            (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs, listing }) => {
+                self.before_push(target, SeenBefore { probe, reading, jobs, listing }, now)
             }
             (Effect::Push(target), Finding::Receipt(receipt)) => {
                 Conclusion::record(vec![Event::Submitted { target: target.clone(), job: receipt.job }])
@@ -202,7 +60,7 @@ impl ServiceState {
             (Effect::Disable(key), Finding::Done) => Conclusion::record(vec![Event::Disabled { key: key.clone() }]),
             (Effect::Enable(key), Finding::Done) => Conclusion::record(vec![Event::Enabled { key: key.clone() }]),
             (Effect::Delete(key), Finding::Done) => Conclusion::record(vec![Event::Deleted { key: key.clone() }]),
-            (Effect::Absence(key), Finding::Listing(listing)) => self.absence(key, &listing, now),
+            (Effect::Absence(key), Finding::Listing { account, listing }) => self.absence(key, &account, &listing, now),
             (Effect::Health, Finding::Health { targets, old_is_held }) => {
                 self.health_seen(&targets, old_is_held, around.tries)
             }
@@ -257,18 +115,9 @@ impl ServiceState {
             }
             (_, Fault::Refused { reason, .. }) => Conclusion::record(vec![self.halted(reason, &why)]),
             (_, Fault::Retry { after, .. }) => Conclusion::again(after.map_or(Pace::BackOff, Pace::After), why),
-            (effect, Fault::NotSent(_) | Fault::Unknown(_)) => self.patience(effect, why, now),
+            // What may pass by itself is tried again. A job that cannot be asked about is waited for: it may still run.
+            (_, Fault::NotSent(_) | Fault::Unknown(_)) => Conclusion::again(Pace::BackOff, why),
         }
-    }
-
-    /// What may pass by itself is tried again, but a job is not waited for beyond its time.
-    fn patience(&self, effect: &Effect, why: String, now: &Instant) -> Conclusion {
-        if let Effect::Poll(target, _) = effect
-            && self.job_overdue(target, now)
-        {
-            return self.job_lost(target, &why);
-        }
-        Conclusion::again(Pace::BackOff, why)
     }
 
     fn surveyed(&self, snapshot: Box<Snapshot>, listing: &Listing, around: &Circumstances) -> Conclusion {
@@ -374,9 +223,9 @@ impl ServiceState {
         self.may_hold.contains_key(target)
     }
 
-    /// The newest unexplained key made after the last thing the journal knows of this service.
+    /// An unexplained key made after the last time that journal and issuer are known to have agreed.
     pub(super) fn newer_than_journal(&self, listing: &Listing) -> Option<KeyId> {
-        let last = self.last_event.as_ref()?.wall;
+        let last = self.agreed?;
         let strangers = self.strangers_in(listing);
         let newer = |id: &&KeyId| {
             listing.keys.iter().any(|listed| listed.id == **id && listed.created.is_some_and(|created| created > last))
@@ -410,6 +259,7 @@ impl ServiceState {
 
     fn first_contact(
         &self,
+        issuer: Box<IssuerSpec>,
         account: AccountIdentity,
         listing: &Listing,
         uses: &[(KeyId, LastUse)],
@@ -417,7 +267,8 @@ impl ServiceState {
         now: &Instant,
     ) -> Conclusion {
         let halt = |why: String| Conclusion::record(vec![self.halted(Reason::NoCurrentKey, &why)]);
-        let [only] = listing.keys.as_slice() else {
+        let active: Vec<_> = listing.keys.iter().filter(|listed| listed.active).collect();
+        let [only] = active.as_slice() else {
             let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
             return halt(match ids.as_slice() {
                 [] => "the issuer lists no key at all, so nothing says what the targets use now".to_owned(),
@@ -427,9 +278,6 @@ impl ServiceState {
                 }
             });
         };
-        if !only.active {
-            return halt(format!("the issuer lists only key {}, and it is inactive", only.id));
-        }
         let last_use = uses.iter().find(|(key, _)| *key == only.id).map(|(_, last_use)| last_use);
         match last_use {
             Some(LastUse::At { at, .. }) if now.wall - *at <= USED_LATELY => {}
@@ -452,10 +300,17 @@ impl ServiceState {
             by: AdoptedBy::FirstContact,
             readings,
             account: Some(account),
+            issuer: Some(issuer),
         }])
     }
 
-    fn observed(&self, listing: &Listing, readings: &[(TargetName, Reading)], probe: Option<&Probe>) -> Conclusion {
+    fn observed(
+        &self,
+        listing: &Listing,
+        readings: &[(TargetName, Reading)],
+        probe: Option<&Probe>,
+        around: &Circumstances,
+    ) -> Conclusion {
         let Some(current) = self.current.as_ref().map(|current| &current.key) else {
             return Conclusion::record(Vec::new());
         };
@@ -465,7 +320,11 @@ impl ServiceState {
             Some(listed) if !listed.active => drift.push(format!("current key {current} is inactive at its issuer")),
             Some(_) => {}
         }
-        drift.extend(readings.iter().filter_map(|(target, reading)| self.contradiction(target, reading, current)));
+        let broken = !drift.is_empty() || probe.is_some_and(|probe| *probe != Probe::Works);
+        let lost: Vec<String> =
+            readings.iter().filter_map(|(target, reading)| self.contradiction(target, reading, current)).collect();
+        let push = around.push_on_drift && !broken && !lost.is_empty() && probe.is_some();
+        drift.extend(lost);
         match probe {
             None | Some(Probe::Works) => {}
             Some(Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why)) => {
@@ -480,7 +339,12 @@ impl ServiceState {
             let events = [self.strangers_event(listing), Some(self.halted(Reason::JournalBehind, &why))];
             return Conclusion::record(events.into_iter().flatten().collect());
         }
-        self.drifted((!drift.is_empty()).then(|| drift.join("; ")), self.strangers_event(listing).into_iter().collect())
+        let mut events: Vec<Event> = self.strangers_event(listing).into_iter().collect();
+        if push && self.may_open() && self.order.is_none() {
+            // Only where a target lost a key that works: a key that does not would be no help there.
+            events.push(Event::Ordered { cause: Cause::Drift });
+        }
+        self.drifted((!drift.is_empty()).then(|| drift.join("; ")), events)
     }
 
     fn drifted(&self, drift: Option<String>, mut events: Vec<Event>) -> Conclusion {
@@ -492,8 +356,11 @@ impl ServiceState {
         Conclusion::record(events)
     }
 
-    fn planned(&self, listing: &Listing) -> Conclusion {
+    fn planned(&self, account: &AccountIdentity, listing: &Listing) -> Conclusion {
         let rotation = self.open_rotation();
+        if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
+            return Conclusion::record(vec![changed]);
+        }
         let mut events: Vec<Event> = self.strangers_event(listing).into_iter().collect();
         if let Some(stranger) = self.strangers_in(listing).first() {
             let why =
@@ -529,8 +396,17 @@ impl ServiceState {
         Conclusion::record(vec![Event::Minted { key, created, tail }])
     }
 
-    fn settled(&self, listing: &Listing, uses: &[(KeyId, LastUse)], readings: &[(TargetName, Reading)]) -> Conclusion {
+    fn settled(
+        &self,
+        account: &AccountIdentity,
+        listing: &Listing,
+        uses: &[(KeyId, LastUse)],
+        readings: &[(TargetName, Reading)],
+    ) -> Conclusion {
         let rotation = self.open_rotation();
+        if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
+            return Conclusion::record(vec![changed]);
+        }
         let mint = rotation.mint.as_ref().expect("a mint is settled only in the phase Minting");
         let unexplained = self.strangers_in(listing);
         let found: Vec<KeyId> = unexplained.into_iter().filter(|key| !mint.before.contains(key)).collect();
@@ -559,7 +435,7 @@ impl ServiceState {
         let why = format!(
             "the answer to a mint was lost ({}), and since then the issuer lists {}; nothing proves that rekeyd made it, so \
              nothing was minted again and nothing destroyed",
-            mint.unknown.as_deref().unwrap_or("no answer"),
+            mint.unknown.as_ref().map_or("no answer", |(why, _)| why.as_str()),
             ids.join(", ")
         );
         let events = [self.strangers_event(listing), Some(self.halted(Reason::MintUnsettled, &why))];
@@ -583,7 +459,7 @@ impl ServiceState {
             );
             return Conclusion::record(events);
         }
-        let patience = PROBE_PATIENCE_MIN.max(rotation.snapshot.issuer.propagation * 10);
+        let patience = rotation.probe_patience();
         if rotation.minted.as_ref().is_some_and(|minted| now.since(minted) > patience) {
             events.push(Event::UndoBegun {
                 reason: Reason::ProbeFailed,
@@ -595,169 +471,47 @@ impl ServiceState {
         Conclusion::record(events).slowly(Pace::After(interval), &format!("key {key} is not usable yet: {why}"))
     }
 
-    fn before_push(&self, target: &TargetName, probe: Probe, reading: &Reading, jobs: Vec<JobId>) -> Conclusion {
-        let rotation = self.open_rotation();
-        let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
-        if let Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why) = probe {
-            if rotation.course == Course::RollingBack {
-                // A key just enabled again takes its time to be known everywhere, as a new one does.
-                let interval = rotation.snapshot.terms.probe_interval;
-                return Conclusion::again(Pace::After(interval), format!("key {key} is not usable again yet: {why}"));
-            }
-            let failed = Event::ProbeFailed { key: key.clone(), why: why.clone() };
-            if rotation.minted.is_none() || rotation.any_touched() {
-                let message = format!("key {key} was to be pushed to {target} and does not work: {why}");
-                return Conclusion::record(vec![failed, self.halted(Reason::CurrentKeyBroken, &message)]);
-            }
-            let interval = rotation.snapshot.terms.probe_interval;
-            return Conclusion::record(vec![failed]).slowly(Pace::After(interval), &why);
-        }
-        let opened =
-            rotation.snapshot.targets.iter().find(|found| found.spec.name == *target).map(|found| &found.reading);
-        if opened != Some(reading) && self.read_back(target, reading, &key) == ReadBack::Other {
-            let why = format!(
-                "{target} was to be handed key {key} and shows a credential that the journal does not know, so nothing was pushed"
-            );
-            return Conclusion::record(vec![self.halted(Reason::TargetChanged, &why)]);
-        }
-        Conclusion::record(vec![Event::PushBegun { target: target.clone(), key, jobs }])
+    /// The provider answers for another account than it did: nothing it lists says anything about ours.
+    pub(super) fn account_changed(
+        &self,
+        expected: Option<&AccountIdentity>,
+        answers: &AccountIdentity,
+    ) -> Option<Event> {
+        let expected = expected.filter(|expected| *expected != answers)?;
+        let why = format!("the provider answers as account {answers}, and not as {expected}");
+        Some(self.halted(Reason::AccountChanged, &why))
     }
 
-    fn push_failed(&self, target: &TargetName, why: &str, pace: Pace) -> Conclusion {
-        Conclusion::record(vec![Event::PushFailed { target: target.clone(), refused: false, why: why.to_owned() }])
-            .slowly(pace, why)
+    /// Why an operator's word that the targets hold `key` cannot be right: what they show says otherwise.
+    pub fn adoption_contradicted(
+        &self,
+        key: &KeyId,
+        tail: Option<&Tail>,
+        readings: &[(TargetName, Reading)],
+    ) -> Option<String> {
+        let known = tail.or(self.tails.get(key));
+        readings.iter().find_map(|(target, reading)| {
+            let shown = reading.tail()?;
+            let other = self.tails.iter().find(|(other, tail)| *other != key && *tail == shown);
+            match (known, other) {
+                (Some(known), _) if known == shown => None,
+                (_, Some((other, _))) => Some(format!("{target} shows key {other}, and not {key}")),
+                (Some(_), None) => Some(format!("{target} shows the end of another secret than that of key {key}")),
+                (None, None) => None,
+            }
+        })
     }
 
-    fn push_settled(&self, target: &TargetName, jobs: Vec<JobId>) -> Conclusion {
-        let Some(Push::Unknown { jobs: before, .. }) = self.open_rotation().target(target).map(|found| &found.push)
-        else {
-            unreachable!("a push is settled only while it is unknown");
+    /// Whether the open rotation takes the service from one issuer object to another.
+    pub fn moves_house(&self) -> bool {
+        let old = |rotation: &Rotation| {
+            let leaving = rotation.retiring.as_ref().and_then(|old| self.leaving.get(old));
+            let place = leaving.and_then(|leaving| leaving.place.as_ref()).map(|place| place.issuer.object.clone());
+            place.or(self.home.as_ref().map(|home| home.object.clone()))
         };
-        let mut new = jobs.into_iter().filter(|job| !before.contains(job));
-        match (new.next(), new.next()) {
-            (Some(job), None) => Conclusion::record(vec![Event::Submitted { target: target.clone(), job: Some(job) }]),
-            (found, _) => {
-                let which = if found.is_some() { "more than one job is" } else { "no job is" };
-                let why = format!("the answer to the push was lost and {which} new at the target");
-                Conclusion::record(vec![Event::JobLost { target: target.clone(), why }])
-            }
-        }
-    }
-
-    fn polled(&self, target: &TargetName, job: JobState, now: &Instant, tries: u32) -> Conclusion {
-        match job {
-            JobState::Succeeded => Conclusion::record(vec![Event::Confirmed { target: target.clone() }]),
-            JobState::Failed(why) => Conclusion::record(vec![Event::JobFailed { target: target.clone(), why }]),
-            JobState::Running(why) | JobState::Vanished(why) if self.job_overdue(target, now) => {
-                self.job_lost(target, &why)
-            }
-            JobState::Vanished(why) if tries + 1 >= VANISHED_MIN => self.job_lost(target, &why),
-            JobState::Running(why) | JobState::Vanished(why) => Conclusion::again(Pace::Poll, why),
-        }
-    }
-
-    fn job_overdue(&self, target: &TargetName, now: &Instant) -> bool {
-        let rotation = self.open_rotation();
-        let timeout = rotation.snapshot.targets.iter().find(|found| found.spec.name == *target);
-        let begun = rotation.target(target).map(|progress| &progress.push);
-        match (timeout, begun) {
-            (Some(found), Some(Push::Submitted { at, .. })) => now.since(at) >= found.spec.job_timeout,
-            _ => false,
-        }
-    }
-
-    fn job_lost(&self, target: &TargetName, why: &str) -> Conclusion {
-        Conclusion::record(vec![Event::JobLost { target: target.clone(), why: why.to_owned() }])
-    }
-
-    fn read_after_job(&self, target: &TargetName, reading: &Reading, now: &Instant) -> Conclusion {
-        let rotation = self.open_rotation();
-        let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
-        let Some(Push::Ended { at, how, .. }) = rotation.target(target).map(|progress| &progress.push) else {
-            unreachable!("a target is read back only after its job ended");
-        };
-        let readback = rotation.snapshot.targets.iter().find(|found| found.spec.name == *target);
-        let readback = readback.map_or(Duration::ZERO, |found| found.spec.readback);
-        let shown = self.read_back(target, reading, &key);
-        let not_moved = |shows: Option<KeyId>| {
-            Conclusion::record(vec![Event::NotMoved { target: target.clone(), shows }])
-                .slowly(Pace::BackOff, &format!("{target} is not yet proven to hold key {key}"))
-        };
-        match (how, shown) {
-            (_, ReadBack::Other) => {
-                let why = format!(
-                    "after its job {target} shows a credential that is neither key {key} nor one it held before"
-                );
-                Conclusion::record(vec![self.halted(Reason::TargetChanged, &why)])
-            }
-            (JobEnd::Succeeded, ReadBack::New) => {
-                Conclusion::record(vec![Event::Verified { target: target.clone(), proven: true }])
-            }
-            (JobEnd::Succeeded, ReadBack::CannotTell) => {
-                Conclusion::record(vec![Event::Verified { target: target.clone(), proven: false }])
-            }
-            (JobEnd::Succeeded, ReadBack::Old(_)) if now.since(at) < readback => {
-                Conclusion::again(Pace::Poll, format!("{target} still shows the key before, though its job succeeded"))
-            }
-            (_, ReadBack::Old(shows)) => not_moved(shows.or_else(|| rotation.retiring.clone())),
-            // Not known to have succeeded: the same key is pushed again until a job says so.
-            (_, ReadBack::New) => not_moved(Some(key.clone())),
-            (_, ReadBack::CannotTell) => not_moved(None),
-        }
-    }
-
-    /// Two failures in a row of a consumer that worked before the rotation take the old key back into service.
-    fn health_seen(&self, targets: &[(TargetName, Health)], old_is_held: bool, tries: u32) -> Conclusion {
-        let Some(rotation) = self.rotation.as_ref().filter(|rotation| rotation.watches_health()) else {
-            return Conclusion::record(Vec::new());
-        };
-        let was_good =
-            |name: &TargetName| rotation.snapshot.targets.iter().any(|found| found.spec.name == *name && found.healthy);
-        let failing = targets.iter().find_map(|(name, health)| match health {
-            Health::Bad(why) if was_good(name) => {
-                Some(format!("the health check of {name} fails since the push: {why}"))
-            }
-            _ => None,
-        });
-        let Some(why) = failing else { return Conclusion::record(Vec::new()) };
-        if tries + 1 < HEALTH_FAILURES_MIN {
-            return Conclusion::again(Pace::BackOff, why);
-        }
-        let old = rotation.retiring.as_ref().expect("health is watched only where an old key is");
-        let stage = self.leaving.get(old).map(|retirement| &retirement.stage);
-        match stage {
-            Some(stage) if !stage.reversible() => Conclusion::record(vec![self.halted(Reason::Unhealthy, &why)]),
-            _ if old_is_held => Conclusion::record(vec![Event::RollbackBegun { by: why }]),
-            Some(super::Stage::Disabled(_) | super::Stage::Disabling(_)) => {
-                Conclusion::record(vec![Event::EnableBegun { key: old.clone(), why }])
-            }
-            _ => {
-                let why = format!("{why}; the secret of key {old} is not held, so it cannot be pushed back");
-                Conclusion::record(vec![self.halted(Reason::Unhealthy, &why)])
-            }
-        }
-    }
-
-    fn owe(&self, key: &KeyId, why: &str) -> Conclusion {
-        let known = self.leaving.get(key).and_then(|retirement| retirement.refused.as_deref()) == Some(why);
-        let events =
-            if known { Vec::new() } else { vec![Event::RetireRefused { key: key.clone(), why: why.to_owned() }] };
-        Conclusion::record(events).slowly(Pace::After(Duration::from_secs(300)), why)
-    }
-
-    fn absence(&self, key: &KeyId, listing: &Listing, now: &Instant) -> Conclusion {
-        let Some(retirement) = self.leaving.get(key) else { return Conclusion::record(Vec::new()) };
-        let listed = listing.keys.iter().any(|listed| listed.id == *key);
-        match (&retirement.stage, listed) {
-            (super::Stage::Deleted(_), false) => Conclusion::record(vec![Event::AbsentOnce { key: key.clone() }]),
-            // A listing lags; only after the horizon does it prove that the deletion did not take.
-            (super::Stage::Deleted(since), true) if now.since(since) < retirement.settle => {
-                Conclusion::again(Pace::BackOff, format!("deleted key {key} is still listed"))
-            }
-            (super::Stage::Absent(_), false) => Conclusion::record(vec![Event::Gone { key: key.clone() }]),
-            (_, true) => Conclusion::record(vec![Event::Reappeared { key: key.clone() }]),
-            (_, false) => Conclusion::record(Vec::new()),
-        }
+        self.rotation
+            .as_ref()
+            .is_some_and(|rotation| old(rotation).is_some_and(|old| old != rotation.snapshot.issuer.object))
     }
 
     pub(super) fn open_rotation(&self) -> &Rotation {

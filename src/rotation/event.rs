@@ -25,6 +25,8 @@ pub enum Event {
         readings: Vec<(TargetName, Reading)>,
         /// The provider account it lives in.
         account: Option<AccountIdentity>,
+        /// The issuer object it lives at.
+        issuer: Option<Box<IssuerSpec>>,
     },
     /// Somebody ordered a rotation; it is opened when window, group and budget allow.
     Ordered {
@@ -81,6 +83,8 @@ pub enum Event {
     ReclaimOrdered {
         /// The key.
         key: KeyId,
+        /// Whether the provider had not seen it in use.
+        unused: bool,
         /// Who.
         by: String,
     },
@@ -381,6 +385,23 @@ pub enum Outcome {
 }
 
 impl Event {
+    /// Whether it is written only after a look at the issuer that fits the journal.
+    pub fn agrees_with_issuer(&self) -> bool {
+        matches!(
+            self,
+            Self::Adopted { .. }
+                | Self::Opened { .. }
+                | Self::MintBegun { .. }
+                | Self::Minted { .. }
+                | Self::MintSettled { .. }
+                | Self::PushBegun { .. }
+                | Self::DisableBegun { .. }
+                | Self::DeleteBegun { .. }
+                | Self::AbsentOnce { .. }
+                | Self::Gone { .. }
+        )
+    }
+
     /// The event's name, as history and log write it and the journal stores it.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -4,33 +4,15 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::model::{AccountIdentity, Instant, KeyId, Reason, TargetName};
-use crate::model::{LastUse, Listing, Probe, Reading};
+use crate::model::{AccountIdentity, Instant, KeyId, LastUse, Listing, Probe, Reason, TargetName};
 
-use super::conclude::{Conclusion, Pace};
 use super::event::Event;
+use super::finding::{Conclusion, Evidence, Pace};
 use super::readback::ReadBack;
-use super::{Act, ServiceState};
+use super::{Act, Retirement, ServiceState, Stage};
 
 /// Our clock and the provider's may differ by this much at most when something is disabled or deleted.
 pub const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
-
-/// Everything looked at just before an act.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evidence {
-    /// The account the provider answers for.
-    pub account: AccountIdentity,
-    /// The keys of the issuer object.
-    pub listing: Listing,
-    /// The keys where the current key lives, if that is another object (a migration).
-    pub current_listing: Option<Listing>,
-    /// How the current key answers; `None` where its secret is not held.
-    pub probe: Option<Probe>,
-    /// What each target shows.
-    pub readings: Vec<(TargetName, Reading)>,
-    /// When the key to be retired was last used.
-    pub last_use: LastUse,
-}
 
 impl ServiceState {
     pub(super) fn weigh(&self, key: &KeyId, act: Act, seen: &Evidence, now: &Instant) -> Conclusion {
@@ -71,23 +53,32 @@ impl ServiceState {
                 format!("old key {key} was used at {at} ({by}), after every target was confirmed to hold the new one");
             return halt(Reason::OldKeyStillUsed, why);
         }
-        let still_listed = seen.listing.keys.iter().any(|listed| listed.id == *key);
-        if let (Some(former), true) = (self.former_holders(key).first(), still_listed) {
-            let why = format!(
-                "old key {key} may still be held by {former}, which left the policy while it held it, so nobody can see whether it \
-                 was moved"
-            );
+        let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
+        // A key that is gone already is no longer held in any way that matters.
+        if let (Some(why), true) = (self.held_elsewhere(retirement), listed.is_some()) {
             return halt(Reason::OldKeyStillUsed, why);
+        }
+        if act == Act::Delete && listed.is_some_and(|listed| listed.active) {
+            let why = format!("old key {key} was disabled and somebody enabled it again, so somebody needs it");
+            return halt(Reason::EnabledAgain, why);
         }
         let mut events: Vec<Event> = self.strangers_event(&seen.listing).into_iter().collect();
         let evidence = self.in_words(key, seen);
-        events.push(match (seen.listing.keys.iter().find(|listed| listed.id == *key), act) {
+        events.push(match (listed, act) {
             // It is gone already; two listings will have to agree.
             (None, _) => Event::Deleted { key: key.clone() },
             (Some(_), Act::Disable) => Event::DisableBegun { key: key.clone(), evidence },
             (Some(_), Act::Delete) => Event::DeleteBegun { key: key.clone(), evidence },
         });
         Conclusion::record(events)
+    }
+
+    /// A target that left the policy while it may hold the key is no longer read, so only an operator can say that it moved.
+    fn held_elsewhere(&self, retirement: &Retirement) -> Option<String> {
+        let unread = |name: &&TargetName| !retirement.reads(name);
+        let holding = self.may_hold.iter().filter(|(_, held)| held.contains(&retirement.key)).map(|(name, _)| name);
+        let name = holding.into_iter().find(unread)?;
+        Some(format!("{name} is no longer a target of this service and may still hold old key {}", retirement.key))
     }
 
     /// The key the targets need is listed, works, and no target shows the one to be retired.
@@ -119,15 +110,6 @@ impl ServiceState {
         Ok(())
     }
 
-    /// Targets that may hold a key on its way out and that its rotation did not move, since the policy no longer had them.
-    pub(super) fn former_holders(&self, key: &KeyId) -> Vec<TargetName> {
-        let place = self.leaving.get(key).and_then(|retirement| retirement.place.as_ref());
-        let moved =
-            |name: &TargetName| place.is_some_and(|place| place.targets.iter().any(|found| found.spec.name == *name));
-        let holders = self.may_hold.iter().filter(|(name, held)| held.contains(key) && !moved(name));
-        holders.map(|(name, _)| name.clone()).collect()
-    }
-
     fn in_words(&self, key: &KeyId, seen: &Evidence) -> String {
         let current = self.current.as_ref().map_or("none", |current| current.key.as_str());
         let probe =
@@ -143,5 +125,39 @@ impl ServiceState {
             seen.account,
             names.join(", ")
         )
+    }
+
+    pub(super) fn owe(&self, key: &KeyId, why: &str) -> Conclusion {
+        let known = self.leaving.get(key).and_then(|retirement| retirement.refused.as_deref()) == Some(why);
+        // Each try gathers evidence and writes it down; a refusal that stands is not worth that every five minutes.
+        let pause = Duration::from_secs(if known { 3600 } else { 300 });
+        let events =
+            if known { Vec::new() } else { vec![Event::RetireRefused { key: key.clone(), why: why.to_owned() }] };
+        Conclusion::record(events).slowly(Pace::After(pause), why)
+    }
+
+    pub(super) fn absence(
+        &self,
+        key: &KeyId,
+        account: &AccountIdentity,
+        listing: &Listing,
+        now: &Instant,
+    ) -> Conclusion {
+        let Some(retirement) = self.leaving.get(key) else { return Conclusion::record(Vec::new()) };
+        let expected = retirement.place.as_ref().map(|place| &place.account).or(self.account.as_ref());
+        if let Some(changed) = self.account_changed(expected, account) {
+            return Conclusion::record(vec![changed]);
+        }
+        let listed = listing.keys.iter().any(|listed| listed.id == *key);
+        match (&retirement.stage, listed) {
+            (Stage::Deleted(_), false) => Conclusion::record(vec![Event::AbsentOnce { key: key.clone() }]),
+            // A listing lags; only after the horizon does it prove that the deletion did not take.
+            (Stage::Deleted(since), true) if now.since(since) < retirement.settle => {
+                Conclusion::again(Pace::BackOff, format!("deleted key {key} is still listed"))
+            }
+            (Stage::Absent(_), false) => Conclusion::record(vec![Event::Gone { key: key.clone() }]),
+            (_, true) => Conclusion::record(vec![Event::Reappeared { key: key.clone() }]),
+            (_, false) => Conclusion::record(Vec::new()),
+        }
     }
 }

@@ -32,12 +32,14 @@ mod apply;
 mod conclude;
 pub mod event;
 pub mod evidence;
+mod finding;
+mod push;
 mod readback;
 mod retire;
 mod words;
 
 pub use apply::IllegalEvent;
-pub use conclude::{Circumstances, Conclusion, Finding, Found, Pace};
+pub use finding::{Circumstances, Conclusion, Evidence, Finding, Found, Pace};
 pub use readback::ReadBack;
 pub use retire::{Act, Retirement, Stage, Why};
 pub use words::in_words;
@@ -57,6 +59,10 @@ pub struct ServiceState {
     pub sequence: u64,
     /// When the last of them was written.
     pub last_event: Option<Instant>,
+    /// When journal and issuer are last known to have agreed; a stranger made later means that the journal may be the older one.
+    pub agreed: Option<Timestamp>,
+    /// The snapshot of the last rotation, for keys that leave while none is open.
+    pub last_place: Option<Snapshot>,
     /// The key every target was last Verified to hold.
     pub current: Option<Current>,
     /// The key before it.
@@ -232,7 +238,12 @@ pub enum Course {
         why: String,
     },
     /// To the previous key.
-    RollingBack,
+    RollingBack {
+        /// On whose word, or what check's.
+        by: String,
+        /// Since when.
+        since: Instant,
+    },
 }
 
 /// A mint that was begun.
@@ -244,8 +255,8 @@ pub struct Mint {
     pub before: Vec<KeyId>,
     /// When it was begun.
     pub begun: Instant,
-    /// Set once its answer is known to be lost.
-    pub unknown: Option<String>,
+    /// Why its answer is lost, and since when that is known.
+    pub unknown: Option<(String, Instant)>,
 }
 
 /// How far one target is.
@@ -288,6 +299,8 @@ pub enum Push {
         at: Instant,
         /// The job.
         job: JobId,
+        /// Found after a lost answer: it may be somebody else's.
+        guessed: bool,
     },
     /// The job is over, or lost.
     Ended {
@@ -312,6 +325,8 @@ pub enum Push {
 pub enum JobEnd {
     /// Its own result says that it worked.
     Succeeded,
+    /// A job that was found after a lost answer says so; it may be somebody else's, and only the read-back can vouch.
+    Guessed,
     /// It says that it did not.
     Failed,
     /// Nobody can say.
@@ -401,27 +416,31 @@ impl ServiceState {
         events
     }
 
-    /// What is next. A halted service does nothing; otherwise the rotation comes first, then the keys on their way
-    /// out; before a mint it is the other way round.
-    pub fn step(&self, now: &Instant) -> Step {
+    /// What may be done next, in order; the engine takes the first that nothing holds up. A halted service does nothing but
+    /// bring back a key that it owes a consumer.
+    pub fn steps(&self, now: &Instant) -> Vec<Step> {
         if self.halt.is_some() {
-            return Step::Rest;
+            let rescued = self.leaving.values().filter(|retirement| matches!(retirement.stage, Stage::Enabling(_)));
+            return rescued.map(|retirement| retirement.step(now)).collect();
         }
-        let mut wait: Option<Duration> = None;
         let rotation = self.rotation.iter().map(|rotation| rotation.step(self, now));
-        let retirements = self.leaving.values().map(|retirement| retirement.step(now));
+        let leaving = self.leaving.values().map(|retirement| retirement.step(now));
         // A rotation that has not minted yet may be waiting for the very slot that a key on its way out still takes.
         let opened = self.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Opened);
-        let leaving_first = self.leaving.values().filter(|retirement| opened && retirement.refused.is_none());
-        let leaving_first = leaving_first.map(|retirement| retirement.step(now));
-        for step in leaving_first.chain(rotation).chain(retirements) {
-            match step {
-                Step::Rest => {}
-                Step::Wait(longer) => wait = Some(wait.map_or(longer, |shorter| shorter.min(longer))),
-                next => return next,
-            }
-        }
-        wait.map_or(Step::Rest, Step::Wait)
+        let steps: Vec<Step> = match opened {
+            true => leaving.chain(rotation).collect(),
+            false => rotation.chain(leaving).collect(),
+        };
+        steps.into_iter().filter(|step| *step != Step::Rest).collect()
+    }
+
+    /// What is next if nothing is held up: the first step that is no wait, else the shortest wait.
+    pub fn step(&self, now: &Instant) -> Step {
+        let steps = self.steps(now);
+        let waits = steps.iter().filter_map(|step| if let Step::Wait(left) = step { Some(*left) } else { None });
+        let shortest = waits.min();
+        let runnable = steps.into_iter().find(|step| !matches!(step, Step::Wait(_)));
+        runnable.or(shortest.map(Step::Wait)).unwrap_or(Step::Rest)
     }
 
     /// Whether a rotation may be opened: nothing is open, nothing halts or pauses it, and a current key is known.
@@ -437,6 +456,17 @@ impl ServiceState {
             || self.rotation.as_ref().is_some_and(|rotation| {
                 rotation.installing.as_ref() == Some(key) || rotation.retiring.as_ref() == Some(key)
             })
+    }
+
+    /// Whether an operator's word for another key may end the open rotation: where the world has left it behind, and nothing
+    /// of it is under way.
+    pub fn adoption_ends_rotation(&self) -> bool {
+        let left_behind = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
+        let settled = self
+            .rotation
+            .as_ref()
+            .is_some_and(|rotation| rotation.phase != Phase::Minting && !rotation.any_in_flight());
+        settled && self.halt.as_ref().is_some_and(|halt| left_behind.contains(&halt.reason))
     }
 
     /// The keys that should be gone and are not, past their time or refused. A key in soak or watch is none.
@@ -461,7 +491,7 @@ impl Rotation {
     pub fn outgoing(&self) -> Option<&KeyId> {
         match self.course {
             Course::Undoing { .. } => self.installing.as_ref(),
-            Course::Forward | Course::RollingBack => self.retiring.as_ref(),
+            Course::Forward | Course::RollingBack { .. } => self.retiring.as_ref(),
         }
     }
 
@@ -486,6 +516,28 @@ impl Rotation {
     /// Between MintBegun and Verified: the time of which no two services of one group may share any.
     pub fn moving(&self) -> bool {
         matches!(self.phase, Phase::Minting | Phase::Minted | Phase::Ready | Phase::Deploying)
+    }
+
+    /// Why the previous key cannot be put back now.
+    pub fn cannot_turn_back(&self) -> Option<String> {
+        match self.course {
+            Course::RollingBack { .. } => Some("the previous key is being put back already".into()),
+            Course::Undoing { .. } => Some("the new key is being taken back already; no target holds it".into()),
+            Course::Forward if self.any_in_flight() => Some("a push is under way; wait until its job has ended".into()),
+            Course::Forward => None,
+        }
+    }
+
+    /// Whether a push is under way somewhere: nothing else may be pushed there before its job has ended.
+    pub fn any_in_flight(&self) -> bool {
+        let under_way =
+            |push: &Push| matches!(push, Push::Begun { .. } | Push::Unknown { .. } | Push::Submitted { .. });
+        self.targets.iter().any(|target| under_way(&target.push))
+    }
+
+    /// How long a key may fail its probes before that counts.
+    pub fn probe_patience(&self) -> Duration {
+        PROBE_PATIENCE_MIN.max(self.snapshot.issuer.propagation * 10)
     }
 
     /// Whether any target may hold the key being installed.
@@ -513,7 +565,7 @@ impl Rotation {
         }
         let outcome = match &self.course {
             Course::Forward => Outcome::Done,
-            Course::RollingBack => Outcome::RolledBack,
+            Course::RollingBack { .. } => Outcome::RolledBack,
             Course::Undoing { reason, why } => Outcome::Failed { reason: *reason, why: why.clone() },
         };
         Step::Record(Event::Closed { outcome })
@@ -521,10 +573,9 @@ impl Rotation {
 
     fn minting_step(&self, now: &Instant) -> Step {
         let mint = self.mint.as_ref().expect("apply sets the mint with the phase Minting");
-        if mint.unknown.is_none() {
-            return Step::Run(Effect::Mint(mint.intent.clone()));
-        }
-        wait_or(now.since(&mint.begun), self.snapshot.issuer.settle, || Step::Run(Effect::SettleMint))
+        let Some((_, lost)) = &mint.unknown else { return Step::Run(Effect::Mint(mint.intent.clone())) };
+        // From when the answer was known to be lost: a machine that slept may have sent the request just before it woke.
+        wait_or(now.since(lost), self.snapshot.issuer.settle, || Step::Run(Effect::SettleMint))
     }
 
     fn probing_step(&self, now: &Instant) -> Step {

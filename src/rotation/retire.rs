@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Instant, KeyId, Reason, Timestamp};
+use crate::model::{Instant, KeyId, Reason, TargetName, Timestamp};
 
 use super::event::{Event, Snapshot};
 use super::{Effect, Phase, Step, wait_or};
@@ -116,9 +116,7 @@ impl Retirement {
             Stage::Waiting => wait_or(now.since(&self.since), self.wait, || {
                 self.when_reported(now, || Step::Run(Effect::Evidence(key(), Act::Disable)))
             }),
-            Stage::Disabling(begun) if now.since(begun) > EVIDENCE_AGE_MAX => {
-                Step::Run(Effect::Evidence(key(), Act::Disable))
-            }
+            Stage::Disabling(begun) if is_stale(begun, now) => Step::Run(Effect::Evidence(key(), Act::Disable)),
             Stage::Disabling(_) => Step::Run(Effect::Disable(key())),
             Stage::Disabled(since) => wait_or(now.since(since), self.watch, || {
                 if self.ours {
@@ -128,9 +126,7 @@ impl Retirement {
                 }
             }),
             Stage::Enabling(_) => Step::Run(Effect::Enable(key())),
-            Stage::Deleting(begun) if now.since(begun) > EVIDENCE_AGE_MAX => {
-                Step::Run(Effect::Evidence(key(), Act::Delete))
-            }
+            Stage::Deleting(begun) if is_stale(begun, now) => Step::Run(Effect::Evidence(key(), Act::Delete)),
             Stage::Deleting(_) => Step::Run(Effect::Delete(key())),
             Stage::Deleted(_) => Step::Run(Effect::Absence(key())),
             Stage::Absent(since) => wait_or(now.since(since), self.settle, || Step::Run(Effect::Absence(key()))),
@@ -157,6 +153,11 @@ impl Retirement {
         }
     }
 
+    /// Whether evidence for retiring this key reads a target.
+    pub fn reads(&self, target: &TargetName) -> bool {
+        self.place.as_ref().is_none_or(|place| place.targets.iter().any(|found| found.spec.name == *target))
+    }
+
     fn adopt_needed(&self) -> Event {
         Event::Halted {
             reason: Reason::AdoptNeeded,
@@ -167,4 +168,9 @@ impl Retirement {
             ),
         }
     }
+}
+
+/// Evidence of another boot has an age that nobody can tell.
+fn is_stale(begun: &Instant, now: &Instant) -> bool {
+    begun.boot_id != now.boot_id || now.since(begun) > EVIDENCE_AGE_MAX
 }

@@ -3,7 +3,7 @@
 use crate::model::{KeyId, Reason, ServiceName};
 
 use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind};
-use super::{Push, ServiceState};
+use super::{Course, Phase, Push, ServiceState};
 
 impl ServiceState {
     /// What is true now, in a sentence: which keys live, and what the targets hold.
@@ -42,6 +42,18 @@ impl ServiceState {
         )
     }
 
+    /// Whether `rollback` could be accepted now, the secret's being held apart.
+    fn may_roll_back(&self) -> bool {
+        self.rotation.as_ref().is_some_and(|rotation| {
+            let reversible = |old| self.leaving.get(old).is_none_or(|leaving| leaving.stage.reversible());
+            rotation.course == Course::Forward
+                && rotation.phase >= Phase::Ready
+                && rotation.retiring.as_ref().is_some_and(reversible)
+                && !rotation.any_in_flight()
+                && !self.moves_house()
+        })
+    }
+
     /// What to type next, for a service that is halted or owes a key its issuer will not retire; `None` where nothing is to be typed.
     pub fn next_command(&self, service: &ServiceName) -> Option<String> {
         let Some(halt) = &self.halt else {
@@ -69,9 +81,19 @@ impl ServiceState {
                     "move that user to the new key, then rekeyd retry {service}; or rekeyd retire {service} --despite-use"
                 )
             }
-            Reason::StuckBetween | Reason::PushUnproven | Reason::Unhealthy => {
+            Reason::StuckBetween | Reason::PushUnproven | Reason::Unhealthy if self.may_roll_back() => {
                 format!("rekeyd retry {service}, or rekeyd rollback {service}")
             }
+            Reason::StuckBetween | Reason::PushUnproven => {
+                format!(
+                    "rekeyd retry {service}, or rekeyd abandon {service} --holds KEY_ID, with the key the targets hold"
+                )
+            }
+            Reason::Unhealthy => mended("see what ails the consumer"),
+            Reason::RolledBack => mended("see why the newer key did not do"),
+            Reason::EnabledAgain => mended(&format!(
+                "find who enabled the key; rekeyd rollback {service} puts it back. Once nobody needs it"
+            )),
             Reason::TargetChanged => match self.rotation.is_some() {
                 true => format!(
                     "see who changed the target; rekeyd retry {service} once it holds a key of this rotation again, or rekeyd \
@@ -82,7 +104,7 @@ impl ServiceState {
                      takes theirs"
                 ),
             },
-            Reason::CurrentKeyBroken => match self.rotation.is_some() {
+            Reason::CurrentKeyBroken => match self.may_roll_back() {
                 true => {
                     format!("rekeyd rollback {service}; or mend the key at the issuer, then rekeyd retry {service}")
                 }
@@ -131,7 +153,7 @@ pub fn in_words(event: &Event) -> String {
         Event::StrangersSeen { keys } if keys.is_empty() => "no stranger is left at the issuer".to_owned(),
         Event::StrangersSeen { keys } => format!("strangers at the issuer: {}", list(keys)),
         Event::Disowned { key, by } => format!("{by} says that key {key} is somebody else's"),
-        Event::ReclaimOrdered { key, by } => format!("{by} says that key {key} is ours and not needed"),
+        Event::ReclaimOrdered { key, by, .. } => format!("{by} says that key {key} is ours and not needed"),
         Event::DespiteUseOrdered { by } => format!("{by} wants the old key retired though it is in use"),
         Event::Opened { rotation, cause, kind, .. } => match kind {
             RotationKind::Fresh => format!("opened rotation {rotation}, by {}", cause_in_words(cause)),

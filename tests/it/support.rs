@@ -28,6 +28,9 @@ pub const BUCKET: &str = "gis-store";
 /// Long enough for a machine that builds something else meanwhile.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a command may take, `rotate --wait=done` too.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Everything printed by every process of a scene.
 type Printed = Arc<Mutex<String>>;
 
@@ -205,11 +208,24 @@ observe = "1s"
 
     /// Runs a command of the program to its end.
     pub fn run(&self, words: &[&str]) -> Ran {
-        let output = self.command(words).stdin(Stdio::null()).output().expect("the program can be run");
-        let out = String::from_utf8_lossy(&output.stdout).into_owned();
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut command = self.command(words);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program can be run");
+        let out = read_all(child.stdout.take().expect("stdout was asked for"));
+        let err = read_all(child.stderr.take().expect("stderr was asked for"));
+        let deadline = Instant::now() + COMMAND_PATIENCE;
+        let status = loop {
+            match child.try_wait().expect("it can be waited for") {
+                Some(status) => break Some(status),
+                None if Instant::now() > deadline => break child.kill().map(|()| None).expect("it can be killed"),
+                None => pause(),
+            }
+        };
+        let (out, err) = (out.join().expect("reading does not fail"), err.join().expect("reading does not fail"));
         let _ = writeln!(lock(&self.printed), "{out}{err}");
-        Ran { code: output.status.code(), out, err }
+        let status =
+            status.unwrap_or_else(|| panic!("{words:?} has not ended within {COMMAND_PATIENCE:?}:\n{out}{err}"));
+        Ran { code: status.code(), out, err }
     }
 
     /// The program, with these words and this scene's policy.
@@ -392,11 +408,6 @@ impl Daemon<'_> {
         self.ended_within(Duration::from_secs(10))
     }
 
-    /// How it ends by itself.
-    pub fn ended(&mut self) -> ExitStatus {
-        self.ended_within(PATIENCE)
-    }
-
     fn ended_within(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
@@ -442,6 +453,14 @@ pub fn wait_until_or<T>(what: &str, mut look: impl FnMut() -> Option<T>, seen: i
 /// The one pause there is: between two looks.
 fn pause() {
     std::thread::sleep(Duration::from_millis(30));
+}
+
+fn read_all(mut source: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = source.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 fn lock(printed: &Printed) -> MutexGuard<'_, String> {

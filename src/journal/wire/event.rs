@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Stored, Unread};
-use crate::model::{AccountIdentity, IntentId, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp};
+use crate::model::{
+    AccountIdentity, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp,
+};
 use crate::ports::Reading;
 use crate::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
@@ -45,6 +47,7 @@ events! {
         by: AdoptedBy,
         readings: Vec<(TargetName, Reading)>,
         account: Option<AccountIdentity>,
+        issuer: Option<Box<IssuerSpec>>,
     }
     Ordered as "ordered" { cause: Cause }
     OrderDropped as "order_dropped" { why: String }
@@ -56,7 +59,7 @@ events! {
     DriftCleared as "drift_cleared" {}
     StrangersSeen as "strangers_seen" { keys: Vec<KeyId> }
     Disowned as "disowned" { key: KeyId, by: String }
-    ReclaimOrdered as "reclaim_ordered" { key: KeyId, by: String }
+    ReclaimOrdered as "reclaim_ordered" { key: KeyId, unused: bool, by: String }
     DespiteUseOrdered as "despite_use_ordered" { by: String }
 
     Opened as "opened" {

@@ -105,6 +105,8 @@ words!(
         Unhealthy = "unhealthy",
         SecretNotHeld = "secret-not-held",
         PolicyMismatch = "policy-mismatch",
+        EnabledAgain = "enabled-again",
+        RolledBack = "rolled-back",
     }
 );
 

@@ -39,6 +39,8 @@ pub const REASONS: &[Reason] = &[
     Reason::Unhealthy,
     Reason::SecretNotHeld,
     Reason::PolicyMismatch,
+    Reason::EnabledAgain,
+    Reason::RolledBack,
 ];
 
 fn issuer(system: Option<SystemRef>, last_used_lag: Option<Duration>) -> IssuerSpec {
@@ -115,8 +117,16 @@ pub fn events() -> Vec<Event> {
                 (target(), Reading::Nothing),
             ],
             account: Some(AccountIdentity::new("aws:123456789012")),
+            issuer: Some(Box::new(issuer(None, None))),
         },
-        Event::Adopted { key: key(), created: None, by: AdoptedBy::Operator(by()), readings: vec![], account: None },
+        Event::Adopted {
+            key: key(),
+            created: None,
+            by: AdoptedBy::Operator(by()),
+            readings: vec![],
+            account: None,
+            issuer: None,
+        },
         Event::Ordered { cause: Cause::Timetable },
         Event::Ordered { cause: Cause::MaxAge },
         Event::Ordered { cause: Cause::Signal },
@@ -131,7 +141,8 @@ pub fn events() -> Vec<Event> {
         Event::StrangersSeen { keys: vec![key(), KeyId::new("AKIAEXAMPLE2")] },
         Event::StrangersSeen { keys: vec![] },
         Event::Disowned { key: key(), by: by() },
-        Event::ReclaimOrdered { key: key(), by: by() },
+        Event::ReclaimOrdered { key: key(), unused: true, by: by() },
+        Event::ReclaimOrdered { key: key(), unused: false, by: by() },
         Event::DespiteUseOrdered { by: by() },
         Event::Opened {
             rotation: RotationId::new("019aa000-0000-7000-8000-000000000001"),

@@ -1,0 +1,303 @@
+//! What a hard reviewer found: sequences that once broke a promise or led into a dead end. Each stays here.
+
+use super::*;
+
+fn a() -> TargetName {
+    TargetName::new("a")
+}
+
+fn soaked(targets: &[&'static str]) -> Walk {
+    let mut walk = Walk::new(targets);
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.pass(MINUTE * 600);
+    walk
+}
+
+fn disabled() -> Walk {
+    let mut walk = soaked(&["a"]);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk
+}
+
+fn adopted(id: &str, shown: &str) -> Event {
+    Event::Adopted {
+        key: key(id),
+        created: None,
+        by: AdoptedBy::Operator("test".into()),
+        readings: vec![(a(), tail(shown))],
+        account: Some(account()),
+        issuer: Some(Box::new(issuer())),
+    }
+}
+
+#[test]
+fn a_job_that_still_runs_after_its_time_is_never_given_up() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    let job = JobId::new("j1");
+    walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: Some(job.clone()) })));
+    walk.pass(MINUTE * 121);
+    let running = || Ok(Finding::Job(JobState::Running("executing".into())));
+    walk.answer(Effect::Poll(a(), job.clone()), running());
+    assert_eq!(walk.reason(), Some(Reason::PushUnproven));
+    assert!(walk.state.may_hold[&a()].contains(&key(NEW)));
+    walk.record(Event::Retried { by: "test".into() });
+    walk.answer(Effect::Poll(a(), job.clone()), Ok(Finding::Job(JobState::Succeeded)));
+    walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("newt"))));
+    assert_eq!(walk.state.phase(), Some(Phase::Soaking));
+}
+
+#[test]
+fn a_key_that_nobody_may_disable_holds_up_no_other() {
+    let mut walk = Walk::new(&["a"]);
+    walk.record(Event::StrangersSeen { keys: vec![key("AKIAAAA"), key("AKIABBB")] });
+    for id in ["AKIAAAA", "AKIABBB"] {
+        walk.record(Event::ReclaimOrdered { key: key(id), unused: true, by: "test".into() });
+    }
+    let steps = walk.state.steps(&walk.now);
+    let evidence = |id: &str| Step::Run(Effect::Evidence(key(id), Act::Disable));
+    assert_eq!(steps, vec![evidence("AKIAAAA"), evidence("AKIABBB")], "the engine takes the first that is not held up");
+}
+
+#[test]
+fn a_first_contact_ends_well_with_the_word_it_asks_for() {
+    let mut walk = disabled();
+    walk.state.leaving.get_mut(&key(OLD)).expect("it leaves").ours = false;
+    walk.pass(MINUTE * 60);
+    let Step::Record(halt) = walk.step() else { panic!("{:?}", walk.step()) };
+    walk.record(halt);
+    walk.record(adopted(OLD, "newt"));
+    assert!(walk.state.may_hold[&a()].contains(&key(NEW)), "a word about the old key says nothing of the target");
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!((walk.reason(), walk.step()), (None, Step::Run(Effect::Delete(key(OLD)))));
+}
+
+#[test]
+fn a_word_that_the_targets_contradict_is_refused() {
+    let walk = Walk::new(&["a"]);
+    let shown = vec![(a(), tail("oldt"))];
+    let why = walk.state.adoption_contradicted(&key(NEW), None, &shown).expect("the target shows the old key");
+    assert_eq!(why, "a shows key AKIAOLD, and not AKIANEW");
+    assert_eq!(walk.state.adoption_contradicted(&key(OLD), None, &shown), None);
+    let other = vec![(a(), tail("what"))];
+    assert!(walk.state.adoption_contradicted(&key(NEW), Some(&Tail::new("newt")), &other).is_some());
+    assert_eq!(walk.state.adoption_contradicted(&key(NEW), None, &other), None, "nothing known speaks against it");
+}
+
+#[test]
+fn the_old_keys_secret_may_come_later_and_the_rollback_then_works() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.record(adopted(OLD, "newt"));
+    walk.record(Event::RollbackBegun { by: "test".into() });
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("newt")));
+    walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: Some(JobId::new("j2")) })));
+    walk.answer(Effect::Poll(a(), JobId::new("j2")), Ok(Finding::Job(JobState::Succeeded)));
+    walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("oldt"))));
+    assert_eq!(walk.state.current.as_ref().map(|current| current.key.clone()), Some(key(OLD)));
+}
+
+#[test]
+fn a_rescue_under_way_is_not_stopped_by_what_it_is_about() {
+    let mut walk = disabled();
+    let bad = || Ok(Finding::Health { targets: vec![(a(), Health::Bad("500".into()))], old_is_held: false });
+    walk.feed(Effect::Health, bad());
+    walk.answer(Effect::Enable(key(OLD)), unknown());
+    walk.feed(Effect::Health, bad());
+    assert_eq!(walk.reason(), None);
+    walk.record(Event::Halted { reason: Reason::Unhealthy, message: "test".into() });
+    assert_eq!(walk.step(), Step::Run(Effect::Enable(key(OLD))), "no halt stops what is owed to a consumer");
+}
+
+#[test]
+fn a_push_without_a_job_is_asked_for_silence_too() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: None })));
+    walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("newt"))));
+    assert_eq!(walk.state.leaving[&key(OLD)].silent_since, Some(walk.now.wall));
+}
+
+#[test]
+fn a_compromised_key_must_be_silent_where_nothing_else_tells_who_holds_it() {
+    for (shown, silent) in [("newt", false), ("oldt", true)] {
+        let mut walk = Walk::new(&["a"]);
+        walk.get_ready();
+        walk.state.rotation.as_mut().expect("open").cause = Cause::Operator { by: "test".into(), compromised: true };
+        if silent {
+            walk.state.tails.insert(key(NEW), Tail::new("oldt"));
+        }
+        walk.push("a", shown);
+        assert_eq!(walk.state.leaving[&key(OLD)].silent_since.is_some(), silent);
+    }
+}
+
+#[test]
+fn a_user_who_moved_is_believed_from_the_retry_on() {
+    let mut walk = soaked(&["a"]);
+    let used = LastUse::At { at: walk.now.wall - TimeDelta::hours(5), by: "s3".into() };
+    let evidence = walk.evidence(used.clone(), "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
+    walk.record(Event::Retried { by: "test".into() });
+    walk.waits(MINUTE * 240);
+    let evidence = walk.evidence(used, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.step(), Step::Run(Effect::Disable(key(OLD))));
+}
+
+#[test]
+fn a_key_somebody_enabled_again_is_not_deleted() {
+    let mut walk = disabled();
+    walk.pass(MINUTE * 60);
+    let mut evidence = walk.evidence(LastUse::Never, "newt");
+    evidence.listing.keys[0].active = true;
+    walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.reason(), Some(Reason::EnabledAgain));
+    walk.record(Event::Retried { by: "test".into() });
+    assert_eq!(walk.state.leaving[&key(OLD)].stage, Stage::Waiting, "it is disabled again only on new evidence");
+}
+
+#[test]
+fn a_target_that_left_the_policy_keeps_its_key_until_an_operator_says_it_moved() {
+    let mut walk = Walk::new(&["a", "b"]);
+    walk.targets = vec!["a"];
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.pass(MINUTE * 600);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    let weigh = Effect::Evidence(key(OLD), Act::Disable);
+    walk.answer(weigh.clone(), Ok(Finding::Evidence(Box::new(evidence.clone()))));
+    assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
+    assert!(walk.state.halt.as_ref().is_some_and(|halt| halt.message.starts_with("b is no longer a target")));
+    walk.record(Event::DespiteUseOrdered { by: "test".into() });
+    walk.answer(weigh, Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.step(), Step::Run(Effect::Disable(key(OLD))));
+}
+
+#[test]
+fn nothing_else_is_pushed_while_a_job_is_under_way() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: Some(JobId::new("j1")) })));
+    let rotation = walk.state.rotation.clone().expect("open");
+    assert_eq!(rotation.cannot_turn_back().as_deref(), Some("a push is under way; wait until its job has ended"));
+    let bad = Ok(Finding::Health { targets: vec![(a(), Health::Bad("500".into()))], old_is_held: true });
+    assert_eq!(walk.feed(Effect::Health, bad), vec![]);
+}
+
+#[test]
+fn a_retry_between_intent_and_push_confuses_no_count() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.record(Event::Retried { by: "test".into() });
+    walk.answer(Effect::Push(a()), Err(Fault::Retry { after: None, why: "site is locked".into() }));
+    assert_eq!(walk.step(), Step::Run(Effect::BeforePush(a())));
+}
+
+#[test]
+fn a_probe_that_fails_for_ever_before_a_push_ends_in_an_undo_and_not_in_a_long_journal() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), Err(Fault::NotSent("refused".into())));
+    let before = walk.state.sequence;
+    for _ in 0..20 {
+        let Step::Run(Effect::BeforePush(_)) = walk.step() else { break };
+        walk.pass(MINUTE);
+        let Finding::BeforePush { reading, jobs, listing, .. } = before_push("oldt") else { unreachable!() };
+        let probe = Probe::NotYet("gone".into());
+        walk.feed(Effect::BeforePush(a()), Ok(Finding::BeforePush { probe, reading, jobs, listing }));
+    }
+    assert!(walk.state.sequence - before <= 3, "{} events", walk.state.sequence - before);
+    assert!(matches!(walk.state.rotation.as_ref().map(|open| &open.course), Some(Course::Undoing { .. })));
+}
+
+#[test]
+fn somebody_elses_job_vouches_for_nothing() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), unknown());
+    walk.answer(Effect::SettlePush(a()), Ok(Finding::Jobs(vec![JobId::new("jbackup")])));
+    walk.answer(Effect::Poll(a(), JobId::new("jbackup")), Ok(Finding::Job(JobState::Succeeded)));
+    walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(Reading::Hidden)));
+    assert_eq!(walk.step(), Step::Run(Effect::BeforePush(a())), "the same key is pushed again");
+}
+
+#[test]
+fn evidence_of_another_boot_is_gathered_anew() {
+    let mut walk = soaked(&["a"]);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.now.boot_id = "other".into();
+    walk.now.wall -= TimeDelta::days(300);
+    assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(OLD), Act::Disable)));
+}
+
+#[test]
+fn a_wall_clock_that_was_ahead_stops_no_soak() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.now.wall += TimeDelta::days(300);
+    walk.push("a", "newt");
+    walk.now.wall -= TimeDelta::days(300);
+    walk.now.boot += MINUTE * 599;
+    assert_eq!(walk.step(), Step::Wait(MINUTE));
+}
+
+#[test]
+fn a_login_that_leads_to_another_account_says_nothing_about_ours() {
+    let mut walk = Walk::new(&["a"]);
+    walk.survey(&[OLD]);
+    let other = Finding::Listing { account: AccountIdentity::new("aws:2"), listing: listing(&[]) };
+    walk.answer(Effect::PlanMint, Ok(other));
+    assert_eq!(walk.reason(), Some(Reason::AccountChanged));
+}
+
+#[test]
+fn a_stale_journal_pushes_no_key_the_world_has_left_behind() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    let mut ahead = listing(&["AKIANEXT"]);
+    ahead.keys[0].created = Some(walk.now.wall + TimeDelta::days(1));
+    let seen = Finding::BeforePush { probe: Probe::Works, reading: Reading::Hidden, jobs: vec![], listing: ahead };
+    walk.answer(Effect::BeforePush(a()), Ok(seen));
+    assert_eq!(walk.reason(), Some(Reason::JournalBehind));
+    walk.record(adopted("AKIANEXT", "next"));
+    assert_eq!((walk.reason(), walk.state.rotation.is_none()), (None, true));
+    assert!(walk.state.leaving.contains_key(&key(NEW)), "what was minted is not forgotten");
+}
+
+#[test]
+fn an_order_about_a_compromised_key_is_not_replaced_by_a_milder_one() {
+    let mut walk = Walk::new(&["a"]);
+    let stern = Cause::Operator { by: "test".into(), compromised: true };
+    walk.record(Event::Ordered { cause: stern.clone() });
+    walk.record(Event::Ordered { cause: Cause::Signal });
+    assert_eq!(walk.state.order, Some(stern));
+}
+
+#[test]
+fn a_rolled_back_service_waits_for_somebody_to_look() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.record(Event::RollbackBegun { by: "test".into() });
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("newt")));
+    walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: None })));
+    walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("oldt"))));
+    walk.state.leaving.clear();
+    walk.record(Event::Closed { outcome: Outcome::RolledBack });
+    assert_eq!(walk.reason(), Some(Reason::RolledBack));
+    assert_eq!(walk.state.failures, 1);
+}
