@@ -149,8 +149,8 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         (Some(damage), _) => (Some(Reason::JournalDamaged), Some(damage.clone())),
         (None, Some(halt)) => (Some(halt.reason), Some(halt.message.clone())),
         (None, None) => {
-            let troubled = runner.pacing.trouble().map(|why| format!("{why}; {}", state.state_left()));
-            let waits = troubled.or(Some(runner.waits_for.clone())).filter(|why| !why.is_empty());
+            let trouble = runner.pacing.trouble().map(|why| format!("{why}; {}", state.state_left()));
+            let waits = trouble.or(Some(runner.waits_for.clone())).filter(|why| !why.is_empty());
             (None, waits.or_else(|| state.drift.clone()))
         }
     };
@@ -173,8 +173,9 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         next_command: match &runner.damage {
             Some(_) => Some("rekeyd ledger verify".into()),
             None => state.next_command(name).or_else(|| {
-                let waits = runner.pacing.trouble().is_some();
-                waits.then(|| format!("none is needed, it is tried again by itself; rekeyd retry {name} tries at once"))
+                let trouble = runner.pacing.trouble();
+                trouble
+                    .map(|_| format!("none is needed, it is tried again by itself; rekeyd retry {name} tries at once"))
             }),
         },
         strangers: state.strangers.iter().cloned().collect(),

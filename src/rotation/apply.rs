@@ -112,13 +112,6 @@ impl ServiceState {
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
                 }
-                // The operator's word covers targets that nobody can look at any more, and no others.
-                let keys: Vec<KeyId> = self.leaving.keys().cloned().collect();
-                for key in keys {
-                    for target in self.former_holders(&key) {
-                        self.let_go(&target, &key);
-                    }
-                }
                 self.lift(super::Reason::OldKeyStillUsed);
             }
             Event::Opened { rotation, cause, kind, snapshot } => {

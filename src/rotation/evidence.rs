@@ -54,11 +54,8 @@ impl ServiceState {
             return halt(Reason::OldKeyStillUsed, why);
         }
         let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
-        if let (Some(former), true) = (self.former_holders(key).first(), listed.is_some()) {
-            let why = format!(
-                "old key {key} may still be held by {former}, which left the policy while it held it, so nobody can see whether it \
-                 was moved"
-            );
+        // A key that is gone already is no longer held in any way that matters.
+        if let (Some(why), true) = (self.held_elsewhere(retirement), listed.is_some()) {
             return halt(Reason::OldKeyStillUsed, why);
         }
         if act == Act::Delete && listed.is_some_and(|listed| listed.active) {
@@ -103,13 +100,6 @@ impl ServiceState {
             }
         }
         Ok(())
-    }
-
-    /// Targets that may hold a key on its way out and that its rotation did not move, since the policy no longer had them.
-    pub(super) fn former_holders(&self, key: &KeyId) -> Vec<TargetName> {
-        let read = |name: &TargetName| self.leaving.get(key).is_none_or(|retirement| retirement.reads(name));
-        let holders = self.may_hold.iter().filter(|(name, held)| held.contains(key) && !read(name));
-        holders.map(|(name, _)| name.clone()).collect()
     }
 
     fn in_words(&self, key: &KeyId, seen: &Evidence) -> String {
