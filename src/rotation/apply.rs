@@ -111,6 +111,11 @@ impl ServiceState {
             Event::DespiteUseOrdered { .. } => {
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
+                    for (target, held) in &mut self.may_hold {
+                        if !retirement.reads(target) {
+                            held.remove(&retirement.key);
+                        }
+                    }
                 }
                 self.lift(super::Reason::OldKeyStillUsed);
             }

@@ -9,7 +9,7 @@ use crate::model::{AccountIdentity, Instant, KeyId, LastUse, Listing, Probe, Rea
 use super::event::Event;
 use super::finding::{Conclusion, Evidence, Pace};
 use super::readback::ReadBack;
-use super::{Act, ServiceState, Stage};
+use super::{Act, Retirement, ServiceState, Stage};
 
 /// Our clock and the provider's may differ by this much at most when something is disabled or deleted.
 pub const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
@@ -71,6 +71,14 @@ impl ServiceState {
             (Some(_), Act::Delete) => Event::DeleteBegun { key: key.clone(), evidence },
         });
         Conclusion::record(events)
+    }
+
+    /// A target that left the policy while it may hold the key is no longer read, so only an operator can say that it moved.
+    fn held_elsewhere(&self, retirement: &Retirement) -> Option<String> {
+        let unread = |name: &&TargetName| !retirement.reads(name);
+        let holding = self.may_hold.iter().filter(|(_, held)| held.contains(&retirement.key)).map(|(name, _)| name);
+        let name = holding.into_iter().find(unread)?;
+        Some(format!("{name} is no longer a target of this service and may still hold old key {}", retirement.key))
     }
 
     /// The key the targets need is listed, works, and no target shows the one to be retired.

@@ -166,6 +166,23 @@ fn a_key_somebody_enabled_again_is_not_deleted() {
 }
 
 #[test]
+fn a_target_that_left_the_policy_keeps_its_key_until_an_operator_says_it_moved() {
+    let mut walk = Walk::new(&["a", "b"]);
+    walk.targets = vec!["a"];
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.pass(MINUTE * 600);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    let weigh = Effect::Evidence(key(OLD), Act::Disable);
+    walk.answer(weigh.clone(), Ok(Finding::Evidence(Box::new(evidence.clone()))));
+    assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
+    assert!(walk.state.halt.as_ref().is_some_and(|halt| halt.message.starts_with("b is no longer a target")));
+    walk.record(Event::DespiteUseOrdered { by: "test".into() });
+    walk.answer(weigh, Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.step(), Step::Run(Effect::Disable(key(OLD))));
+}
+
+#[test]
 fn nothing_else_is_pushed_while_a_job_is_under_way() {
     let mut walk = Walk::new(&["a"]);
     walk.get_ready();
