@@ -1,0 +1,442 @@
+//! What each event of a rotation does to it, from Opened to Closed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::{Instant, KeyId, TargetName};
+
+use super::event::{Event, Outcome, RotationKind, Snapshot};
+use super::retire::{Stage, Why};
+use super::{Course, Current, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, TargetProgress};
+
+impl ServiceState {
+    pub(super) fn fold_rotation(&mut self, event: &Event, at: &Instant) -> Result<(), ()> {
+        let mut rotation = self.rotation.take().ok_or(())?;
+        if let Course::Undoing { .. } = rotation.course {
+            return Err(());
+        }
+        match event {
+            Event::MintBegun { intent, before } => {
+                if rotation.phase != Phase::Opened || rotation.kind != RotationKind::Fresh {
+                    return Err(());
+                }
+                rotation.mints += 1;
+                rotation.phase = Phase::Minting;
+                rotation.mint =
+                    Some(Mint { intent: intent.clone(), before: before.clone(), begun: at.clone(), unknown: None });
+            }
+            Event::Minted { key, created, tail } => {
+                let mint = rotation.mint.take().ok_or(())?;
+                let fresh =
+                    !mint.before.contains(key) && !self.explains(key) && rotation.retiring.as_ref() != Some(key);
+                if rotation.phase != Phase::Minting || mint.unknown.is_some() || !fresh {
+                    return Err(());
+                }
+                rotation.phase = Phase::Minted;
+                rotation.installing = Some(key.clone());
+                rotation.created = *created;
+                rotation.minted = Some(at.clone());
+                rotation.last_probe = None;
+                if let Some(tail) = tail {
+                    self.tails.insert(key.clone(), tail.clone());
+                }
+            }
+            Event::MintFailed { .. } => {
+                let mint = rotation.mint.take().ok_or(())?;
+                if rotation.phase != Phase::Minting || mint.unknown.is_some() {
+                    return Err(());
+                }
+                rotation.phase = Phase::Opened;
+            }
+            Event::MintUnknown { why } => {
+                let mint = rotation.mint.as_mut().ok_or(())?;
+                if rotation.phase != Phase::Minting || mint.unknown.is_some() {
+                    return Err(());
+                }
+                mint.unknown = Some((why.clone(), at.clone()));
+            }
+            Event::MintSettled { found, reclaim } => {
+                let mint = rotation.mint.take().ok_or(())?;
+                let settled = match (found.as_slice(), reclaim) {
+                    ([], false) => None,
+                    ([key], true) if !mint.before.contains(key) => Some(key),
+                    _ => return Err(()),
+                };
+                if rotation.phase != Phase::Minting || mint.unknown.is_none() {
+                    return Err(());
+                }
+                rotation.phase = Phase::Opened;
+                if let Some(key) = settled {
+                    let place = rotation.snapshot.clone();
+                    self.strangers.remove(key);
+                    self.leave_from(key, Why::Reclaimed, at, Duration::ZERO, Duration::ZERO, Some(place));
+                }
+            }
+            Event::ProbePassed { key } => {
+                if rotation.phase != Phase::Minted || rotation.installing.as_ref() != Some(key) {
+                    return Err(());
+                }
+                rotation.streak += 1;
+                rotation.last_probe = Some(at.clone());
+                if rotation.streak >= rotation.snapshot.terms.probes.max(1) {
+                    rotation.phase = Phase::Ready;
+                }
+            }
+            Event::ProbeFailed { key, .. } => {
+                if rotation.installing.as_ref() != Some(key)
+                    || !matches!(rotation.phase, Phase::Minted | Phase::Ready | Phase::Deploying)
+                {
+                    return Err(());
+                }
+                rotation.streak = 0;
+                rotation.last_probe = Some(at.clone());
+                // A key no target has been handed may start its row of successes again.
+                if rotation.phase == Phase::Ready && rotation.minted.is_some() && rotation.course == Course::Forward {
+                    rotation.phase = Phase::Minted;
+                }
+            }
+            Event::PushBegun { target, key, jobs } => {
+                if rotation.installing.as_ref() != Some(key)
+                    || !matches!(rotation.phase, Phase::Ready | Phase::Deploying)
+                    || rotation.enable_first.is_some()
+                {
+                    return Err(());
+                }
+                let progress = progress(&mut rotation, target)?;
+                if progress.push != Push::Pending {
+                    return Err(());
+                }
+                progress.push = Push::Begun { at: at.clone(), jobs: jobs.clone() };
+                progress.attempts += 1;
+                rotation.phase = Phase::Deploying;
+                self.may_hold.entry(target.clone()).or_default().insert(key.clone());
+            }
+            Event::Submitted { target, job } => {
+                let progress = progress(&mut rotation, target)?;
+                let (begun, guessed) = match progress.push.clone() {
+                    Push::Begun { at: begun, .. } => (begun, false),
+                    Push::Unknown { at: begun, .. } => (begun, true),
+                    _ => return Err(()),
+                };
+                progress.touched = true;
+                match job {
+                    Some(job) => progress.push = Push::Submitted { at: begun, job: job.clone(), guessed },
+                    None => {
+                        progress.push = Push::Ended { begun, at: at.clone(), how: JobEnd::Succeeded };
+                        rotation.confirmed = Some(at.wall);
+                    }
+                }
+            }
+            Event::PushFailed { target, refused, why } => {
+                let key = rotation.installing.clone().ok_or(())?;
+                let progress = progress(&mut rotation, target)?;
+                if !matches!(progress.push, Push::Begun { .. }) {
+                    return Err(());
+                }
+                progress.push = if *refused { Push::Refused } else { Push::Pending };
+                progress.attempts = progress.attempts.saturating_sub(1);
+                progress.trouble = Some(why.clone());
+                if !progress.touched {
+                    self.let_go(target, &key);
+                }
+            }
+            Event::PushUnknown { target, why } => {
+                let progress = progress(&mut rotation, target)?;
+                let Push::Begun { at: begun, jobs } = progress.push.clone() else { return Err(()) };
+                progress.touched = true;
+                progress.trouble = Some(why.clone());
+                progress.push = Push::Unknown { at: begun, jobs };
+            }
+            Event::Confirmed { target } => {
+                let ended = end(progress(&mut rotation, target)?, JobEnd::Succeeded, at)?;
+                rotation.confirmed = Some(ended.wall);
+            }
+            Event::JobFailed { target, why } => {
+                let progress = progress(&mut rotation, target)?;
+                progress.trouble = Some(why.clone());
+                end(progress, JobEnd::Failed, at)?;
+            }
+            Event::JobLost { target, why } => {
+                let progress = progress(&mut rotation, target)?;
+                progress.trouble = Some(why.clone());
+                end(progress, JobEnd::Lost, at)?;
+            }
+            Event::NotMoved { target, shows } => {
+                let key = rotation.installing.clone().ok_or(())?;
+                let timeout = rotation
+                    .snapshot
+                    .targets
+                    .iter()
+                    .find(|found| found.spec.name == *target)
+                    .ok_or(())?
+                    .spec
+                    .job_timeout;
+                let progress = progress(&mut rotation, target)?;
+                let Push::Ended { begun, how, .. } = progress.push.clone() else { return Err(()) };
+                progress.push = Push::Pending;
+                // A key leaves the may-hold set only when its job is known to be over and another key is shown.
+                let over = how != JobEnd::Lost || at.since(&begun) >= timeout;
+                if over && shows.as_ref() != Some(&key) && shows.is_some() {
+                    progress.touched = false;
+                    self.let_go(target, &key);
+                }
+            }
+            Event::Verified { target, proven } => {
+                let key = rotation.installing.clone().ok_or(())?;
+                let progress = progress(&mut rotation, target)?;
+                match progress.push {
+                    Push::Ended { how: JobEnd::Succeeded, .. } => {}
+                    Push::Ended { how: JobEnd::Guessed, .. } if *proven => {}
+                    _ => return Err(()),
+                }
+                progress.push = Push::Verified { proven: *proven };
+                if *proven {
+                    self.may_hold.insert(target.clone(), BTreeSet::from([key]));
+                }
+                if rotation.targets.iter().all(|target| matches!(target.push, Push::Verified { .. })) {
+                    self.deployed(&mut rotation, at);
+                }
+            }
+            Event::UndoBegun { reason, why } => {
+                let key = rotation.installing.clone().ok_or(())?;
+                let held = self.may_hold.values().any(|held| held.contains(&key));
+                if held || rotation.course != Course::Forward || rotation.kind != RotationKind::Fresh {
+                    return Err(());
+                }
+                rotation.course = Course::Undoing { reason: *reason, why: why.clone() };
+                let place = rotation.snapshot.clone();
+                self.leave_from(&key, Why::TakenBack, at, Duration::ZERO, Duration::ZERO, Some(place));
+            }
+            Event::RollbackBegun { by } => self.roll_back(&mut rotation, by, at)?,
+            _ => return Err(()),
+        }
+        self.rotation = Some(rotation);
+        Ok(())
+    }
+
+    pub(super) fn open(&mut self, rotation: Rotation, current: &KeyId) {
+        let snapshot = &rotation.snapshot;
+        for found in &snapshot.targets {
+            self.may_hold.entry(found.spec.name.clone()).or_default().insert(current.clone());
+            if let (Some(tail), false) = (found.reading.tail(), self.tails.contains_key(current)) {
+                self.tails.insert(current.clone(), tail.clone());
+            }
+        }
+        if self.home.is_none() {
+            self.home = Some(snapshot.issuer.clone());
+        }
+        if self.account.is_none() {
+            self.account = Some(snapshot.account.clone());
+        }
+        self.drift = None;
+        self.last_opened = Some(rotation.opened.wall);
+        self.rotation = Some(rotation);
+    }
+
+    fn deployed(&mut self, rotation: &mut Rotation, at: &Instant) {
+        let Some(key) = rotation.installing.clone() else { return };
+        rotation.verified = Some(at.clone());
+        if rotation.course == Course::Forward {
+            self.last_success = Some(at.wall);
+            self.failures = 0;
+            self.durations.push(at.since(&rotation.opened).as_secs_f64());
+        }
+        if let RotationKind::Repush(_) = rotation.kind {
+            rotation.phase = Phase::Deployed;
+            return;
+        }
+        self.previous = rotation.retiring.clone();
+        self.current = Some(rotation.as_current(key, at));
+        let Some(retiring) = rotation.retiring.clone() else {
+            rotation.phase = Phase::Deployed;
+            return;
+        };
+        rotation.phase = Phase::Soaking;
+        let proven = rotation.targets.iter().all(|target| target.push == Push::Verified { proven: true });
+        let terms = &rotation.snapshot.terms;
+        let wait = match (proven, rotation.compromised()) {
+            (true, true) => Duration::ZERO,
+            (true, false) => terms.soak,
+            (false, _) => terms.soak_unproven,
+        };
+        let watch = terms.watch;
+        // A key in wrong hands is used by them; but where nothing else tells who holds it, its silence must.
+        let silent_since = if rotation.compromised() && proven { None } else { rotation.confirmed };
+        let mut place = rotation.snapshot.clone();
+        if let (Some(home), Some(account), Course::Forward) = (&self.home, &self.account, &rotation.course) {
+            // The old key lives where the last rotation left it, which a changed policy may have moved away from.
+            place.issuer = home.clone();
+            place.account = account.clone();
+        }
+        self.leave_from(&retiring, Why::Superseded, at, wait, watch, Some(place));
+        if let Some(retirement) = self.leaving.get_mut(&retiring) {
+            retirement.silent_since = silent_since;
+            retirement.unproven = !proven;
+            retirement.ours = rotation.is_ours(&retiring);
+        }
+        self.home = Some(rotation.snapshot.issuer.clone());
+        self.account = Some(rotation.snapshot.account.clone());
+    }
+
+    fn roll_back(&mut self, rotation: &mut Rotation, by: &str, at: &Instant) -> Result<(), ()> {
+        let (new, old) = (rotation.installing.clone().ok_or(())?, rotation.retiring.clone().ok_or(())?);
+        if rotation.course != Course::Forward || rotation.phase < Phase::Ready {
+            return Err(());
+        }
+        if let Some(retirement) = self.leaving.get(&old) {
+            if !retirement.stage.reversible() {
+                return Err(());
+            }
+            if retirement.stage != Stage::Waiting {
+                rotation.enable_first = Some(old.clone());
+            }
+            self.leaving.remove(&old);
+        }
+        self.halt = None;
+        rotation.course = Course::RollingBack { by: by.to_owned(), since: at.clone() };
+        rotation.installing = Some(old);
+        rotation.retiring = Some(new);
+        rotation.phase = Phase::Ready;
+        rotation.verified = None;
+        for target in &mut rotation.targets {
+            *target = TargetProgress::pending(target.name.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, outcome: &Outcome, at: &Instant) -> Result<(), ()> {
+        let rotation = self.rotation.take().ok_or(())?;
+        match outcome {
+            Outcome::Done if rotation.phase >= Phase::Deployed => self.tally.done += 1,
+            Outcome::RolledBack if rotation.phase >= Phase::Deployed => {
+                self.tally.rolled_back += 1;
+                self.failures += 1;
+                // The restored key is as old as it was, and the next rotation would be opened at once.
+                let by = if let Course::RollingBack { by, .. } = &rotation.course { by.as_str() } else { "" };
+                let key = rotation.installing.as_ref().map_or("", KeyId::as_str);
+                let message = format!(
+                    "key {key} was put back, on the word of {by}; the newer key is gone, and no other is made until somebody \
+                     has looked"
+                );
+                self.halt = Some(Halt { reason: super::Reason::RolledBack, message, at: at.wall });
+            }
+            Outcome::Failed { reason, why } if matches!(rotation.course, Course::Undoing { .. }) => {
+                self.tally.failed += 1;
+                self.failures += 1;
+                self.halt = Some(Halt { reason: *reason, message: why.clone(), at: at.wall });
+            }
+            Outcome::Abandoned { holds, .. } => {
+                self.tally.abandoned += 1;
+                self.abandon(&rotation, holds.as_ref(), at)?;
+            }
+            _ => return Err(()),
+        }
+        Ok(())
+    }
+
+    /// The operator says which key the targets hold; the other one becomes a debt.
+    fn abandon(&mut self, rotation: &Rotation, holds: Option<&KeyId>, at: &Instant) -> Result<(), ()> {
+        self.halt = None;
+        let both = [rotation.installing.clone(), rotation.retiring.clone()];
+        let holds = match holds {
+            Some(key) => key.clone(),
+            // Nothing was pushed, so the targets hold what they held.
+            None if !rotation.any_touched() && rotation.course == Course::Forward => rotation.former.key.clone(),
+            None => return Err(()),
+        };
+        for target in &rotation.targets {
+            self.may_hold.insert(target.name.clone(), BTreeSet::from([holds.clone()]));
+        }
+        self.leaving.remove(&holds);
+        for key in both.into_iter().flatten() {
+            if key == holds {
+                self.current = Some(rotation.as_current(key, at));
+            } else if !self.leaving.contains_key(&key) && rotation.kind == RotationKind::Fresh {
+                let watch = rotation.snapshot.terms.watch;
+                self.leave_from(&key, Why::Debt, at, Duration::ZERO, watch, Some(rotation.snapshot.clone()));
+                if let Some(retirement) = self.leaving.get_mut(&key) {
+                    retirement.ours = rotation.is_ours(&key);
+                    retirement.silent_since = Some(at.wall);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rotation {
+    pub(super) fn opened(
+        id: &super::RotationId,
+        cause: &super::Cause,
+        kind: &RotationKind,
+        snapshot: &Snapshot,
+        at: &Instant,
+        current: &Current,
+    ) -> Self {
+        let names: Vec<TargetName> = match kind {
+            RotationKind::Fresh => snapshot.targets.iter().map(|target| target.spec.name.clone()).collect(),
+            RotationKind::Repush(names) => names.clone(),
+        };
+        let fresh = *kind == RotationKind::Fresh;
+        Rotation {
+            id: id.clone(),
+            cause: cause.clone(),
+            kind: kind.clone(),
+            snapshot: snapshot.clone(),
+            opened: at.clone(),
+            phase: if fresh { Phase::Opened } else { Phase::Ready },
+            course: Course::Forward,
+            former: current.clone(),
+            installing: (!fresh).then(|| current.key.clone()),
+            retiring: fresh.then(|| current.key.clone()),
+            mint: None,
+            mints: 0,
+            minted: None,
+            created: None,
+            streak: 0,
+            last_probe: None,
+            enable_first: None,
+            targets: names.into_iter().map(TargetProgress::pending).collect(),
+            verified: None,
+            confirmed: None,
+        }
+    }
+}
+
+impl Rotation {
+    /// The key as the current one: the former keeps its birthday and its standing, a new one is ours.
+    fn as_current(&self, key: KeyId, at: &Instant) -> Current {
+        if key == self.former.key {
+            return self.former.clone();
+        }
+        Current { key, created: self.created.unwrap_or(at.wall), ours: true }
+    }
+
+    pub(super) fn is_ours(&self, key: &KeyId) -> bool {
+        *key != self.former.key || self.former.ours
+    }
+}
+
+impl TargetProgress {
+    fn pending(name: TargetName) -> Self {
+        Self { name, push: Push::Pending, attempts: 0, touched: false, trouble: None }
+    }
+}
+
+fn progress<'a>(rotation: &'a mut Rotation, name: &TargetName) -> Result<&'a mut TargetProgress, ()> {
+    rotation.targets.iter_mut().find(|target| target.name == *name).ok_or(())
+}
+
+fn end<'a>(progress: &mut TargetProgress, how: JobEnd, at: &'a Instant) -> Result<&'a Instant, ()> {
+    let (begun, how) = match &progress.push {
+        Push::Submitted { at: begun, guessed: true, .. } if how == JobEnd::Succeeded => {
+            (begun.clone(), JobEnd::Guessed)
+        }
+        Push::Submitted { at: begun, .. } => (begun.clone(), how),
+        // A push whose answer was lost ends as lost when no job can be found for it.
+        Push::Unknown { at: begun, .. } if how == JobEnd::Lost => (begun.clone(), how),
+        _ => return Err(()),
+    };
+    progress.push = Push::Ended { begun, at: at.clone(), how };
+    Ok(at)
+}
