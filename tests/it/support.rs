@@ -408,6 +408,11 @@ impl Daemon<'_> {
         self.ended_within(Duration::from_secs(10))
     }
 
+    /// How it ends by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.ended_within(PATIENCE)
+    }
+
     fn ended_within(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
