@@ -24,7 +24,15 @@ pub fn start(usual: &str) {
         }
         _ => EnvFilter::new(usual),
     };
-    let ours_or_harmless = filter_fn(|about| is_ours(about.target()) || *about.level() <= tracing::Level::INFO);
+    let ours_or_harmless = filter_fn(|about| {
+        // The heartbeat's library tells at `info` what is of no use to anybody.
+        let most = if about.target().starts_with("tokio_cron_scheduler") {
+            tracing::Level::WARN
+        } else {
+            tracing::Level::INFO
+        };
+        is_ours(about.target()) || *about.level() <= most
+    });
     // systemd writes time and priority itself.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);

@@ -40,7 +40,7 @@ use signals::{Signalled, Signals};
 pub use startup::Failure;
 
 /// The engine ends by itself within eight seconds of a stop; nothing waits longer than ten.
-const END_PATIENCE: Duration = Duration::from_millis(9500);
+const END_PATIENCE: Duration = Duration::from_millis(9000);
 
 /// Runs the daemon until a signal ends it.
 ///
@@ -110,9 +110,6 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
         }
     };
     systemd::stopping();
-    if let Some(heartbeat) = heartbeat {
-        heartbeat.stop().await;
-    }
     let outcome = match outcome {
         Some(outcome) => outcome,
         None => {
@@ -128,6 +125,10 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
             }
         }
     };
+    if let Some(heartbeat) = heartbeat {
+        // It only woke the engine, which has ended; its own end is not worth waiting for.
+        let _ = tokio::time::timeout(Duration::from_millis(200), heartbeat.stop()).await;
+    }
     // The control socket goes before the journal's lock does, so that who finds no socket finds no lock either.
     beside.shutdown().await;
     let outcome = outcome.map_err(|error| Failure::Internal(format!("the engine broke: {error}")))?;

@@ -83,7 +83,7 @@ pub(crate) fn opening(state: &ServiceState, service: &Service, zone: Tz, now: &I
     let inside = schedule::next_open(due, &service.windows, now.wall, zone);
     match service.max_age.filter(|_| service.break_window) {
         Some(max_age) => {
-            let limit = current.created + max_age;
+            let limit = aged(current.created, max_age);
             if limit < inside { Some((limit.max(due), Cause::MaxAge)) } else { Some((inside, Cause::Timetable)) }
         }
         None => Some((inside, Cause::Timetable)),
@@ -110,9 +110,15 @@ pub(crate) fn expected(state: &ServiceState, service: &Service, zone: Tz, now: &
 /// Whether the current key is older than it may be.
 pub(crate) fn too_old(state: &ServiceState, service: &Service, now: Timestamp) -> bool {
     match (state.current.as_ref(), service.max_age) {
-        (Some(current), Some(max_age)) => now > current.created + max_age,
+        (Some(current), Some(max_age)) => now > aged(current.created, max_age),
         _ => false,
     }
+}
+
+/// When a key made then reaches an age; the end of the calendar where a liar's date leads beyond it.
+fn aged(created: Timestamp, age: Duration) -> Timestamp {
+    let age = chrono::TimeDelta::from_std(age).unwrap_or(chrono::TimeDelta::MAX);
+    created.checked_add_signed(age).unwrap_or(Timestamp::MAX_UTC)
 }
 
 fn repush_all(service: &Service) -> RotationKind {

@@ -134,7 +134,7 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
     let state = &runner.state;
     let service = runner.policy.as_ref();
     let next = service.and_then(|service| plan::expected(state, service, policy.daemon.timezone, now));
-    let late = next.is_some_and(|at| now.wall > at + OVERDUE_SLACK) && state.rotation.is_none();
+    let late = next.is_some_and(|at| now.wall.signed_duration_since(at) > OVERDUE_SLACK) && state.rotation.is_none();
     let issuer = match (&state.rotation, service) {
         (Some(rotation), _) => rotation.snapshot.issuer.object.clone(),
         (None, Some(service)) => service.issuer.object.clone(),

@@ -647,22 +647,6 @@ fn a_consumer_that_fails_twice_after_the_push_gets_the_old_key_back() {
 }
 
 #[test]
-fn a_target_that_left_the_policy_keeps_its_key_until_an_operator_says_otherwise() {
-    let mut walk = Walk::new(&["a", "b"]);
-    walk.targets = vec!["a"];
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.waits(MINUTE * 600);
-    let found = Ok(Finding::Evidence(Box::new(walk.evidence(LastUse::Never, "newt"))));
-    walk.answer(Effect::Evidence(key(OLD), Act::Disable), found);
-    assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
-    walk.record(Event::DespiteUseOrdered { by: "test".into() });
-    let found = Ok(Finding::Evidence(Box::new(walk.evidence(LastUse::Never, "newt"))));
-    let events = walk.answer(Effect::Evidence(key(OLD), Act::Disable), found);
-    assert!(matches!(events[..], [Event::DisableBegun { .. }]), "{events:?}");
-}
-
-#[test]
 fn a_target_that_shows_nothing_of_its_own_is_not_said_to_hold_the_adopted_key() {
     let mut walk = Walk::new(&[]);
     let readings = vec![(TargetName::new("inherits"), Reading::Nothing), (TargetName::new("a"), tail("oldt"))];

@@ -164,9 +164,7 @@ impl Bucket {
                 refused(Reason::Refused, format!("{elsewhere}; {}", answer.text()))
             }
             (404, Some("NoSuchBucket")) => refused(Reason::NotFound, answer.text()),
-            (_, Some("InvalidAccessKeyId" | "InvalidClientTokenId")) | (403, None) => {
-                Ok(Probe::NotYet(call.text(answer.text())))
-            }
+            (_, Some("InvalidAccessKeyId" | "InvalidClientTokenId")) => Ok(Probe::NotYet(call.text(answer.text()))),
             (_, Some("SignatureDoesNotMatch")) => Ok(Probe::Wrong(call.text(answer.text()))),
             (_, Some("AccessDenied")) if self.expect == Expect::Authenticates => {
                 tracing::info!(
@@ -203,7 +201,7 @@ pub(super) fn refused<E: ProvideErrorMetadata>(call: &Call, error: &SdkError<E, 
     }
     let text = call.text(answer.text());
     match (answer.status, answer.code) {
-        (_, Some("InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId")) | (403, None) => {
+        (_, Some("InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId")) => {
             Some(Probe::NotYet(text))
         }
         (_, Some("SignatureDoesNotMatch" | "InvalidSignatureException" | "IncompleteSignature")) => {
@@ -345,7 +343,8 @@ mod tests {
                 "look: AccessDenied (403): It said so.; the key's user needs s3:ListBucket there".into()
             ))
         );
-        assert_eq!(judged(Expect::Read, 403, ""), Ok(Probe::NotYet("look: no error code (403)".into())));
+        // Not AWS but something before it, such as a proxy: it says nothing of the key.
+        assert!(matches!(judged(Expect::Read, 403, ""), Err(Fault::Unknown(_))));
     }
 
     #[test]

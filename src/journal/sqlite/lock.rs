@@ -17,7 +17,14 @@ use crate::ports::JournalError;
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Given back by name, and not only by closing: a child that is just being started still has the file open for a moment.
+    fn drop(&mut self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -47,7 +54,7 @@ impl Lock {
         give_to_owner(journal, &file);
         // A full disk may keep the number out of the file; the lock holds without it.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
