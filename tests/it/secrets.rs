@@ -58,10 +58,12 @@ fn tell(scene: &Scene, seen: &mut Seen, get: &dyn Fn(&str) -> String) {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let rolled_back = || {
         let service = scene.service();
-        (service["rotations"]["rolled_back"] == 1 && service["state"] == "idle").then_some(())
+        (service["rotations"]["rolled_back"] == 1 && service["reason"] == "rolled-back").then_some(())
     };
     wait_until_or("it is rolled back", rolled_back, || scene.service().to_string());
     assert_eq!(scene.arcgis.held_key(CLOUD_SERVICE).map(|(id, _)| id).as_ref(), Some(&scene.first_key.0));
+
+    assert_eq!(scene.run(&["retry", SERVICE]).code, Some(0));
 
     // A job that fails and says what it was given, as a careless administrator of ArcGIS's would write it down.
     let (id, secret) = scene.first_key.clone();
