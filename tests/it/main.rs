@@ -6,6 +6,7 @@ mod daemon;
 mod floors;
 mod journal;
 mod kill;
+mod kinds;
 mod mistakes;
 mod moto;
 mod policy;
