@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::model::{IssuerSpec, Reason, SystemRef, SystemSpec, TargetSpec};
-use crate::net::Context;
+use crate::net::{Context, Shared};
 use crate::policy::Policy;
 use crate::ports::{Connect, Fault, Issuer, LoginGuard, Target};
 use crate::{issuer, target};
@@ -17,6 +17,7 @@ use crate::{issuer, target};
 /// The ports of one process.
 pub struct Connector {
     guard: Arc<dyn LoginGuard>,
+    shared: Shared,
     inner: Mutex<Inner>,
 }
 
@@ -30,7 +31,7 @@ impl Connector {
     /// Connects to what `policy` names.
     pub fn new(policy: Arc<Policy>, guard: Arc<dyn LoginGuard>) -> Self {
         let inner = Inner { policy, issuers: HashMap::new(), targets: HashMap::new() };
-        Connector { guard, inner: Mutex::new(inner) }
+        Connector { guard, shared: Shared::default(), inner: Mutex::new(inner) }
     }
 
     /// Goes by another policy from now on, and reads every secret again.
@@ -48,6 +49,7 @@ impl Connector {
             proxy: policy.daemon.proxy.clone(),
             no_proxy: policy.daemon.no_proxy.clone(),
             guard: self.guard.clone(),
+            shared: self.shared.clone(),
         }
     }
 }

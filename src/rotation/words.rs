@@ -121,7 +121,10 @@ impl ServiceState {
                 }
             }
             Reason::Inherits => reloaded("write provider_id instead of service_id in its target"),
-            Reason::LoginRefused => reloaded("correct the login named above (password, or access key and secret)"),
+            Reason::LoginRefused => format!(
+                "correct the login named above (password, or access key and secret), then systemctl reload rekeyd (restart, where it \
+                 is a systemd credential) and rekeyd retry {service}"
+            ),
             Reason::TlsUntrusted => reloaded("name the server's authority in ca_file"),
             Reason::MissingRight => mended("grant the right named above"),
             Reason::Quota => mended("delete the key that nobody needs at the issuer"),

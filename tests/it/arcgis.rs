@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rekeyd::model::{JobId, KeyId, Material, Reason, Secret, SystemRef, SystemSpec, Tail};
-use rekeyd::net::Context;
+use rekeyd::net::{Context, Shared};
 use rekeyd::ports::{Fault, Health, JobState, LoginGuard, Reading, Receipt, Target};
 use rekeyd::table;
 use rekeyd::target::arcgis::KIND;
@@ -77,6 +77,7 @@ struct Site {
     password: tempfile::NamedTempFile,
     ca: Option<tempfile::NamedTempFile>,
     guard: Arc<Guard>,
+    shared: Shared,
     product: Product,
     old: (String, String),
 }
@@ -135,11 +136,11 @@ impl Site {
             arcgis.add_service_with(ServiceSpec { credential, ..ServiceSpec::new(id, PROVIDER, "") });
         }
         let ca = arcgis.ca_pem().map(|pem| file(&pem));
-        Site { arcgis, password, ca, guard: Arc::new(Guard::default()), product, old }
+        Site { arcgis, password, ca, guard: Arc::new(Guard::default()), shared: Shared::default(), product, old }
     }
 
     fn context(&self) -> Context {
-        Context { proxy: None, no_proxy: Vec::new(), guard: self.guard.clone() }
+        Context { proxy: None, no_proxy: Vec::new(), guard: self.guard.clone(), shared: self.shared.clone() }
     }
 
     /// A target by its policy tables; `deployment` and `target` are more lines of each.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rekeyd::issuer::aws_iam::KIND;
 use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Secret, SystemRef, SystemSpec};
-use rekeyd::net::Context;
+use rekeyd::net::{Context, Shared};
 use rekeyd::ports::{Fault, Issuer, LastUse, LoginGuard, MintedKey, Probe};
 use rekeyd::table;
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap};
@@ -396,7 +396,7 @@ pub(super) fn connect_at(
     );
     let spec =
         table::read(&issuer, "issuer", |table| (KIND.read)(table, Some(&system))).expect("no mistake").expect("a spec");
-    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(NoGuard) };
+    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(NoGuard), shared: Shared::default() };
     (KIND.connect)(&spec, Some(&system), &context).expect("connects")
 }
 

@@ -27,7 +27,7 @@ impl LoginGuard for Nobody {
 }
 
 fn context() -> Context {
-    Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Nobody) }
+    Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Nobody), shared: crate::net::Shared::default() }
 }
 
 fn spec() -> IssuerSpec {

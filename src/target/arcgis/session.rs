@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,9 +28,6 @@ const RENEW_BEFORE: Duration = Duration::from_secs(60);
 
 /// Errors of the server's own at login that may be a refusal in other words; after this many in a row the password counts as refused.
 const UNCLEAR_MAX: u32 = 2;
-
-/// Deployments in use, so that all targets of one share its token and its login. Weak: an unused one is forgotten with its secrets.
-static IN_USE: StdMutex<Vec<Weak<Deployment>>> = StdMutex::new(Vec::new());
 
 /// A deployment as its targets share it.
 pub struct Deployment {
@@ -103,9 +100,7 @@ impl Deployment {
         // The file's contents belong to the identity: after a reload a new authority counts, under the same name too.
         let ca = config.ca_file.as_ref().and_then(|path| std::fs::read(path).ok());
 
-        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        in_use.retain(|known| known.strong_count() > 0);
-        let same = |known: &Arc<Self>| {
+        let same = |known: &Self| {
             known.at == system.at
                 && known.config == config
                 && known.options == options
@@ -113,7 +108,7 @@ impl Deployment {
                 && known.password == password
                 && Arc::ptr_eq(&known.guard, &context.guard)
         };
-        if let Some(known) = in_use.iter().filter_map(Weak::upgrade).find(same) {
+        if let Some(known) = context.shared.find(same) {
             return Ok(known);
         }
         let made = Arc::new(Self {
@@ -128,7 +123,7 @@ impl Deployment {
             session: Mutex::default(),
             given: StdMutex::default(),
         });
-        in_use.push(Arc::downgrade(&made));
+        context.shared.keep(&made);
         Ok(made)
     }
 
@@ -384,7 +379,7 @@ mod tests {
         let config = crate::table::read(&text, "policy.toml", super::super::config::read_system).expect("it is sound");
         let at = SystemRef { table: "arcgis".to_owned(), name: "prod".to_owned() };
         let system = SystemSpec { at, config: config.expect("it is complete") };
-        let context = Context { proxy: None, no_proxy: Vec::new(), guard };
+        let context = Context { proxy: None, no_proxy: Vec::new(), guard, shared: crate::net::Shared::default() };
         Deployment::connect(&system, &context).expect("connecting sends nothing")
     }
 
