@@ -24,14 +24,17 @@ use crate::rotation::{Circumstances, Effect, Pace, ServiceState, Step};
 mod budget;
 mod command;
 mod look;
+mod order;
 mod pace;
 mod perform;
+mod place;
 mod plan;
 mod report;
 
-pub use command::{Command, Reply, Said};
 pub use look::{Picture, look};
-pub use perform::{Performed, Place, World};
+pub use order::{Command, Reply, Said};
+pub use perform::{Performed, World};
+pub use place::Place;
 pub(crate) use plan::opening;
 pub use plan::{Next, plan};
 pub use report::{Report, ServiceReport, StateWord};
@@ -428,7 +431,7 @@ impl Engine {
                 break;
             }
         }
-        let poll = self.place(&service, &effect).and_then(|place| poll_of(&place, &effect));
+        let poll = self.place(&service, &effect).and_then(|place| place.poll_of(&effect));
         let runner = self.runner(&service);
         if effect == Effect::Health {
             runner.pacing.health_seen(conclusion.pace == Pace::Now);
@@ -516,47 +519,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Where an effect acts. An open rotation and a key on its way out keep the specs they were opened with.
-    fn place(&self, name: &ServiceName, effect: &Effect) -> Option<Place> {
-        let runner = &self.services[name];
-        let state = &runner.state;
-        let from_policy = runner.policy.as_ref().map(|service| Place {
-            service: name.clone(),
-            issuer: service.issuer.clone(),
-            targets: service.targets.clone(),
-            terms: service.terms.clone(),
-            current_at: state.home.clone().filter(|home| home.object != service.issuer.object),
-        });
-        let from_snapshot = |snapshot: &crate::rotation::event::Snapshot| Place {
-            service: name.clone(),
-            issuer: snapshot.issuer.clone(),
-            targets: snapshot.targets.iter().map(|found| found.spec.clone()).collect(),
-            terms: snapshot.terms.clone(),
-            current_at: state.home.clone().filter(|home| home.object != snapshot.issuer.object),
-        };
-        let of_leaving = |key: &crate::model::KeyId| {
-            let leaving = state.leaving.get(key)?;
-            let told = leaving.place.as_deref().or(state.last_place.as_ref()).map(from_snapshot);
-            // Without a rotation that tells, the key lives where the current one does, whatever the policy says by now.
-            let at_home = from_policy.clone().map(|place| Place {
-                issuer: state.home.clone().unwrap_or_else(|| place.issuer.clone()),
-                current_at: None,
-                ..place
-            });
-            told.or(at_home)
-        };
-        let of_rotation = || state.rotation.as_ref().map(|rotation| from_snapshot(&rotation.snapshot));
-        match effect {
-            Effect::Survey | Effect::FirstContact | Effect::Observe => from_policy,
-            Effect::Evidence(key, _)
-            | Effect::Disable(key)
-            | Effect::Enable(key)
-            | Effect::Delete(key)
-            | Effect::Absence(key) => of_leaving(key).or_else(of_rotation),
-            _ => of_rotation(),
-        }
-    }
-
     fn runner(&mut self, name: &ServiceName) -> &mut Runner {
         self.services.get_mut(name).expect("the engine is asked only for services it runs")
     }
@@ -605,11 +567,6 @@ fn put_under(services: &mut BTreeMap<ServiceName, Runner>, policy: &Policy) {
         runner.policy = Some(service.clone());
         runner.observed = None;
     }
-}
-
-fn poll_of(place: &Place, effect: &Effect) -> Option<Duration> {
-    let (Effect::Poll(name, _) | Effect::ReadBack(name)) = effect else { return None };
-    place.targets.iter().find(|spec| spec.name == *name).map(|spec| spec.poll)
 }
 
 /// The effect's name for logs and back-off; effects of one name share one back-off.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
-use crate::model::{AccountIdentity, IssuerSpec, KeyId, Material, Reason, ServiceName, TargetName, TargetSpec, Terms};
+use crate::model::{AccountIdentity, IssuerSpec, KeyId, Material, Reason, TargetName, TargetSpec};
 use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
 use crate::rotation::{Effect, Evidence, Finding, Found, ServiceState};
+
+use super::Place;
 
 /// What an effect may touch.
 #[derive(Clone)]
@@ -17,21 +19,6 @@ pub struct World {
     pub journal: Arc<dyn Journal>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
-}
-
-/// Where an effect acts: the issuer and targets of the policy, of an open rotation, or of a key on its way out.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Whose.
-    pub service: ServiceName,
-    /// The issuer object.
-    pub issuer: IssuerSpec,
-    /// The targets.
-    pub targets: Vec<TargetSpec>,
-    /// The terms a rotation would be opened under.
-    pub terms: Terms,
-    /// Where the current key lives, if that is another issuer object.
-    pub current_at: Option<IssuerSpec>,
 }
 
 /// What an effect came to, and the material a mint brought.

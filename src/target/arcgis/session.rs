@@ -372,6 +372,10 @@ mod tests {
     }
 
     fn deployment(guard: Arc<Guard>, password: &std::path::Path) -> Arc<Deployment> {
+        deployment_among(crate::net::Shared::default(), guard, password)
+    }
+
+    fn deployment_among(shared: crate::net::Shared, guard: Arc<Guard>, password: &std::path::Path) -> Arc<Deployment> {
         let text = format!(
             "product = \"kubernetes\"\nadmin_url = \"https://gis.example.com/x/admin\"\nusername = \"rotator\"\n\
              password = {{ file = {password:?} }}"
@@ -379,7 +383,7 @@ mod tests {
         let config = crate::table::read(&text, "policy.toml", super::super::config::read_system).expect("it is sound");
         let at = SystemRef { table: "arcgis".to_owned(), name: "prod".to_owned() };
         let system = SystemSpec { at, config: config.expect("it is complete") };
-        let context = Context { proxy: None, no_proxy: Vec::new(), guard, shared: crate::net::Shared::default() };
+        let context = Context { proxy: None, no_proxy: Vec::new(), guard, shared };
         Deployment::connect(&system, &context).expect("connecting sends nothing")
     }
 
@@ -409,11 +413,13 @@ mod tests {
         let (guard, password) =
             (Arc::new(Guard::default()), tempfile::NamedTempFile::new().expect("a file can be made"));
         std::fs::write(password.path(), "hunter2").expect("it can be written");
-        let (one, two) = (deployment(guard.clone(), password.path()), deployment(guard.clone(), password.path()));
+        let shared = crate::net::Shared::default();
+        let among = |guard: &Arc<Guard>| deployment_among(shared.clone(), guard.clone(), password.path());
+        let (one, two) = (among(&guard), among(&guard));
         assert!(Arc::ptr_eq(&one, &two));
         std::fs::write(password.path(), "hunter3").expect("it can be written");
-        assert!(!Arc::ptr_eq(&one, &deployment(guard, password.path())));
-        assert!(!Arc::ptr_eq(&one, &deployment(Arc::new(Guard::default()), password.path())));
+        assert!(!Arc::ptr_eq(&one, &among(&guard)));
+        assert!(!Arc::ptr_eq(&one, &among(&Arc::new(Guard::default()))));
     }
 
     #[test]

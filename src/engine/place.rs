@@ -1,0 +1,75 @@
+//! Where an effect acts: the issuer and targets of the policy, of an open rotation, or of a key on its way out.
+
+use std::time::Duration;
+
+use crate::model::{IssuerSpec, KeyId, ServiceName, TargetSpec, Terms};
+use crate::rotation::Effect;
+use crate::rotation::event::Snapshot;
+
+use super::Engine;
+
+/// Where an effect acts: the issuer and targets of the policy, of an open rotation, or of a key on its way out.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Whose.
+    pub service: ServiceName,
+    /// The issuer object.
+    pub issuer: IssuerSpec,
+    /// The targets.
+    pub targets: Vec<TargetSpec>,
+    /// The terms a rotation would be opened under.
+    pub terms: Terms,
+    /// Where the current key lives, if that is another issuer object.
+    pub current_at: Option<IssuerSpec>,
+}
+
+impl Place {
+    /// How often a target's job is looked at, for effects that wait for one.
+    pub(super) fn poll_of(&self, effect: &Effect) -> Option<Duration> {
+        let (Effect::Poll(name, _) | Effect::ReadBack(name)) = effect else { return None };
+        self.targets.iter().find(|spec| spec.name == *name).map(|spec| spec.poll)
+    }
+}
+
+impl Engine {
+    /// Where an effect acts. An open rotation and a key on its way out keep the specs they were opened with.
+    pub(super) fn place(&self, name: &ServiceName, effect: &Effect) -> Option<Place> {
+        let runner = &self.services[name];
+        let state = &runner.state;
+        let from_policy = runner.policy.as_ref().map(|service| Place {
+            service: name.clone(),
+            issuer: service.issuer.clone(),
+            targets: service.targets.clone(),
+            terms: service.terms.clone(),
+            current_at: state.home.clone().filter(|home| home.object != service.issuer.object),
+        });
+        let from_snapshot = |snapshot: &Snapshot| Place {
+            service: name.clone(),
+            issuer: snapshot.issuer.clone(),
+            targets: snapshot.targets.iter().map(|found| found.spec.clone()).collect(),
+            terms: snapshot.terms.clone(),
+            current_at: state.home.clone().filter(|home| home.object != snapshot.issuer.object),
+        };
+        let of_leaving = |key: &KeyId| {
+            let leaving = state.leaving.get(key)?;
+            let told = leaving.place.as_deref().or(state.last_place.as_ref()).map(from_snapshot);
+            // Without a rotation that tells, the key lives where the current one does, whatever the policy says by now.
+            let at_home = from_policy.clone().map(|place| Place {
+                issuer: state.home.clone().unwrap_or_else(|| place.issuer.clone()),
+                current_at: None,
+                ..place
+            });
+            told.or(at_home)
+        };
+        let of_rotation = || state.rotation.as_ref().map(|rotation| from_snapshot(&rotation.snapshot));
+        match effect {
+            Effect::Survey | Effect::FirstContact | Effect::Observe => from_policy,
+            Effect::Evidence(key, _)
+            | Effect::Disable(key)
+            | Effect::Enable(key)
+            | Effect::Delete(key)
+            | Effect::Absence(key) => of_leaving(key).or_else(of_rotation),
+            _ => of_rotation(),
+        }
+    }
+}
