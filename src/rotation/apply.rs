@@ -310,7 +310,7 @@ impl ServiceState {
                     retirement.silent_since = Some(at.wall);
                 }
                 // Whoever enabled it is said to need it no more: from the start.
-                (Some(super::Reason::EnabledAgain), Stage::Disabled(_)) => {
+                (Some(super::Reason::EnabledAgain), Stage::Disabled(_) | Stage::Deleting(_)) => {
                     retirement.stage = Stage::Waiting;
                     retirement.since = at.clone();
                     retirement.silent_since = Some(at.wall);

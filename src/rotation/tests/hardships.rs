@@ -301,3 +301,18 @@ fn a_rolled_back_service_waits_for_somebody_to_look() {
     assert_eq!(walk.reason(), Some(Reason::RolledBack));
     assert_eq!(walk.state.failures, 1);
 }
+
+#[test]
+fn a_key_enabled_while_its_deletion_was_being_sent_is_not_a_dead_end() {
+    let mut walk = disabled();
+    walk.pass(MINUTE * 60);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.pass(MINUTE * 6);
+    let mut evidence = walk.evidence(LastUse::Never, "newt");
+    evidence.listing.keys[0].active = true;
+    walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.reason(), Some(Reason::EnabledAgain));
+    walk.record(Event::Retried { by: "test".into() });
+    assert_eq!(walk.state.leaving[&key(OLD)].stage, Stage::Waiting);
+}
