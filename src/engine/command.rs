@@ -348,6 +348,10 @@ impl Engine {
             let why = format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key);
             return Ok(Reply::one(name, false, why));
         }
+        let gone = |key: &KeyId| rotation.retiring.as_ref() == Some(key) && !state.leaving.contains_key(key);
+        if let Some(key) = holds.as_ref().filter(|key| rotation.phase >= Phase::Soaking && gone(key)) {
+            return Ok(Reply::one(name, false, format!("key {key} is gone, so no target can be using it")));
+        }
         let forward = rotation.course == Course::Forward;
         if holds.is_none() && (rotation.any_touched() || !forward) && rotation.kind == RotationKind::Fresh {
             let why =

@@ -426,6 +426,10 @@ impl Engine {
         let material = performed.material;
         let conclusion = self.services[&service].state.conclude(&effect, performed.found, &now, &around);
         for event in conclusion.events {
+            if matches!(event, Event::RollbackBegun { .. } | Event::EnableBegun { .. }) {
+                // A consumer is down: no earlier back-off holds up its rescue.
+                self.runner(&service).pacing.hurry();
+            }
             let with = matches!(event, Event::Minted { .. }).then_some(material.as_ref()).flatten();
             if !self.record(&service, event, with).await? {
                 break;

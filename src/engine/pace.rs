@@ -65,9 +65,13 @@ impl Pacing {
         (!left.is_zero()).then_some(left)
     }
 
-    /// How often an effect came to the same kind of nothing in a row.
+    /// How often in a row an effect came to the nothing that its conclusion counts: a missing job, a failed health check. Looks
+    /// at a job that runs, and faults, count for neither.
     pub(crate) fn tries(&self, effect: &Effect) -> u32 {
-        self.tries.get(super::effect_name(effect)).map_or(0, |(_, tries)| *tries)
+        match (self.tries.get(super::effect_name(effect)), effect) {
+            (Some((_, tries)), Effect::Health) | (Some((Pace::After(_), tries)), _) => *tries,
+            _ => 0,
+        }
     }
 
     /// Whether the consumers are to be asked again.
@@ -209,7 +213,10 @@ mod tests {
         for _ in 0..5 {
             pacing.again(&service, &poll, Pace::Poll, None, String::new());
         }
-        pacing.again(&service, &poll, Pace::BackOff, None, String::new());
+        assert_eq!(pacing.tries(&poll), 0, "a job that runs is not missing");
+        pacing.again(&service, &poll, Pace::After(Duration::from_secs(2)), None, String::new());
         assert_eq!(pacing.tries(&poll), 1);
+        pacing.again(&service, &poll, Pace::BackOff, None, String::new());
+        assert_eq!(pacing.tries(&poll), 0, "nor is one that cannot be asked about");
     }
 }

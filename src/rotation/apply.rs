@@ -120,7 +120,8 @@ impl ServiceState {
                 self.lift(super::Reason::OldKeyStillUsed);
             }
             Event::Opened { rotation, cause, kind, snapshot } => {
-                let follows_order = *kind == RotationKind::Fresh || self.order.as_ref() == Some(cause);
+                let drift = *cause == Cause::Drift && self.order == Some(Cause::Drift);
+                let follows_order = *kind == RotationKind::Fresh || drift;
                 if self.rotation.is_some() || self.halt.is_some() {
                     return Err(());
                 }

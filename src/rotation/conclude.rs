@@ -88,9 +88,7 @@ impl ServiceState {
                 Conclusion::record(vec![failed, after.halted(reason, &why)])
             }
             (Effect::Push(target), Fault::NotSent(_)) => self.push_failed(target, &why, Pace::BackOff),
-            (Effect::Push(target), Fault::Retry { after, .. }) => {
-                self.push_failed(target, &why, after.map_or(Pace::BackOff, Pace::After))
-            }
+            (Effect::Push(target), Fault::Retry { after, .. }) => self.push_failed(target, &why, asked_pause(after)),
             (Effect::Push(target), Fault::Unknown(_)) => {
                 Conclusion::record(vec![Event::PushUnknown { target: target.clone(), why: why.clone() }])
                     .slowly(Pace::BackOff, &why)
@@ -107,6 +105,12 @@ impl ServiceState {
                 Conclusion::record(vec![Event::Deleted { key: key.clone() }])
             }
             (Effect::Disable(key) | Effect::Delete(key), Fault::Refused { .. }) => self.owe(key, &why),
+            // It is owed to a consumer and goes on being tried under the halt, but not at the network's speed.
+            (Effect::Enable(_), Fault::Refused { reason, .. }) => {
+                let said = self.halt.as_ref().is_some_and(|halt| halt.reason == reason);
+                let events = if said { Vec::new() } else { vec![self.halted(reason, &why)] };
+                Conclusion::record(events).slowly(Pace::After(Duration::from_secs(300)), &why)
+            }
             (Effect::Observe, Fault::Refused { reason, .. }) if reason != Reason::LoginRefused => {
                 self.drifted(Some(format!("cannot be observed: {why}")), Vec::new())
             }
@@ -114,7 +118,7 @@ impl ServiceState {
                 Conclusion::again(Pace::BackOff, why)
             }
             (_, Fault::Refused { reason, .. }) => Conclusion::record(vec![self.halted(reason, &why)]),
-            (_, Fault::Retry { after, .. }) => Conclusion::again(after.map_or(Pace::BackOff, Pace::After), why),
+            (_, Fault::Retry { after, .. }) => Conclusion::again(asked_pause(after), why),
             // What may pass by itself is tried again. A job that cannot be asked about is waited for: it may still run.
             (_, Fault::NotSent(_) | Fault::Unknown(_)) => Conclusion::again(Pace::BackOff, why),
         }
@@ -533,4 +537,9 @@ fn told(listed: &crate::model::ListedKey, uses: &[(KeyId, LastUse)]) -> String {
         _ => "its use is not told".to_owned(),
     };
     format!("{} ({inactive}{used})", listed.id)
+}
+
+/// The pause a server asks for. Never none: a server that is too busy is not helped by being asked at once.
+fn asked_pause(after: Option<Duration>) -> Pace {
+    after.map_or(Pace::BackOff, |after| Pace::After(after.max(Duration::from_secs(1))))
 }

@@ -58,6 +58,12 @@ impl ServiceState {
         if let (Some(why), true) = (self.held_elsewhere(retirement), listed.is_some()) {
             return halt(Reason::OldKeyStillUsed, why);
         }
+        if let (Act::Delete, Some(true), Stage::Disabled(since)) =
+            (act, listed.map(|listed| listed.active), &retirement.stage)
+            && now.since(since) < retirement.settle
+        {
+            return Conclusion::again(Pace::BackOff, format!("disabled key {key} is still listed as active"));
+        }
         if act == Act::Delete && listed.is_some_and(|listed| listed.active) {
             let why = format!("old key {key} was disabled and somebody enabled it again, so somebody needs it");
             return halt(Reason::EnabledAgain, why);

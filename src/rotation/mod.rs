@@ -143,7 +143,13 @@ impl ServiceState {
             return rescued.map(|retirement| retirement.step(now)).collect();
         }
         let rotation = self.rotation.iter().map(|rotation| rotation.step(self, now));
-        let leaving = self.leaving.values().map(|retirement| retirement.step(now));
+        // While targets move, some show the new key and some the old, and neither speaks for or against a third.
+        let moves = self.rotation.as_ref().is_some_and(|rotation| {
+            let undoing = matches!(rotation.course, Course::Undoing { .. });
+            !undoing && matches!(rotation.phase, Phase::Ready | Phase::Deploying)
+        });
+        let waits_for_rest = |step: &Step| moves && matches!(step, Step::Run(Effect::Evidence(..)) | Step::Record(_));
+        let leaving = self.leaving.values().map(|retirement| retirement.step(now)).filter(|step| !waits_for_rest(step));
         // A rotation that has not minted yet may be waiting for the very slot that a key on its way out still takes.
         let opened = self.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Opened);
         let steps: Vec<Step> = match opened {

@@ -175,7 +175,13 @@ impl ServiceState {
                 let Push::Ended { begun, how, .. } = progress.push.clone() else { return Err(()) };
                 progress.push = Push::Pending;
                 // A key leaves the may-hold set only when its job is known to be over and another key is shown.
-                let over = how != JobEnd::Lost || at.since(&begun) >= timeout;
+                let settled = |begun: &Instant| at.since(begun) >= timeout;
+                let earlier_over = progress.lost.as_ref().is_none_or(settled);
+                let this_over = matches!(how, JobEnd::Succeeded | JobEnd::Failed) || settled(&begun);
+                if !this_over {
+                    progress.lost = Some(begun);
+                }
+                let over = this_over && earlier_over;
                 if over && shows.as_ref() != Some(&key) && shows.is_some() {
                     progress.touched = false;
                     self.let_go(target, &key);
@@ -280,7 +286,8 @@ impl ServiceState {
 
     fn roll_back(&mut self, rotation: &mut Rotation, by: &str, at: &Instant) -> Result<(), ()> {
         let (new, old) = (rotation.installing.clone().ok_or(())?, rotation.retiring.clone().ok_or(())?);
-        if rotation.course != Course::Forward || rotation.phase < Phase::Ready {
+        let gone = rotation.phase >= Phase::Soaking && !self.leaving.contains_key(&old);
+        if rotation.course != Course::Forward || rotation.phase < Phase::Ready || gone {
             return Err(());
         }
         if let Some(retirement) = self.leaving.get(&old) {
@@ -344,8 +351,18 @@ impl ServiceState {
             None if !rotation.any_touched() && rotation.course == Course::Forward => rotation.former.key.clone(),
             None => return Err(()),
         };
+        let mut unsure = Duration::ZERO;
         for target in &rotation.targets {
-            self.may_hold.insert(target.name.clone(), BTreeSet::from([holds.clone()]));
+            let mut held = BTreeSet::from([holds.clone()]);
+            // A job that may still run may store the other key after the operator has looked.
+            let under_way = matches!(target.push, Push::Begun { .. } | Push::Unknown { .. } | Push::Submitted { .. });
+            if under_way || target.lost.is_some() {
+                held.extend(both.iter().flatten().cloned());
+                let spec = rotation.snapshot.targets.iter().find(|found| found.spec.name == target.name);
+                let timeout = spec.map_or(Duration::ZERO, |found| found.spec.job_timeout);
+                unsure = unsure.max(timeout).max(rotation.snapshot.terms.soak_unproven);
+            }
+            self.may_hold.insert(target.name.clone(), held);
         }
         self.leaving.remove(&holds);
         for key in both.into_iter().flatten() {
@@ -353,8 +370,9 @@ impl ServiceState {
                 self.current = Some(rotation.as_current(key, at));
             } else if !self.leaving.contains_key(&key) && rotation.kind == RotationKind::Fresh {
                 let watch = rotation.snapshot.terms.watch;
-                self.leave_from(&key, Why::Debt, at, Duration::ZERO, watch, Some(rotation.snapshot.clone()));
+                self.leave_from(&key, Why::Debt, at, unsure, watch, Some(rotation.snapshot.clone()));
                 if let Some(retirement) = self.leaving.get_mut(&key) {
+                    retirement.unproven = !unsure.is_zero();
                     retirement.ours = rotation.is_ours(&key);
                     retirement.silent_since = Some(at.wall);
                 }
@@ -419,7 +437,7 @@ impl Rotation {
 
 impl TargetProgress {
     fn pending(name: TargetName) -> Self {
-        Self { name, push: Push::Pending, attempts: 0, touched: false, trouble: None }
+        Self { name, push: Push::Pending, attempts: 0, touched: false, lost: None, trouble: None }
     }
 }
 
@@ -432,6 +450,8 @@ fn end<'a>(progress: &mut TargetProgress, how: JobEnd, at: &'a Instant) -> Resul
         Push::Submitted { at: begun, guessed: true, .. } if how == JobEnd::Succeeded => {
             (begun.clone(), JobEnd::Guessed)
         }
+        // It may have been somebody else's that failed, and ours still runs.
+        Push::Submitted { at: begun, guessed: true, .. } => (begun.clone(), JobEnd::Lost),
         Push::Submitted { at: begun, .. } => (begun.clone(), how),
         // A push whose answer was lost ends as lost when no job can be found for it.
         Push::Unknown { at: begun, .. } if how == JobEnd::Lost => (begun.clone(), how),

@@ -7,10 +7,13 @@ use crate::model::{Health, Instant, JobId, JobState, KeyId, Listing, Probe, Read
 use super::event::Event;
 use super::finding::{Conclusion, Pace};
 use super::readback::ReadBack;
-use super::{Course, JobEnd, Push, Rotation, ServiceState, Stage};
+use super::{Course, JobEnd, Phase, Push, Rotation, ServiceState, Stage};
 
 /// How many times in a row a job must be missing before it counts as lost: a restarting site forgets its jobs for a moment.
 const VANISHED_MIN: u32 = 3;
+
+/// The pause between two looks at a job that is missing.
+const VANISHED_PAUSE: Duration = Duration::from_secs(2);
 
 /// How many health checks must fail in a row before the previous key is put back.
 const HEALTH_FAILURES_MIN: u32 = 2;
@@ -130,7 +133,7 @@ impl ServiceState {
             }
             JobState::Running(why) => Conclusion::again(Pace::Poll, why),
             JobState::Vanished(why) if tries + 1 >= VANISHED_MIN => self.job_lost(target, &why),
-            JobState::Vanished(why) => Conclusion::again(Pace::BackOff, why),
+            JobState::Vanished(why) => Conclusion::again(Pace::After(VANISHED_PAUSE), why),
         }
     }
 
@@ -201,8 +204,9 @@ impl ServiceState {
         let old = rotation.retiring.as_ref().expect("health is watched only where an old key is");
         let unhealthy = |why: &str| Conclusion::record(vec![self.halted(Reason::Unhealthy, why)]);
         match self.leaving.get(old).map(|retirement| &retirement.stage) {
-            // It is on its way back already.
+            // It is on its way back already, or gone for good and the rotation about to be closed.
             Some(Stage::Enabling(_)) => Conclusion::record(Vec::new()),
+            None if rotation.phase >= Phase::Soaking => Conclusion::record(Vec::new()),
             Some(stage) if !stage.reversible() => unhealthy(&why),
             _ if old_is_held && !self.moves_house() => Conclusion::record(vec![Event::RollbackBegun { by: why }]),
             Some(Stage::Disabled(_) | Stage::Disabling(_)) => {

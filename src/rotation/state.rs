@@ -227,6 +227,8 @@ pub struct TargetProgress {
     pub attempts: u32,
     /// Whether an earlier attempt may have left the key there.
     pub touched: bool,
+    /// When the last push was begun whose own job is not known to have ended: it may still store the key.
+    pub lost: Option<Instant>,
     /// What the last failed attempt said.
     pub trouble: Option<String>,
 }

@@ -316,3 +316,55 @@ fn a_key_enabled_while_its_deletion_was_being_sent_is_not_a_dead_end() {
     walk.record(Event::Retried { by: "test".into() });
     assert_eq!(walk.state.leaving[&key(OLD)].stage, Stage::Waiting);
 }
+
+#[test]
+fn a_push_that_was_lost_is_remembered_through_later_ones_that_were_not() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), unknown());
+    walk.answer(Effect::SettlePush(a()), Ok(Finding::Jobs(vec![])));
+    walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("oldt"))));
+    for _ in 1..PUSH_ATTEMPTS_MAX {
+        walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+        walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: Some(JobId::new("j2")) })));
+        let failed = JobState::Failed("another job is running".into());
+        walk.answer(Effect::Poll(a(), JobId::new("j2")), Ok(Finding::Job(failed)));
+        walk.pass(MINUTE * 2);
+        walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("oldt"))));
+    }
+    assert!(walk.state.may_hold[&a()].contains(&key(NEW)), "the first push may still be carried out");
+    let Step::Record(Event::Halted { reason, .. }) = walk.step() else { panic!("{:?}", walk.step()) };
+    assert_eq!(reason, Reason::PushUnproven);
+}
+
+#[test]
+fn an_enable_that_is_refused_under_a_halt_is_tried_slowly_and_said_once() {
+    let mut walk = disabled();
+    walk.record(Event::EnableBegun { key: key(OLD), why: "the consumer fails".into() });
+    let around = Circumstances {
+        cause: Cause::Timetable,
+        kind: RotationKind::Fresh,
+        fresh_id: RotationId::new("r2"),
+        tries: 0,
+        push_on_drift: false,
+    };
+    let refused = || Err(Fault::Refused { reason: Reason::MissingRight, why: "denied".into() });
+    let enable = Effect::Enable(key(OLD));
+    let first = walk.state.conclude(&enable, refused(), &walk.now, &around);
+    assert!(matches!(first.events[..], [Event::Halted { .. }]));
+    walk.record(first.events[0].clone());
+    let again = walk.state.conclude(&enable, refused(), &walk.now, &around);
+    assert_eq!((again.events, again.pace), (vec![], Pace::After(MINUTE * 5)));
+}
+
+#[test]
+fn an_abandoned_rotation_keeps_the_other_key_while_its_job_may_run() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: Some(JobId::new("j1")) })));
+    walk.record(Event::Closed { outcome: Outcome::Abandoned { by: "test".into(), holds: Some(key(OLD)) } });
+    assert!(walk.state.may_hold[&a()].contains(&key(NEW)));
+    assert_eq!(walk.step(), Step::Wait(MINUTE * 6000));
+}
