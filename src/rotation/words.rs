@@ -95,10 +95,17 @@ impl ServiceState {
                 "find who enabled the key; rekeyd rollback {service} puts it back. Once nobody needs it"
             )),
             Reason::TargetChanged => match self.rotation.is_some() {
-                true => format!(
-                    "see who changed the target; rekeyd retry {service} once it holds a key of this rotation again, or rekeyd \
-                     adopt {service} KEY_ID, with the key it is to keep"
-                ),
+                true => {
+                    let back = if self.may_roll_back() {
+                        format!("rekeyd rollback {service} puts the previous key back; ")
+                    } else {
+                        String::new()
+                    };
+                    format!(
+                        "see who changed the target; rekeyd retry {service} once it holds a key of this rotation again; {back}\
+                         rekeyd adopt {service} KEY_ID takes a key that is not of this rotation"
+                    )
+                }
                 false => format!(
                     "see who changed the target; rekeyd repush {service} puts our key back, rekeyd adopt {service} KEY_ID \
                      takes theirs"

@@ -368,3 +368,14 @@ fn an_abandoned_rotation_keeps_the_other_key_while_its_job_may_run() {
     assert!(walk.state.may_hold[&a()].contains(&key(NEW)));
     assert_eq!(walk.step(), Step::Wait(MINUTE * 6000));
 }
+
+#[test]
+fn a_target_put_back_by_hand_while_the_old_key_soaks_is_told_to_roll_back() {
+    let mut walk = soaked(&["a"]);
+    let evidence = walk.evidence(LastUse::Never, "oldt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.reason(), Some(Reason::TargetChanged));
+    let next = walk.state.next_command(&ServiceName::new("store")).expect("a halt has a way out");
+    assert!(next.contains("rekeyd rollback store puts the previous key back"), "{next}");
+    assert!(walk.state.clone().apply(&Event::RollbackBegun { by: "test".into() }, &walk.now).is_ok());
+}
