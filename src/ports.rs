@@ -38,9 +38,10 @@ pub trait Issuer: Send + Sync {
     /// All keys of the object. Repeatable. Returns a complete listing or a fault, never a part.
     async fn list(&self) -> Result<Listing, Fault>;
 
-    /// Makes a key. NOT REPEATABLE: sends at most one request, on a fresh connection, with no retry beneath it.
-    /// After `Unknown` a key may exist whose secret is lost.
-    async fn mint(&self, intent: &IntentId) -> Result<MintedKey, Fault>;
+    /// Makes a key. NOT REPEATABLE, unless the issuer's shape says so: sends at most one request, on a fresh connection, with no
+    /// retry beneath it. After `Unknown` a key may exist whose secret is lost. `replaces` names the idle key whose slot is taken,
+    /// where keys live in slots; a slot that holds another key by now is `Refused`, untouched.
+    async fn mint(&self, intent: &IntentId, replaces: Option<&KeyId>) -> Result<MintedKey, Fault>;
 
     /// Uses the key as its consumer does. Repeatable; changes nothing.
     async fn probe(&self, material: &Material) -> Result<Probe, Fault>;
@@ -54,7 +55,8 @@ pub trait Issuer: Send + Sync {
     /// Makes a disabled key usable again. Repeatable.
     async fn enable(&self, key: &KeyId) -> Result<(), Fault>;
 
-    /// Removes the key for ever. Repeatable: a key that does not exist is a success here, and no proof that it is gone.
+    /// Removes the key for ever; where keys live in slots, by a key that nobody has. Repeatable: a key that does not exist is a
+    /// success here, and no proof that it is gone.
     async fn delete(&self, key: &KeyId) -> Result<(), Fault>;
 }
 

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_history_names_every_key_and_ends_where_it_stops_verifying() {
         let before = vec![KeyId::new("AKIAOLD")];
-        let mint = Event::MintBegun { intent: IntentId::new("i1"), before };
+        let mint = Event::MintBegun { intent: IntentId::new("i1"), before, replaces: None };
         let adopted = Event::Paused { by: "uid 0 (root)".into() };
         let history = History {
             service: ServiceName::new("a"),

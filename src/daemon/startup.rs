@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::engine::{Engine, Handle, Parts};
+use crate::engine::{Engine, Handle, Machine, Parts};
 use crate::journal::sqlite::{self, Mode, SqliteJournal};
 use crate::model::RotationId;
 use crate::net::secrets;
@@ -138,6 +138,7 @@ pub async fn prepare(
         clock: Arc::new(SystemClock::new()),
         connect: connector.clone(),
         meter,
+        decide: Arc::new(Machine),
         // Ordered by time, so that a history sorted by rotation is sorted by time too.
         fresh_id: Box::new(|| RotationId::new(uuid::Uuid::now_v7().to_string())),
         wake: wake.clone(),

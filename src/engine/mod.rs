@@ -23,6 +23,7 @@ use crate::rotation::{Circumstances, Effect, Pace, ServiceState, Step};
 
 mod budget;
 mod command;
+mod decide;
 mod look;
 mod order;
 mod pace;
@@ -31,6 +32,7 @@ mod place;
 mod plan;
 mod report;
 
+pub use decide::{Decide, Machine};
 pub use look::{Picture, look};
 pub use order::{Command, Reply, Said};
 pub use perform::{Performed, World};
@@ -62,6 +64,8 @@ pub struct Parts {
     pub connect: Arc<dyn Connect>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
+    /// Decides: [`Machine`].
+    pub decide: Arc<dyn Decide>,
     /// Makes a rotation's id.
     pub fresh_id: Box<dyn Fn() -> RotationId + Send + Sync>,
     /// Wakes the planner; the heartbeat and everybody else who knows of something new.
@@ -74,6 +78,7 @@ pub struct Engine {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     world: World,
+    decide: Arc<dyn Decide>,
     fresh_id: Box<dyn Fn() -> RotationId + Send + Sync>,
     wake: Arc<Notify>,
     services: BTreeMap<ServiceName, Runner>,
@@ -144,6 +149,7 @@ impl Engine {
             policy: parts.policy.clone(),
             journal: parts.journal,
             clock: parts.clock,
+            decide: parts.decide,
             fresh_id: parts.fresh_id,
             wake: parts.wake,
             services: BTreeMap::new(),
@@ -290,7 +296,7 @@ impl Engine {
     async fn next(&mut self, name: &ServiceName, now: &Instant) -> Result<Chosen, JournalError> {
         let (mut wait, mut waits_for) = (SLEEP_MAX, String::new());
         let runner = &self.services[name];
-        let steps = runner.state.steps(now);
+        let steps = self.decide.steps(&runner.state, now);
         let planned = self.planned(runner, now);
         let planned = planned.map(|next| match next {
             Next::Run(effect, cause, kind) => (Step::Run(effect), cause, kind, String::new()),
@@ -424,7 +430,8 @@ impl Engine {
             log_fault(&service, &effect, fault);
         }
         let material = performed.material;
-        let conclusion = self.services[&service].state.conclude(&effect, performed.found, &now, &around);
+        let state = &self.services[&service].state;
+        let conclusion = self.decide.conclude(state, &effect, performed.found, &now, &around);
         for event in conclusion.events {
             if matches!(event, Event::RollbackBegun { .. } | Event::EnableBegun { .. }) {
                 // A consumer is down: no earlier back-off holds up its rescue.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
-use crate::model::{AccountIdentity, IssuerSpec, KeyId, Material, Reason, TargetName, TargetSpec};
+use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, TargetName, TargetSpec};
 use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
 use crate::rotation::{Effect, Evidence, Finding, Found, ServiceState};
@@ -33,14 +33,15 @@ impl World {
     /// Runs `effect` at `place`, for a service in `state`.
     pub async fn perform(&self, effect: &Effect, place: &Place, state: &ServiceState) -> Performed {
         if let Effect::Mint(intent) = effect {
-            return self.mint(intent, place).await;
+            let mint = state.rotation.as_ref().and_then(|rotation| rotation.mint.as_ref());
+            return self.mint(intent, mint.and_then(|mint| mint.replaces.as_ref()), place).await;
         }
         Performed { found: self.look_or_act(effect, place, state).await, material: None }
     }
 
-    async fn mint(&self, intent: &crate::model::IntentId, place: &Place) -> Performed {
+    async fn mint(&self, intent: &IntentId, replaces: Option<&KeyId>, place: &Place) -> Performed {
         let minted = match self.issuer(&place.issuer) {
-            Ok(issuer) => self.metered(&place.issuer.object, "mint", issuer.mint(intent)).await,
+            Ok(issuer) => self.metered(&place.issuer.object, "mint", issuer.mint(intent, replaces)).await,
             // Nothing was sent: the port could not even be made.
             Err(fault) => Err(fault),
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, JobId, KeyId, Reason, Tail, Timestamp};
+use super::{Holder, IntentId, JobId, KeyId, Reason, Tail, Timestamp};
 
 /// What became of a request, by what the caller may do next.
 ///
@@ -60,6 +60,8 @@ pub struct ListedKey {
     pub active: bool,
     /// When the provider says it was made.
     pub created: Option<Timestamp>,
+    /// The intent it was made for, where the issuer can tell (a label, a name the client chose).
+    pub intent: Option<IntentId>,
 }
 
 /// All keys of one issuer object.

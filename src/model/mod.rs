@@ -188,6 +188,8 @@ pub struct IssuerSpec {
     pub system: Option<SystemRef>,
     /// The issuer object, as the status shows it, such as `aws-iam:main:arcgis-object-store`; two services may not share one.
     pub object: String,
+    /// How keys come and go there.
+    pub shape: Shape,
     /// Every key of this object is rekeyd's to manage.
     pub exclusive: bool,
     /// How long after a mint the first probe is believed.
@@ -198,6 +200,42 @@ pub struct IssuerSpec {
     pub last_used_lag: Option<Duration>,
     /// The kind's own table, as its file reads it.
     pub config: serde_json::Value,
+}
+
+/// How keys come and go at an issuer: what the machine may assume about a mint and a retire there (DESIGN 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// A key is made with a secret that is shown once, and nothing ties it to the intent it was made for; it can be disabled
+    /// (AWS IAM, GCS HMAC).
+    #[default]
+    ShownOnce,
+    /// The client names the key, so the mint of one intent may be sent again and yields the same key; it can be disabled (IBM COS).
+    ClientNamed,
+    /// The listing tells for which intent a key was made; it cannot be disabled, only deleted (Entra client secrets).
+    Labelled,
+    /// A fixed number of slots that always hold a key each: a mint replaces what an idle slot holds, a delete replaces the key
+    /// by one that nobody has (Azure account keys).
+    Slots,
+    /// As slots; what the targets hold is derived from the slot's key and dies with it (SAS tokens).
+    Derived,
+}
+
+impl Shape {
+    /// Whether a key can be made unusable reversibly; where it cannot, there is no watch.
+    pub fn can_disable(self) -> bool {
+        matches!(self, Self::ShownOnce | Self::ClientNamed)
+    }
+
+    /// Whether the mint of one intent may be sent more than once, with one key as the result.
+    pub fn mint_may_be_repeated(self) -> bool {
+        self == Self::ClientNamed
+    }
+
+    /// Whether keys live in slots that are never empty.
+    pub fn has_slots(self) -> bool {
+        matches!(self, Self::Slots | Self::Derived)
+    }
 }
 
 /// A target as the policy declares it.

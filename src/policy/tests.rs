@@ -2,7 +2,7 @@
 //! to test, and what their mistakes look like stands in `tests/it/policy`.
 
 use super::*;
-use crate::model::TargetName;
+use crate::model::{Shape, TargetName};
 use crate::ports::Fault;
 use crate::table::Zero;
 
@@ -18,6 +18,7 @@ const KINDS: Kinds<'static> = Kinds {
                     kind: "aws-iam".into(),
                     object: format!("aws-iam:{}:{}", system?.at.name, user?),
                     system: Some(system?.at.clone()),
+                    shape: Shape::ShownOnce,
                     exclusive: false,
                     propagation: Duration::from_secs(60),
                     settle: Duration::from_secs(600),

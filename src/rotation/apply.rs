@@ -75,9 +75,6 @@ impl ServiceState {
                     self.order = Some(cause.clone());
                 }
             }
-            Event::OrderDropped { .. } => {
-                self.order.take().ok_or(())?;
-            }
             Event::Paused { by } => self.paused = Some(by.clone()),
             Event::Resumed { .. } => self.paused = None,
             Event::Halted { reason, message } => {

@@ -383,6 +383,7 @@ impl ServiceState {
         events.push(Event::MintBegun {
             intent: IntentId::new(format!("{}.{}", rotation.id, rotation.mints + 1)),
             before: listing.keys.iter().map(|listed| listed.id.clone()).collect(),
+            replaces: None,
         });
         Conclusion::record(events)
     }

@@ -33,11 +33,6 @@ pub enum Event {
         /// Who.
         cause: Cause,
     },
-    /// An order could not be followed and is not kept.
-    OrderDropped {
-        /// Why.
-        why: String,
-    },
     /// No new rotation is opened.
     Paused {
         /// Who.
@@ -112,6 +107,8 @@ pub enum Event {
         intent: IntentId,
         /// The keys that existed.
         before: Vec<KeyId>,
+        /// The idle key it destroys, where keys live in slots.
+        replaces: Option<KeyId>,
     },
     /// The mint answered. The sealed material is written in the same transaction.
     Minted {
@@ -407,7 +404,6 @@ impl Event {
         match self {
             Self::Adopted { .. } => "adopted",
             Self::Ordered { .. } => "ordered",
-            Self::OrderDropped { .. } => "order_dropped",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::Halted { .. } => "halted",

@@ -16,14 +16,19 @@ impl ServiceState {
             return Err(());
         }
         match event {
-            Event::MintBegun { intent, before } => {
+            Event::MintBegun { intent, before, replaces } => {
                 if rotation.phase != Phase::Opened || rotation.kind != RotationKind::Fresh {
                     return Err(());
                 }
                 rotation.mints += 1;
                 rotation.phase = Phase::Minting;
-                rotation.mint =
-                    Some(Mint { intent: intent.clone(), before: before.clone(), begun: at.clone(), unknown: None });
+                rotation.mint = Some(Mint {
+                    intent: intent.clone(),
+                    before: before.clone(),
+                    replaces: replaces.clone(),
+                    begun: at.clone(),
+                    unknown: None,
+                });
             }
             Event::Minted { key, created, tail } => {
                 let mint = rotation.mint.take().ok_or(())?;

@@ -210,6 +210,8 @@ pub struct Mint {
     pub intent: IntentId,
     /// The keys that existed before.
     pub before: Vec<KeyId>,
+    /// The idle key it destroys, where keys live in slots.
+    pub replaces: Option<KeyId>,
     /// When it was begun.
     pub begun: Instant,
     /// Why its answer is lost, and since when that is known.

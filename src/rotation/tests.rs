@@ -165,7 +165,7 @@ fn tail(text: &str) -> Reading {
 
 fn listing(ids: &[&str]) -> Listing {
     let created = "2026-10-01T00:00:00Z".parse().ok();
-    let keys = ids.iter().map(|id| ListedKey { id: key(id), active: true, created }).collect();
+    let keys = ids.iter().map(|id| ListedKey { id: key(id), active: true, created, intent: None }).collect();
     Listing { keys, quota: Some(2), date: None }
 }
 
@@ -174,6 +174,7 @@ fn issuer() -> IssuerSpec {
         kind: "aws-iam".into(),
         system: None,
         object: "aws-iam:main:store".into(),
+        shape: Shape::ShownOnce,
         exclusive: false,
         propagation: MINUTE,
         settle: MINUTE * 10,

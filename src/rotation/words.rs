@@ -153,7 +153,6 @@ pub fn in_words(event: &Event) -> String {
         Event::Adopted { key, by: AdoptedBy::FirstContact, .. } => format!("took on key {key}, the only one in use"),
         Event::Adopted { key, by: AdoptedBy::Operator(by), .. } => format!("adopted key {key} on the word of {by}"),
         Event::Ordered { cause } => format!("rotation ordered by {}", cause_in_words(cause)),
-        Event::OrderDropped { why } => format!("order dropped: {why}"),
         Event::Paused { by } => format!("paused by {by}"),
         Event::Resumed { by } => format!("resumed by {by}"),
         Event::Halted { reason, message } => format!("halted ({reason}): {message}"),

@@ -411,7 +411,7 @@ impl LoginGuard for NoGuard {
 }
 
 async fn mint(issuer: &Arc<dyn Issuer>) -> Result<MintedKey, Fault> {
-    issuer.mint(&IntentId::new("intent")).await
+    issuer.mint(&IntentId::new("intent"), None).await
 }
 
 async fn ids(issuer: &Arc<dyn Issuer>) -> Vec<KeyId> {

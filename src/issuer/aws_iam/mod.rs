@@ -12,7 +12,9 @@ use aws_sdk_iam::types::StatusType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, SystemSpec, Timestamp};
+use crate::model::{
+    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Shape, SystemSpec, Timestamp,
+};
 use crate::net::{Context, secrets};
 use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
 use crate::table::Table;
@@ -68,6 +70,7 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
         kind: KIND.name.to_owned(),
         system: Some(system.at.clone()),
         object: format!("{}:{}:{user}", KIND.name, system.at.name),
+        shape: Shape::ShownOnce,
         exclusive,
         propagation: PROPAGATION,
         settle: account.settle(),
@@ -190,6 +193,8 @@ impl Issuer for AwsIam {
                     // `Inactive`, `Expired` and what may come are not usable.
                     active: key.status() == Some(&StatusType::Active),
                     created: key.create_date().and_then(timestamp),
+                    // Access keys carry no description (IAM API reference, AccessKeyMetadata).
+                    intent: None,
                 });
             }
             if !page.is_truncated() {
@@ -208,7 +213,7 @@ impl Issuer for AwsIam {
     ///
     /// A rotator may stand in for the very user whose keys it mints. Nothing here forbids it, but whoever does that must give the
     /// rotator the new key in the same rotation, or its retiring calls fail once the old one is disabled.
-    async fn mint(&self, _intent: &IntentId) -> Result<MintedKey, Fault> {
+    async fn mint(&self, _intent: &IntentId, _replaces: Option<&KeyId>) -> Result<MintedKey, Fault> {
         let call = self.call("create an access key for", "iam:CreateAccessKey");
         let witness = Witness::default();
         let answer = self

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::model::SystemRef;
+use crate::model::{Shape, SystemRef};
 use crate::ports::LoginGuard;
 
 mod peer;
@@ -35,6 +35,7 @@ fn spec() -> IssuerSpec {
         kind: "aws-iam".into(),
         system: Some(SystemRef { table: "aws".into(), name: "main".into() }),
         object: "aws-iam:main:store".into(),
+        shape: Shape::ShownOnce,
         exclusive: false,
         propagation: PROPAGATION,
         settle: Duration::from_secs(600),
@@ -99,7 +100,7 @@ fn created() -> String {
 }
 
 async fn mint(issuer: &Arc<dyn Issuer>) -> Result<MintedKey, Fault> {
-    issuer.mint(&IntentId::new("intent")).await
+    issuer.mint(&IntentId::new("intent"), None).await
 }
 
 #[tokio::test]
@@ -430,6 +431,7 @@ mod tables {
                 kind: "aws-iam".into(),
                 system: Some(SystemRef { table: "aws".into(), name: "main".into() }),
                 object: "aws-iam:main:store".into(),
+                shape: Shape::ShownOnce,
                 exclusive: true,
                 propagation: Duration::from_secs(60),
                 settle: Duration::from_secs(2),

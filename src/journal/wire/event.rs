@@ -50,7 +50,6 @@ events! {
         issuer: Option<Box<IssuerSpec>>,
     }
     Ordered as "ordered" { cause: Cause }
-    OrderDropped as "order_dropped" { why: String }
     Paused as "paused" { by: String }
     Resumed as "resumed" { by: String }
     Halted as "halted" { reason: Reason, message: String }
@@ -69,7 +68,11 @@ events! {
         #[serde(rename = "installs")] kind: RotationKind,
         snapshot: Box<Snapshot>,
     }
-    MintBegun as "mint_begun" { intent: IntentId, before: Vec<KeyId> }
+    MintBegun as "mint_begun" {
+        intent: IntentId,
+        before: Vec<KeyId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] replaces: Option<KeyId>,
+    }
     Minted as "minted" { key: KeyId, created: Option<Timestamp>, tail: Option<Tail> }
     MintFailed as "mint_failed" { why: String }
     MintUnknown as "mint_unknown" { why: String }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Stored, Unread};
 use crate::model::{
-    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Reason, RotationId, SystemRef, Tail,
-    TargetName, TargetSpec, Terms, Timestamp,
+    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Reason, RotationId, Shape, SystemRef,
+    Tail, TargetName, TargetSpec, Terms, Timestamp,
 };
 use crate::ports::Reading;
 use crate::rotation::event::{AdoptedBy, Cause, Outcome, RotationKind, Snapshot, SnapshotTarget};
@@ -77,6 +77,26 @@ names!(KeyId, RotationId, IntentId, TargetName, JobId, AccountIdentity, Holder, 
 
 words!("term", KeepSecret { Key = "key", Rotation = "rotation" });
 words!(
+    "shape",
+    Shape {
+        ShownOnce = "shown-once",
+        ClientNamed = "client-named",
+        Labelled = "labelled",
+        Slots = "slots",
+        Derived = "derived",
+    }
+);
+
+/// The shape that is not written: all there was before others were.
+fn shown_once() -> String {
+    Shape::ShownOnce.form()
+}
+
+fn is_shown_once(shape: &String) -> bool {
+    *shape == shown_once()
+}
+
+words!(
     "reason",
     Reason {
         NoCurrentKey = "no-current-key",
@@ -128,6 +148,7 @@ objects! {
         kind: String,
         system: Option<SystemRef>,
         object: String,
+        #[serde(default = "shown_once", skip_serializing_if = "is_shown_once")] shape: Shape,
         exclusive: bool,
         #[serde(rename = "propagation_ms")] propagation: Duration,
         #[serde(rename = "settle_ms")] settle: Duration,

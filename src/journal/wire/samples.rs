@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::model::{
-    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Reason, RotationId, SystemRef, Tail,
-    TargetName, TargetSpec, Terms,
+    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Reason, RotationId, Shape, SystemRef,
+    Tail, TargetName, TargetSpec, Terms,
 };
 use crate::ports::Reading;
 use crate::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot, SnapshotTarget};
@@ -48,6 +48,7 @@ fn issuer(system: Option<SystemRef>, last_used_lag: Option<Duration>) -> IssuerS
         kind: "aws-iam".into(),
         system,
         object: "aws-iam:main:arcgis-object-store".into(),
+        shape: Shape::ShownOnce,
         exclusive: true,
         propagation: Duration::from_secs(60),
         settle: Duration::from_millis(600_500),
@@ -132,7 +133,6 @@ pub fn events() -> Vec<Event> {
         Event::Ordered { cause: Cause::Signal },
         Event::Ordered { cause: Cause::Operator { by: by(), compromised: true } },
         Event::Ordered { cause: Cause::Drift },
-        Event::OrderDropped { why: why() },
         Event::Paused { by: by() },
         Event::Resumed { by: by() },
         Event::Retried { by: by() },
@@ -161,7 +161,11 @@ pub fn events() -> Vec<Event> {
                 terms: terms(KeepSecret::Rotation),
             }),
         },
-        Event::MintBegun { intent: IntentId::new("019aa000-0000-7000-8000-000000000003"), before: vec![key()] },
+        Event::MintBegun {
+            intent: IntentId::new("019aa000-0000-7000-8000-000000000003"),
+            before: vec![key()],
+            replaces: None,
+        },
         Event::Minted { key: key(), created: time("2026-01-02T03:04:05Z"), tail: Some(Tail::new("wxyz")) },
         Event::Minted { key: key(), created: None, tail: None },
         Event::MintFailed { why: why() },
@@ -200,5 +204,19 @@ pub fn events() -> Vec<Event> {
         Event::Gone { key: key() },
     ];
     events.extend(REASONS.iter().map(|reason| Event::Halted { reason: *reason, message: why() }));
+    events.push(Event::MintBegun {
+        intent: IntentId::new("019aa000-0000-7000-8000-000000000003"),
+        before: vec![key()],
+        replaces: Some(key()),
+    });
+    let others = [Shape::ClientNamed, Shape::Labelled, Shape::Slots, Shape::Derived];
+    events.extend(others.map(|shape| Event::Adopted {
+        key: key(),
+        created: None,
+        by: AdoptedBy::Operator(by()),
+        readings: Vec::new(),
+        account: None,
+        issuer: Some(Box::new(IssuerSpec { shape, ..issuer(None, None) })),
+    }));
     events
 }
