@@ -345,7 +345,10 @@ impl Engine {
         if let Some(leaving) = holds.as_ref().and_then(|key| state.leaving.get(key))
             && leaving.stage != Stage::Waiting
         {
-            let why = format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key);
+            let why = match leaving.stage.reversible() {
+                true => format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key),
+                false => format!("key {} is already being deleted, so no target can go on using it", leaving.key),
+            };
             return Ok(Reply::one(name, false, why));
         }
         let gone = |key: &KeyId| rotation.retiring.as_ref() == Some(key) && !state.leaving.contains_key(key);
@@ -442,8 +445,7 @@ impl Engine {
     ) -> Result<Reply, JournalError> {
         let state = &self.services[name].state;
         let leaving = state.leaving.contains_key(&key);
-        let replaced = state.rotation.as_ref().is_some_and(|rotation| rotation.former.key == key);
-        let about_old = leaving || (replaced && !state.adoption_ends_rotation());
+        let about_old = state.only_vouches(&key, &seen.readings, &self.clock.now());
         let Some(listed) = seen.listing.keys.iter().find(|listed| listed.id == key).cloned() else {
             let ids: Vec<_> = seen.listing.keys.iter().map(|listed| listed.id.as_str()).collect();
             let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
