@@ -343,9 +343,12 @@ impl Engine {
             return Ok(Reply::one(name, false, "a push is under way; wait until its job has ended"));
         }
         if let Some(leaving) = holds.as_ref().and_then(|key| state.leaving.get(key))
-            && leaving.stage != Stage::Waiting
+            && !leaving.is_untouched(&self.clock.now())
         {
             let why = match leaving.stage.reversible() {
+                true if leaving.stage == Stage::Waiting => {
+                    format!("a request that was sent may still hit key {}; try again in a while", leaving.key)
+                }
                 true => format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key),
                 false => format!("key {} is already being deleted, so no target can go on using it", leaving.key),
             };

@@ -264,7 +264,7 @@ impl ServiceState {
         }
         // A key that was taken out of service and is in it again.
         if let Some(retirement) = self.leaving.get(key) {
-            if retirement.stage != Stage::Waiting || !retirement.may_come_back(at) {
+            if !retirement.is_untouched(at) {
                 return Err(());
             }
             self.leaving.remove(key);
@@ -275,10 +275,10 @@ impl ServiceState {
             let terms = &rotation.snapshot.terms;
             let both: Vec<KeyId> = [&rotation.installing, &rotation.retiring].into_iter().flatten().cloned().collect();
             // A push that was lost may still be carried out after the operator has looked.
-            let lost = rotation.lost_at();
-            unsure.extend(lost.iter().map(|(name, _)| (name.clone(), both.clone())));
-            let longest = lost.iter().map(|(_, timeout)| *timeout).max();
-            let wait = longest.map_or(terms.soak, |timeout| timeout.max(terms.soak_unproven));
+            let lost = rotation.lost_pushes(at);
+            let longest = lost.iter().map(|(_, _, left)| *left).max();
+            let wait = longest.map_or(terms.soak, |left| left.max(terms.soak_unproven));
+            unsure.extend(lost.into_iter().map(|(name, key, _)| (name, vec![key])));
             for other in both.iter().filter(|other| *other != key) {
                 if !self.leaving.contains_key(other) {
                     self.leave_from(other, Why::Superseded, at, wait, FORMER_WATCH, place.clone());
@@ -327,11 +327,8 @@ impl ServiceState {
     pub fn only_vouches(&self, key: &KeyId, readings: &[(TargetName, Reading)], now: &Instant) -> bool {
         if let Some(retirement) = self.leaving.get(key) {
             let asked = self.halt.as_ref().is_some_and(|halt| halt.reason == super::Reason::AdoptNeeded);
-            let waits = retirement.stage == Stage::Waiting
-                && retirement.disable_sent.is_none()
-                && retirement.may_come_back(now);
             let shown = self.adoption_contradicted(key, None, readings).is_none();
-            return self.rotation.is_some() || asked || !waits || !shown;
+            return self.rotation.is_some() || asked || !retirement.is_untouched(now) || !shown;
         }
         let replaced = self.rotation.as_ref().is_some_and(|rotation| rotation.former.key == *key);
         replaced && !self.adoption_ends_rotation()

@@ -357,8 +357,12 @@ impl Rotation {
     /// How long the job of another key's push that was lost may still run at a target.
     pub(crate) fn other_job_left(&self, target: &TargetProgress, now: &Instant) -> Duration {
         let Some(begun) = &target.other_lost else { return Duration::ZERO };
-        let spec = self.snapshot.targets.iter().find(|found| found.spec.name == target.name);
-        spec.map_or(Duration::ZERO, |found| found.spec.job_timeout.saturating_sub(now.since(begun)))
+        self.job_timeout(&target.name).saturating_sub(now.since(begun))
+    }
+
+    fn job_timeout(&self, target: &TargetName) -> Duration {
+        let found = self.snapshot.targets.iter().find(|found| found.spec.name == *target);
+        found.map_or(Duration::ZERO, |found| found.spec.job_timeout)
     }
 
     fn target_step(&self, target: &TargetProgress, now: &Instant) -> Step {

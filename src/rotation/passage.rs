@@ -360,6 +360,8 @@ impl ServiceState {
                 self.failures += 1;
                 self.halt = Some(Halt { reason: *reason, message: why.clone(), at: at.wall });
             }
+            // A key that may have been made would be forgotten.
+            Outcome::Abandoned { .. } if rotation.phase == Phase::Minting => return Err(()),
             Outcome::Abandoned { holds, .. } => {
                 self.tally.abandoned += 1;
                 self.abandon(&rotation, holds.as_ref(), at)?;
@@ -384,15 +386,21 @@ impl ServiceState {
             let mut held = BTreeSet::from([holds.clone()]);
             // A job that may still run may store the other key after the operator has looked.
             let under_way = matches!(target.push, Push::Begun { .. } | Push::Unknown { .. } | Push::Submitted { .. });
-            if under_way || target.last_lost().is_some() || target.other_lost.is_some() {
-                held.extend(both.iter().flatten().cloned());
+            let (lost, other_lost) = (target.last_lost().is_some(), target.other_lost.is_some());
+            if under_way || lost {
+                held.extend(rotation.installing.clone());
+            }
+            if other_lost {
+                held.extend(rotation.retiring.clone());
+            }
+            if under_way || lost || other_lost {
                 let spec = rotation.snapshot.targets.iter().find(|found| found.spec.name == target.name);
                 let timeout = spec.map_or(Duration::ZERO, |found| found.spec.job_timeout);
                 unsure = unsure.max(timeout).max(rotation.snapshot.terms.soak_unproven);
             }
             self.may_hold.insert(target.name.clone(), held);
         }
-        if self.leaving.remove(&holds).is_some_and(|leaving| leaving.stage != Stage::Waiting) {
+        if self.leaving.remove(&holds).is_some_and(|leaving| !leaving.is_untouched(at)) {
             return Err(());
         }
         for key in both.into_iter().flatten() {
@@ -478,14 +486,20 @@ impl Rotation {
         Ok(())
     }
 
-    /// The targets at which a push was lost that may still be carried out, and how long.
-    pub(super) fn lost_at(&self) -> Vec<(TargetName, Duration)> {
-        let lost = self.targets.iter().filter(|target| target.last_lost().or(target.other_lost.as_ref()).is_some());
-        let timeout = |name: &TargetName| self.snapshot.targets.iter().find(|found| found.spec.name == *name);
-        lost.map(|target| {
-            (target.name.clone(), timeout(&target.name).map_or(Duration::ZERO, |found| found.spec.job_timeout))
-        })
-        .collect()
+    /// The pushes that were lost and may still be carried out: where, of which key, and for how long.
+    pub(super) fn lost_pushes(&self, now: &Instant) -> Vec<(TargetName, KeyId, Duration)> {
+        let mut lost = Vec::new();
+        for target in &self.targets {
+            let pushes = [(&self.installing, target.last_lost()), (&self.retiring, target.other_lost.as_ref())];
+            for (key, begun) in pushes {
+                let (Some(key), Some(begun)) = (key, begun) else { continue };
+                let left = self.job_timeout(&target.name).saturating_sub(now.since(begun));
+                if !left.is_zero() {
+                    lost.push((target.name.clone(), key.clone(), left));
+                }
+            }
+        }
+        lost
     }
 
     pub(super) fn is_ours(&self, key: &KeyId) -> bool {

@@ -168,6 +168,11 @@ impl Retirement {
         self.stage.reversible() && self.delete_sent.as_ref().is_none_or(|sent| now.since(sent) >= self.settle)
     }
 
+    /// Whether the key can be relied on as it is: nothing was done to it, and nothing that was sent can still hit it.
+    pub fn is_untouched(&self, now: &Instant) -> bool {
+        self.stage == Stage::Waiting && self.disable_sent.is_none() && self.may_come_back(now)
+    }
+
     /// Whether a deletion was sent and its slot may be emptied by it still.
     pub fn deletion_pending(&self) -> bool {
         matches!(self.stage, Stage::Deleting(_) | Stage::Deleted(_) | Stage::Absent(_)) || self.delete_sent.is_some()

@@ -123,7 +123,8 @@ impl ServiceState {
                 }
             },
             Reason::SecretNotHeld => {
-                let key = self.rotation.as_ref().and_then(|rotation| rotation.installing.as_ref());
+                let forward = self.rotation.iter().find(|open| !matches!(open.course, Course::Undoing { .. }));
+                let key = forward.and_then(|rotation| rotation.installing.as_ref());
                 let key = key.or(self.current.as_ref().map(|current| &current.key)).map_or("KEY_ID", KeyId::as_str);
                 // The operator's word on the key before this rotation may bring its secret; a key that was minted has it sealed.
                 match self.rotation.as_ref().is_some_and(|rotation| rotation.former.key.as_str() != key) {

@@ -399,3 +399,40 @@ fn a_target_that_left_the_policy_before_another_key_was_adopted_is_asked_about()
     weighed(&mut walk, Act::Disable, |_| ());
     assert_eq!(walk.step(), Step::Run(Effect::Disable(key(OLD))));
 }
+
+#[test]
+fn an_adoption_that_ends_a_rotation_remembers_a_push_that_was_lost() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), unknown());
+    walk.answer(Effect::SettlePush(a()), Ok(Finding::Jobs(vec![])));
+    walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("oldt"))));
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("what")));
+    assert_eq!(walk.reason(), Some(Reason::TargetChanged));
+    walk.record(adopted("AKIANEXT", tail("what")));
+    assert_eq!(walk.state.may_hold[&a()], [key(NEW), key("AKIANEXT")].into());
+    assert_eq!(walk.step(), Step::Wait(MINUTE * 6000), "the longer soak");
+}
+
+#[test]
+fn a_rotation_is_not_abandoned_while_a_mint_is_unknown() {
+    let mut walk = minting(Shape::ClientNamed);
+    walk.answer(Effect::Mint(intent()), unknown());
+    let holds = Some(key(OLD));
+    illegal(&walk, Event::Closed { outcome: Outcome::Abandoned { by: "test".into(), holds } });
+}
+
+#[test]
+fn a_secret_that_is_lacking_for_a_deletion_comes_with_an_operators_word() {
+    let mut walk = minting(Shape::Labelled);
+    walk.answer(Effect::Mint(intent()), Ok(minted()));
+    walk.record(Event::UndoBegun { reason: Reason::ProbeFailed, why: "test".into() });
+    let mut evidence = walk.evidence(LastUse::Untold, "oldt");
+    evidence.probe = None;
+    walk.answer(Effect::Evidence(key(NEW), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
+    let next = walk.state.next_command(&ServiceName::new("store"));
+    assert_eq!(next.as_deref(), Some("rekeyd adopt store AKIAOLD --secret-file FILE"));
+    walk.record(adopted(OLD, tail("oldt")));
+    assert_eq!((walk.reason(), walk.step()), (None, Step::Run(Effect::Evidence(key(NEW), Act::Delete))));
+}
