@@ -320,8 +320,9 @@ impl ServiceState {
                 return Err(());
             }
             let disable_sent = retirement.late_disable(at);
-            let enabled = retirement.stage == Stage::Waiting;
-            if !enabled || disable_sent.is_some() {
+            // Enabled already, but a disable may have hit it since: one more is owed.
+            let enabled = retirement.stage == Stage::Waiting && disable_sent.is_some();
+            if retirement.stage != Stage::Waiting || retirement.disable_sent.is_some() {
                 let settle = retirement.settle;
                 rotation.enable_first = Some(EnableFirst { key: old.clone(), enabled, disable_sent, settle });
             }

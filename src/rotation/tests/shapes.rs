@@ -325,6 +325,9 @@ fn a_rescued_key_is_enabled_at_once_and_again_even_under_the_halt() {
     walk.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
     assert_eq!(walk.reason(), Some(Reason::Unhealthy));
     walk.waits(MINUTE * 10);
+    let mut put_back = walk.state.clone();
+    put_back.apply(&Event::RollbackBegun { by: "test".into() }, &walk.now).expect("it waits");
+    assert_eq!(put_back.step(&walk.now), Step::Run(Effect::Enable(key(OLD))), "the disable may have come in between");
     walk.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
     assert_eq!((walk.step(), walk.reason()), (Step::Rest, Some(Reason::Unhealthy)));
 }
