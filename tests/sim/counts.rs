@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::faults::Plan;
 use crate::oracle::Promise;
+use crate::random;
 use crate::run::{History, play};
-use crate::scene::Scene;
+use crate::scene::{Plant, Scene};
 
 /// How much was tried.
 #[derive(Clone, Debug, Default)]
@@ -59,12 +60,36 @@ impl std::fmt::Display for Counts {
     }
 }
 
+/// How to play a history again.
+#[derive(Clone)]
+pub enum Again {
+    /// A scene under a plan.
+    Struck(Box<Scene>, Plan),
+    /// A history of chance.
+    Seed(u64),
+}
+
+impl Again {
+    fn words(&self) -> String {
+        match self {
+            Self::Struck(scene, plan) => format!("[{}] with {plan:?}", scene.title),
+            Self::Seed(seed) => format!("seed {seed}"),
+        }
+    }
+
+    fn tell(&self) -> History {
+        match self {
+            Self::Struck(scene, plan) => play(scene, plan.clone(), true),
+            Self::Seed(seed) => random::play(*seed, &Plant::default(), true),
+        }
+    }
+}
+
 /// One kind of violation: how often, and the first history that shows it.
 #[derive(Clone)]
 struct Find {
     times: u64,
-    scene: Scene,
-    plan: Plan,
+    again: Again,
 }
 
 /// Violations by kind.
@@ -72,12 +97,11 @@ struct Find {
 pub struct Finds(BTreeMap<(Promise, String), Find>);
 
 impl Finds {
-    pub fn add(&mut self, scene: &Scene, plan: &Plan, history: &History) {
+    pub fn add(&mut self, again: impl FnOnce() -> Again, history: &History) {
         // What follows from the first is not worth a line of its own.
         let Some(first) = history.violations.first() else { return };
         let what: String = first.what.chars().filter(|letter| !letter.is_ascii_digit()).take(160).collect();
-        let find = Find { times: 0, scene: scene.clone(), plan: plan.clone() };
-        self.0.entry((first.promise, what)).or_insert(find).times += 1;
+        self.0.entry((first.promise, what)).or_insert_with(|| Find { times: 0, again: again() }).times += 1;
     }
 
     pub fn join(&mut self, other: Finds) {
@@ -100,14 +124,10 @@ impl Finds {
     /// Prints each kind, with the story of its first history.
     pub fn print(&self, stories: usize) {
         for ((promise, what), find) in &self.0 {
-            println!(
-                "VIOLATION {promise:?}, {} times, first in [{}] with {:?}: {what}",
-                find.times, find.scene.title, find.plan
-            );
+            println!("VIOLATION {promise:?}, {} times, first in {}: {what}", find.times, find.again.words());
         }
         for find in self.0.values().take(stories) {
-            println!("\n--- [{}] {:?}", find.scene.title, find.plan);
-            println!("{}", play(&find.scene, find.plan.clone(), true).story.join("\n"));
+            println!("\n--- {}\n{}", find.again.words(), find.again.tell().story.join("\n"));
         }
     }
 }

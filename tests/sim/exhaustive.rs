@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rekeyd::model::Shape;
 
-use crate::counts::{Counts, Finds};
+use crate::counts::{Again, Counts, Finds};
 use crate::faults::{Plan, Site, Strike};
 use crate::run::{History, play};
 use crate::scene::Scene;
@@ -28,7 +28,7 @@ pub fn exhaust(scene: &Scene, depth: Depth, seen: &mut dyn FnMut(&History)) -> (
     let mut counts = Counts::default();
     let calm = play(scene, Plan::calm(), false);
     counts.add(&calm);
-    finds.add(scene, &Plan::calm(), &calm);
+    finds.add(|| Again::Struck(Box::new(scene.clone()), Plan::calm()), &calm);
     seen(&calm);
     let firsts = strikes(&calm.sites, 0);
     let next = AtomicUsize::new(0);
@@ -60,13 +60,13 @@ fn after(scene: &Scene, first: (usize, Strike), depth: Depth, counts: &mut Count
     let plan = Plan::one(first.0, first.1);
     let single = play(scene, plan.clone(), false);
     counts.add(&single);
-    finds.add(scene, &plan, &single);
+    finds.add(|| Again::Struck(Box::new(scene.clone()), plan), &single);
     if depth == Depth::Pairs {
         for second in strikes(&single.sites, first.0 + 1) {
             let plan = Plan::two(first, second);
             let pair = play(scene, plan.clone(), false);
             counts.add(&pair);
-            finds.add(scene, &plan, &pair);
+            finds.add(|| Again::Struck(Box::new(scene.clone()), plan), &pair);
         }
     }
     single

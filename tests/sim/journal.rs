@@ -8,12 +8,14 @@ use rekeyd::ports::{History, Journal, JournalError, Record};
 use rekeyd::rotation::event::Event;
 
 use crate::faults::{Op, Strike};
-use crate::world::Shared;
+use crate::world::{At, Shared};
 
 /// What is on disk.
 #[derive(Clone, Default)]
 pub struct Shelf {
     pub records: BTreeMap<ServiceName, Vec<Record>>,
+    /// When each was written, on no clock that can be set.
+    pub times: BTreeMap<ServiceName, Vec<At>>,
     pub materials: BTreeMap<(ServiceName, KeyId), Material>,
 }
 
@@ -53,6 +55,7 @@ impl Journal for CutJournal {
         }
         {
             let mut world = self.shared.world();
+            let now = world.now();
             let shelf = &mut world.shelves[self.process];
             let records = shelf.records.entry(service.clone()).or_default();
             if records.len() as u64 + 1 != expected {
@@ -60,6 +63,7 @@ impl Journal for CutJournal {
             }
             let record = Record { service: service.clone(), sequence: expected, at: at.clone(), event: event.clone() };
             records.push(record);
+            shelf.times.entry(service.clone()).or_default().push(now);
             if let Some(material) = material {
                 shelf.materials.insert((service.clone(), material.key().clone()), material.clone());
             }

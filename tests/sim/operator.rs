@@ -1,6 +1,6 @@
 //! The operator at 3 a.m.: looks at ArcGIS and the provider's console, and types what `status` says.
 
-use rekeyd::engine::{Command, Handle, ServiceReport};
+use rekeyd::engine::{Command, Handle, Report, ServiceReport};
 use rekeyd::model::{KeyId, Reason, Secret, ServiceName};
 use std::collections::BTreeMap;
 
@@ -41,6 +41,26 @@ impl Operator {
         });
         let reply = handle.order(command).await;
         shared.world().tell(|| format!("the operator types {shown}: {reply:?}"));
+    }
+
+    /// Settles a stranger that does not halt anything yet, so that no debt is left with it.
+    pub async fn look_after_strangers(&mut self, shared: &Shared, handle: &Handle, report: &Report) {
+        for service in &report.services {
+            let Some(key) = service.strangers.first() else { continue };
+            let (name, by) = (service.name.clone(), "uid 0 (root)".to_owned());
+            let command = {
+                let world = shared.world();
+                let ours = world.find(key).is_some_and(|(_, key)| key.made_by != Actor::Human);
+                let in_use = world.places.keys().any(|place| world.held_or_coming(place).contains(key));
+                match ours && !in_use {
+                    true => Command::Reclaim { service: name, key: key.clone(), by },
+                    false => Command::Disown { service: name, key: key.clone(), by },
+                }
+            };
+            let shown = format!("{command:?}");
+            let reply = handle.order(command).await;
+            shared.world().tell(|| format!("the operator types {shown}: {reply:?}"));
+        }
     }
 
     fn choose(&self, shared: &Shared, scene: &Scene, service: &ServiceReport, reason: Reason, tries: u32) -> Command {

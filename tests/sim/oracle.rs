@@ -123,6 +123,11 @@ impl Oracle {
         self.checks[promise.place()] += 1;
     }
 
+    /// Reads an event of a journal.
+    pub fn read(&mut self, process: usize, service: &ServiceName, event: &Event, at: At) {
+        self.ledgers.entry((process, service.clone())).or_default().read(event, at);
+    }
+
     /// Forgets what was read of a journal that was replaced.
     pub fn forget(&mut self, process: usize) {
         self.ledgers.retain(|(of, _), _| *of != process);
@@ -136,7 +141,7 @@ impl World {
         self.oracle.violations.push(Violation { promise, at, what });
     }
 
-    fn hold(&mut self, promise: Promise, holds: bool, what: impl FnOnce() -> String) {
+    pub fn hold(&mut self, promise: Promise, holds: bool, what: impl FnOnce() -> String) {
         self.oracle.checked(promise);
         if !holds {
             self.violated(promise, what());
@@ -227,6 +232,8 @@ impl World {
             Op::Disable => ledger.is_some_and(|ledger| ledger.ours.contains(key) || ledger.taken_on.contains(key)),
             // Where keys live in slots, `exclusive` says that an idle one is ours to replace.
             Op::Mint => true,
+            // Nobody ever had the secret of what fills a slot.
+            _ if self.find(key).is_some_and(|(_, key)| key.filler) => true,
             _ => ledger.is_some_and(|ledger| ledger.ours.contains(key)),
         };
         self.hold(Promise::StrangersSafe, proven, || {
@@ -354,8 +361,7 @@ impl World {
             }
             _ => {}
         }
-        let ledger = self.oracle.ledgers.entry((process, service.clone())).or_default();
-        ledger.read(event, now);
+        self.oracle.read(process, service, event, now);
     }
 
     /// At the end of a history, when nothing is on its way: everything that was made is accounted for.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rekeyd::engine::{Engine, Handle, Parts, Report, StateWord};
+use rekeyd::engine::{Engine, Handle, Parts, Report, ServiceReport, StateWord};
 use rekeyd::model::{Reason, RotationId, ServiceName};
 use tokio::sync::Notify;
 
@@ -57,6 +57,11 @@ pub fn play(scene: &Scene, plan: Plan, tell: bool) -> History {
 thread_local! {
     /// Panics of this thread; the engine turns one in an effect into an unknown outcome, and it must not pass unseen.
     static PANICS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How many panics this thread has seen.
+pub fn panics() -> u64 {
+    PANICS.get()
 }
 
 /// Notes a panic; for the hook.
@@ -147,11 +152,7 @@ pub async fn until_at_rest(shared: &Shared, scene: &Scene, handle: &Handle, oper
                 .services
                 .iter()
                 .filter(|service| !is_at_rest(shared, scene, service))
-                .map(|service| {
-                    let reason = service.reason.map_or("", Reason::as_str);
-                    let message = service.message.as_deref().unwrap_or("nothing is said");
-                    format!("{} is {} {reason}: {message}", service.name, service.state.as_str())
-                })
+                .map(in_a_line)
                 .collect();
             shared.world().violated(Promise::NoDeadEnd, left.join("; "));
             return;
@@ -172,11 +173,18 @@ pub async fn until_at_rest(shared: &Shared, scene: &Scene, handle: &Handle, oper
     }
 }
 
+/// A service as a violation shows it.
+pub fn in_a_line(service: &ServiceReport) -> String {
+    let reason = service.reason.map_or("", Reason::as_str);
+    let message = service.message.as_deref().unwrap_or("nothing is said");
+    format!("{} is {} {reason}: {message}", service.name, service.state.as_str())
+}
+
 fn halted(report: &Report) -> BTreeMap<ServiceName, Reason> {
     report.services.iter().filter_map(|service| Some((service.name.clone(), service.reason?))).collect()
 }
 
-fn is_at_rest(shared: &Shared, scene: &Scene, service: &rekeyd::engine::ServiceReport) -> bool {
+fn is_at_rest(shared: &Shared, scene: &Scene, service: &ServiceReport) -> bool {
     let done = {
         let world = shared.world();
         world.oracle.ledgers.get(&(0, service.name.clone())).map_or(0, |ledger| ledger.done)

@@ -13,7 +13,7 @@ use rekeyd::rotation::event::{AdoptedBy, Event};
 
 use crate::journal::CutJournal;
 use crate::ports::SimConnect;
-use crate::world::{Actor, Place, Shared, Vault, epoch};
+use crate::world::{Actor, Place, Shared, Vault, World, epoch};
 
 /// One service of a scene.
 #[derive(Clone, Debug)]
@@ -51,6 +51,14 @@ impl Cast {
 
     pub fn object(&self) -> String {
         format!("aws-iam:main:{}", self.user)
+    }
+
+    /// Makes what the policy names exist.
+    pub fn put_in_place(&self, world: &mut World) {
+        world.vaults.entry(self.object()).or_insert_with(|| vault(self));
+        for name in self.target_names() {
+            world.places.entry(name).or_insert_with(|| place(self));
+        }
     }
 
     pub fn target_names(&self) -> Vec<String> {
@@ -122,8 +130,8 @@ impl Scene {
                 let idle = KeyId::new(format!("{}-slot2@old", cast.name));
                 world.make(&cast.object(), idle, Actor::Human, None, true);
             }
+            cast.put_in_place(&mut world);
             for name in cast.target_names() {
-                world.places.insert(name.clone(), place(cast));
                 let now = world.now();
                 world.put(&name, &key, Actor::Human, now);
             }
@@ -161,7 +169,7 @@ fn place(cast: &Cast) -> Place {
 }
 
 /// The operator's word which key is in use, as an earlier run wrote it down.
-fn adopt(world: &mut crate::world::World, policy: &Policy, cast: &Cast, key: &KeyId) {
+fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
     let name = ServiceName::new(cast.name.clone());
     let at = Instant { wall: epoch(), boot: Duration::ZERO, boot_id: "boot-0".into() };
     let readings: Vec<(TargetName, Reading)> =
@@ -179,6 +187,7 @@ fn adopt(world: &mut crate::world::World, policy: &Policy, cast: &Cast, key: &Ke
     let shelf = &mut world.shelves[0];
     let record = Record { service: name.clone(), sequence: 1, at: at.clone(), event: event.clone() };
     shelf.records.entry(name.clone()).or_default().push(record);
+    shelf.times.entry(name.clone()).or_default().push(Duration::ZERO);
     shelf.materials.insert((name.clone(), key.clone()), material);
     world.check_event(0, &name, &event, &at);
 }

@@ -160,6 +160,8 @@ pub struct World {
     pub wall_ahead: chrono::TimeDelta,
     pub boot: u32,
     pub booted: At,
+    /// The end of a secret is one of this many.
+    pub ends: u64,
     /// The policy in force, where it was changed since the beginning.
     pub policy: Option<Arc<rekeyd::policy::Policy>>,
     told: Option<Vec<String>>,
@@ -187,6 +189,7 @@ impl Shared {
             wall_ahead: chrono::TimeDelta::zero(),
             boot: 0,
             booted: Duration::ZERO,
+            ends: 10_000,
             policy: None,
             told: tell.then(Vec::new),
         })))
@@ -445,7 +448,7 @@ impl World {
     pub fn make(&mut self, object: &str, id: KeyId, by: Actor, intent: Option<IntentId>, filler: bool) -> Outcome {
         let (now, number) = (self.now(), self.number());
         self.tell(|| format!("{object}: key {id} is made by {by:?}"));
-        let secret = format!("{:036}{:04}", number * 7919, number % 10_000);
+        let secret = format!("{:036}{:04}", number * 7919, number % self.ends);
         let key = Key {
             id: id.clone(),
             secret,
@@ -478,6 +481,47 @@ impl World {
         }
     }
 
+    /// Somebody else disables a key that is active, or enables one that is not.
+    pub fn switch_by_hand(&mut self, object: &str, key: &KeyId) {
+        if let Some(known) = self.key_mut(object, key) {
+            known.active = !known.active;
+            known.killed_by = (!known.active).then_some(Actor::Human);
+            let active = known.active;
+            self.tell(|| format!("{object}: somebody makes key {key} active: {active}"));
+        }
+    }
+
+    /// Targets hold what they held, and know the jobs they knew.
+    pub fn restore_places(&mut self, earlier: &BTreeMap<String, (Option<KeyId>, Vec<Job>)>) {
+        let now = self.now();
+        for (name, (held, jobs)) in earlier {
+            let Some(place) = self.places.get_mut(name) else { continue };
+            place.jobs.clone_from(jobs);
+            for job in &mut place.jobs {
+                // What ran then runs no more.
+                if matches!(job.state, JobState::Running(_)) {
+                    job.state = JobState::Failed("the site was restored".into());
+                }
+            }
+            if let Some(key) = held.clone().filter(|key| place.holds.as_ref() != Some(key)) {
+                self.tell(|| format!("{name} holds key {key} again"));
+                self.put(name, &key, Actor::Human, now);
+            }
+        }
+    }
+
+    /// A process finds another journal; what was read of the old one is forgotten.
+    pub fn restore_shelf(&mut self, process: usize, shelf: Shelf) {
+        self.oracle.forget(process);
+        for (service, records) in &shelf.records {
+            let times = shelf.times.get(service).cloned().unwrap_or_default();
+            for (record, at) in records.iter().zip(times) {
+                self.oracle.read(process, service, &record.event, at);
+            }
+        }
+        self.shelves[process] = shelf;
+    }
+
     pub fn in_slot_of(&self, object: &str, key: &KeyId) -> Option<KeyId> {
         let slot = slot_of(key);
         let there = self.vaults[object].keys.iter().find(|key| key.died.is_none() && slot_of(&key.id) == slot);
@@ -487,7 +531,8 @@ impl World {
     fn job_ends(&mut self, target: &str, id: &JobId) {
         let now = self.now();
         let place = self.places.get_mut(target).expect("targets do not vanish");
-        let Some(job) = place.jobs.iter_mut().find(|job| job.id == *id) else { return };
+        let running = |job: &&mut Job| job.id == *id && matches!(job.state, JobState::Running(_));
+        let Some(job) = place.jobs.iter_mut().find(running) else { return };
         if place.failing > 0 {
             place.failing -= 1;
             job.state = JobState::Failed("the store did not answer".into());
