@@ -93,6 +93,16 @@ impl ServiceState {
                 Conclusion::record(vec![Event::Deleted { key: key.clone() }])
             }
             (Effect::Disable(key) | Effect::Delete(key), Fault::Refused { .. }) => self.owe(key, &why),
+            // Nothing can bring a key back that was deleted: what is left is another key, by an operator's word.
+            (Effect::Enable(key), Fault::Refused { reason: Reason::NotFound, .. }) => match self.leaving.get(key) {
+                Some(_) => Conclusion::record(vec![
+                    Event::Deleted { key: key.clone() },
+                    self.halted(Reason::Unhealthy, &format!("key {key} was to be enabled again and is gone: {why}")),
+                ]),
+                None => Conclusion::record(vec![
+                    self.halted(Reason::CurrentKeyBroken, &format!("key {key} was to be put back and is gone: {why}")),
+                ]),
+            },
             // It is owed to a consumer and goes on being tried under the halt, but not at the network's speed.
             (Effect::Enable(_), Fault::Refused { reason, .. }) => {
                 let said = self.halt.as_ref().is_some_and(|halt| halt.reason == reason);

@@ -141,7 +141,10 @@ impl ServiceState {
             if let Some(why) = self.contradiction(target, reading, current) {
                 return Err((Reason::TargetChanged, why));
             }
-            if self.read_back(target, reading, leaving) == ReadBack::New {
+            // The end of its secret is shown, and that of the current key is another or unknown: no proof, and reason enough.
+            let shown = reading.tail();
+            let alone = shown.is_some() && self.tails.get(leaving) == shown && self.tails.get(current) != shown;
+            if alone || self.read_back(target, reading, leaving) == ReadBack::New {
                 return Err((Reason::TargetChanged, format!("{target} shows key {leaving}, which was to be retired")));
             }
         }

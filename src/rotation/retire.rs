@@ -135,17 +135,20 @@ impl Retirement {
                     (false, false) => Step::Record(self.adopt_needed()),
                 })
             }),
-            Stage::Disabling(begun) if is_stale(begun, now) => Step::Run(Effect::Evidence(key(), Act::Disable)),
+            Stage::Disabling(begun) if is_stale(begun, now) => {
+                self.when_reported(now, || Step::Run(Effect::Evidence(key(), Act::Disable)))
+            }
             Stage::Disabling(_) => Step::Run(Effect::Disable(key())),
             Stage::Disabled(since) => wait_or(now.since(since), self.watch, || {
-                if self.ours {
-                    Step::Run(Effect::Evidence(key(), Act::Delete))
-                } else {
-                    Step::Record(self.adopt_needed())
-                }
+                self.when_reported(now, || match self.ours {
+                    true => Step::Run(Effect::Evidence(key(), Act::Delete)),
+                    false => Step::Record(self.adopt_needed()),
+                })
             }),
             Stage::Enabling(_) => Step::Run(Effect::Enable(key())),
-            Stage::Deleting(begun) if is_stale(begun, now) => Step::Run(Effect::Evidence(key(), Act::Delete)),
+            Stage::Deleting(begun) if is_stale(begun, now) => {
+                self.when_reported(now, || Step::Run(Effect::Evidence(key(), Act::Delete)))
+            }
             Stage::Deleting(_) => Step::Run(Effect::Delete(key())),
             Stage::Deleted(_) => Step::Run(Effect::Absence(key())),
             Stage::Absent(since) => wait_or(now.since(since), self.settle, || Step::Run(Effect::Absence(key()))),
@@ -205,7 +208,8 @@ impl Retirement {
         self.refused.is_some() || self.why == Why::Debt || now.since(since) > takes + OWED_SLACK
     }
 
-    /// Silence can be judged only once the provider must have reported what was used before the last Confirmed.
+    /// Silence can be judged only once the provider must have reported what was used before the last Confirmed, or before an
+    /// operator said that its user has moved.
     fn when_reported(&self, now: &Instant, then: impl FnOnce() -> Step) -> Step {
         match self.silent_since {
             Some(confirmed) => wait_or((now.wall - confirmed).to_std().unwrap_or_default(), self.lag, then),

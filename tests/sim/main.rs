@@ -112,6 +112,9 @@ fn chance(options: &Options) -> bool {
 fn report(section: &str, counts: &Counts, finds: &Finds, options: &Options) -> bool {
     println!("{section}: {counts}");
     finds.print(options.stories);
-    assert!(counts.histories > 0 && counts.strikes > 0 && counts.checks.iter().sum::<u64>() > 0, "{section} did nothing");
+    assert!(
+        counts.histories > 0 && counts.strikes > 0 && counts.checks.iter().sum::<u64>() > 0,
+        "{section} did nothing"
+    );
     finds.is_empty()
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekeyd::model::{Instant, KeyId, Reason, ServiceName, Shape, TargetName};
+use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
 use crate::faults::Op;
@@ -69,8 +70,8 @@ pub struct Oracle {
     seen: BTreeMap<(usize, Op, String), At>,
     /// When each intent was sent, and by whom.
     sends: BTreeMap<(usize, String), u32>,
-    /// Targets and keys whose state an operator or another rekeyd has vouched for wrongly: not judged.
-    pub excused: BTreeSet<String>,
+    /// A journal was replaced by an older one, or copied.
+    restored: bool,
 }
 
 /// A reading of one service's journal.
@@ -93,8 +94,7 @@ pub struct Ledger {
     pub strangers: BTreeSet<KeyId>,
     pub disowned: BTreeSet<KeyId>,
     despite_use: bool,
-    /// The operator's word on what targets hold was taken; a wrong word is the operator's.
-    pub vouched: bool,
+    halt: Option<Reason>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +113,8 @@ struct Superseded {
     soak: Duration,
     watch: Duration,
     silence_asked: bool,
+    /// Whoever used it before has moved.
+    silent_from: At,
 }
 
 /// Evidence may be this old when the act is sent; the requests of one look take a moment, and so does what they cannot see.
@@ -130,6 +132,7 @@ impl Oracle {
 
     /// Forgets what was read of a journal that was replaced.
     pub fn forget(&mut self, process: usize) {
+        self.restored = true;
         self.ledgers.retain(|(of, _), _| *of != process);
     }
 }
@@ -197,6 +200,10 @@ impl World {
 
     /// What somebody else did to a target after it was last looked at, or what a look cannot show, is not of our making.
     fn is_excused(&self, target: &str, key: &KeyId, process: usize, sent: At) -> bool {
+        let despite = self.ledger_of(process, key).is_some_and(|(_, ledger)| ledger.despite_use);
+        if despite {
+            return true;
+        }
         let place = &self.places[target];
         if place.holds.as_ref() != Some(key) || place.put_by == Actor::Rekeyd(process) {
             return false;
@@ -212,10 +219,8 @@ impl World {
         let same_end = current
             .and_then(|(_, ledger)| ledger.current.as_ref())
             .is_some_and(|current| ends_alike(current) == ends_alike(key));
-        let despite = current.is_some_and(|(_, ledger)| ledger.despite_use);
         match vault.and_then(|vault| vault.use_lag) {
             _ if place.shows && !same_end => false,
-            _ if despite => true,
             Some(lag) => place.since + lag + EVIDENCE >= sent,
             None => true,
         }
@@ -299,7 +304,8 @@ impl World {
         {
             let told = sent.saturating_sub(lag);
             let used = self.key(object, key).and_then(|key| key.used);
-            let used = used.filter(|used| *used > superseded.at + Duration::from_secs(1) && *used + EVIDENCE <= told);
+            let used =
+                used.filter(|used| *used > superseded.silent_from + Duration::from_secs(1) && *used + EVIDENCE <= told);
             self.hold(Promise::FreshEvidence, used.is_none(), || {
                 format!("{op:?} of key {key}, which was used {used:?} after every target was confirmed to hold another")
             });
@@ -364,11 +370,25 @@ impl World {
         self.oracle.read(process, service, event, now);
     }
 
+    fn in_policy(&self, object: &str) -> bool {
+        self.policy.as_ref().is_none_or(|policy| policy.services.iter().any(|service| service.issuer.object == object))
+    }
+
+    /// Whether the journal says that a key is on its way out.
+    fn is_leaving(&self, process: usize, key: &KeyId) -> bool {
+        self.shelves[process].records.values().any(|records| {
+            let state = ServiceState::replay(records.iter().map(|record| (&record.event, &record.at)));
+            state.is_ok_and(|state| state.leaving.contains_key(key))
+        })
+    }
+
     /// At the end of a history, when nothing is on its way: everything that was made is accounted for.
     pub fn check_end(&mut self, process: usize, halted: &BTreeMap<ServiceName, Reason>) {
         let keys: Vec<(String, KeyId)> = self
             .vaults
             .iter()
+            // What lives at an object that no policy names any more, in a journal that was lost, is beyond anybody's sight.
+            .filter(|(object, _)| !self.oracle.restored || self.in_policy(object))
             .flat_map(|(object, vault)| {
                 let made = vault.keys.iter().filter(|key| key.died.is_none() && key.made_by == Actor::Rekeyd(process));
                 made.filter(|key| !key.filler).map(move |key| (object.clone(), key.id.clone()))
@@ -390,7 +410,7 @@ impl World {
                     || ledger.strangers.contains(&key)
                     || ledger.disowned.contains(&key)
             });
-            let waiting = !halted.is_empty();
+            let waiting = !halted.is_empty() || self.is_leaving(process, &key);
             self.hold(Promise::NothingForgotten, needed || slots || waiting, || {
                 format!("key {key} of {object} is not needed, lives, and nothing is done about it")
             });
@@ -409,19 +429,33 @@ impl Ledger {
                 match by {
                     AdoptedBy::Operator(_) => {
                         self.ours.insert(key.clone());
-                        self.vouched = true;
                     }
                     AdoptedBy::FirstContact => {
                         self.taken_on.insert(key.clone());
                     }
                 }
-                // A word about a key on its way out does not make it current.
-                let about_old = self.superseded.contains_key(key) && !self.gone.contains(key);
-                if !about_old || self.current.is_none() {
+                // A word about a key that is replaced, or on its way out, does not make it current.
+                let behind = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
+                let ends = self.halt.is_some_and(|halt| behind.contains(&halt));
+                let leaving = self.superseded.contains_key(key) || self.disabled.contains_key(key);
+                let replaced = self.open.as_ref().is_some_and(|open| open.former.as_ref() == Some(key));
+                let only_vouched = match self.open {
+                    Some(_) => leaving || (replaced && !ends),
+                    None => leaving && (self.halt == Some(Reason::AdoptNeeded) || self.disabled.contains_key(key)),
+                };
+                if !only_vouched {
                     self.current = Some(key.clone());
                     self.open = None;
+                    self.superseded.remove(key);
+                    self.halt = None;
                 }
-                self.superseded.remove(key);
+            }
+            Event::Halted { reason, .. } => self.halt = Some(*reason),
+            Event::Retried { .. } => {
+                if matches!(self.halt, Some(Reason::OldKeyStillUsed | Reason::EnabledAgain)) {
+                    self.superseded.values_mut().for_each(|superseded| superseded.silent_from = now);
+                }
+                self.halt = None;
             }
             Event::StrangersSeen { keys } => self.strangers = keys.iter().cloned().collect(),
             Event::Disowned { key, .. } => {
@@ -474,7 +508,6 @@ impl Ledger {
                 if let Outcome::Abandoned { holds: Some(key), .. } = outcome {
                     self.current = Some(key.clone());
                     self.superseded.remove(key);
-                    self.vouched = true;
                 }
                 self.open = None;
             }
@@ -513,7 +546,7 @@ impl Ledger {
             (false, _) => terms.soak_unproven,
         };
         let silence_asked = !(open.compromised && proven);
-        let superseded = Superseded { at: now, soak, watch: terms.watch, silence_asked };
+        let superseded = Superseded { at: now, soak, watch: terms.watch, silence_asked, silent_from: now };
         if let Some(old) = open.former.clone() {
             self.superseded.insert(old, superseded);
         }

@@ -115,13 +115,14 @@ fn story(seed: u64) -> Story {
     let victim = (services > 1 && chance.one_in(4)).then(|| chance.pick(&names[..services]).to_string());
     let storm = Duration::from_secs(3600 * (1 + chance.below(6)) as u64);
     let one_in = *chance.pick(&[10, 25, 60, 200, 1_000_000]);
-    let plan =
-        Plan::Random { chance: Chance::new(chance.next()), one_in, until: storm, victim: victim.clone() };
+    let plan = Plan::Random { chance: Chance::new(chance.next()), one_in, until: storm, victim: victim.clone() };
     let most = 1 + chance.below(ACTS.len());
     let mut may: Vec<Act> = (0..most).map(|_| *chance.pick(&ACTS)).collect();
     if victim.is_some() {
         // These touch everybody.
-        may.retain(|act| matches!(act, Act::Order | Act::DeleteKey | Act::SwitchKey | Act::ChangeTarget | Act::Jobs | Act::Stranger));
+        may.retain(|act| {
+            matches!(act, Act::Order | Act::DeleteKey | Act::SwitchKey | Act::ChangeTarget | Act::Jobs | Act::Stranger)
+        });
     }
     let ends = *chance.pick(&[10_000, 10_000, 10_000, 3]);
     let mut scene = Scene::new(format!("seed {seed}"), cast);
@@ -313,7 +314,8 @@ impl Hand {
             self.backups.push(world.shelves[FIRST].clone());
         }
         if self.chance.one_in(3) {
-            let held = world.places.iter().map(|(name, place)| (name.clone(), (place.holds.clone(), place.jobs.clone())));
+            let held =
+                world.places.iter().map(|(name, place)| (name.clone(), (place.holds.clone(), place.jobs.clone())));
             self.earlier.push(held.collect());
         }
     }
@@ -334,7 +336,13 @@ impl Hand {
                 let seconds = *self.chance.pick(&[30, 400, 3600, 90_000]);
                 let back = self.chance.one_in(2);
                 let mut world = shared.world();
-                let ahead = if self.chance.one_in(2) { 0 } else if back { -seconds } else { seconds };
+                let ahead = if self.chance.one_in(2) {
+                    0
+                } else if back {
+                    -seconds
+                } else {
+                    seconds
+                };
                 world.wall_ahead = chrono::TimeDelta::seconds(ahead);
                 world.tell(|| format!("the clock is set {ahead} s off"));
             }
@@ -539,7 +547,8 @@ impl Hand {
         let reply = handle.order(Command::Reload(policy.clone())).await;
         let taken = reply.as_ref().is_some_and(rekeyd::engine::Reply::all_accepted);
         let mut world = self.shared.world();
-        let shown: Vec<String> = cast.iter().map(|cast| format!("{} at {} × {}", cast.name, cast.user, cast.targets)).collect();
+        let shown: Vec<String> =
+            cast.iter().map(|cast| format!("{} at {} × {}", cast.name, cast.user, cast.targets)).collect();
         world.tell(|| format!("the policy is reloaded with {}: {reply:?}", shown.join(", ")));
         if taken {
             world.policy = Some(policy);

@@ -148,12 +148,8 @@ pub async fn until_at_rest(shared: &Shared, scene: &Scene, handle: &Handle, oper
             return;
         }
         if shared.world().now() > LONGEST || operator.gave_up {
-            let left: Vec<String> = report
-                .services
-                .iter()
-                .filter(|service| !is_at_rest(shared, scene, service))
-                .map(in_a_line)
-                .collect();
+            let left: Vec<String> =
+                report.services.iter().filter(|service| !is_at_rest(shared, scene, service)).map(in_a_line).collect();
             shared.world().violated(Promise::NoDeadEnd, left.join("; "));
             return;
         }

@@ -481,6 +481,13 @@ impl World {
         }
     }
 
+    /// Somebody has read the secret of what fills a slot.
+    pub fn unfill(&mut self, object: &str, key: &KeyId) {
+        if let Some(key) = self.key_mut(object, key) {
+            key.filler = false;
+        }
+    }
+
     /// Somebody else disables a key that is active, or enables one that is not.
     pub fn switch_by_hand(&mut self, object: &str, key: &KeyId) {
         if let Some(known) = self.key_mut(object, key) {
@@ -517,6 +524,13 @@ impl World {
             let times = shelf.times.get(service).cloned().unwrap_or_default();
             for (record, at) in records.iter().zip(times) {
                 self.oracle.read(process, service, &record.event, at);
+            }
+        }
+        // What the journal does not know of was done by an earlier life, and is as good as anybody else's doing.
+        let last = shelf.times.values().flatten().max().copied().unwrap_or_default();
+        for place in self.places.values_mut().filter(|place| place.put_by == Actor::Rekeyd(process)) {
+            if place.since >= last {
+                place.put_by = Actor::Human;
             }
         }
         self.shelves[process] = shelf;
