@@ -109,10 +109,12 @@ impl ServiceState {
                 self.stranger_settled(key);
             }
             Event::DespiteUseOrdered { .. } => {
+                let served: BTreeSet<TargetName> =
+                    self.may_hold.keys().filter(|target| self.serves(target)).cloned().collect();
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
                     for (target, held) in &mut self.may_hold {
-                        if !retirement.reads(target) {
+                        if !retirement.reads(target) || !served.contains(target) {
                             held.remove(&retirement.key);
                         }
                     }
@@ -271,7 +273,6 @@ impl ServiceState {
         }
         if let Some(rotation) = self.rotation.take() {
             self.tally.abandoned += 1;
-            let place = Some(rotation.snapshot.clone());
             let terms = &rotation.snapshot.terms;
             let both: Vec<KeyId> = [&rotation.installing, &rotation.retiring].into_iter().flatten().cloned().collect();
             // A push that was lost may still be carried out after the operator has looked.
@@ -281,7 +282,8 @@ impl ServiceState {
             unsure.extend(lost.into_iter().map(|(name, key, _)| (name, vec![key])));
             for other in both.iter().filter(|other| *other != key) {
                 if !self.leaving.contains_key(other) {
-                    self.leave_from(other, Why::Superseded, at, wait, FORMER_WATCH, place.clone());
+                    let place = self.where_it_lives(&rotation, other);
+                    self.leave_from(other, Why::Superseded, at, wait, FORMER_WATCH, Some(place));
                     if let Some(retirement) = self.leaving.get_mut(other) {
                         retirement.ours = rotation.is_ours(other);
                         retirement.silent_since = Some(at.wall);
@@ -396,6 +398,21 @@ impl ServiceState {
         for retirement in self.leaving.values_mut() {
             retirement.refused = None;
         }
+    }
+
+    /// Where a key of a rotation lives: the former one at home, until every target was Verified, wherever the new one is made.
+    pub(super) fn where_it_lives(&self, rotation: &Rotation, key: &KeyId) -> Snapshot {
+        let mut place = rotation.snapshot.clone();
+        if let Some(known) = self.leaving.get(key).and_then(|leaving| leaving.place.as_deref()) {
+            place.clone_from(known);
+        } else if let (true, Some(home), Some(account)) = (rotation.former.key == *key, &self.home, &self.account) {
+            let moved = self.current.as_ref().is_some_and(|current| current.key != *key);
+            if !moved {
+                place.issuer.clone_from(home);
+                place.account.clone_from(account);
+            }
+        }
+        place
     }
 
     fn leave(&mut self, key: &KeyId, why: Why, at: &Instant, wait: Duration, watch: Duration) {

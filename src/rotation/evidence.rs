@@ -122,6 +122,12 @@ impl ServiceState {
         }
     }
 
+    /// Whether a target was one of this service's when a rotation was last opened.
+    pub(super) fn serves(&self, target: &TargetName) -> bool {
+        let place = self.rotation.as_ref().map(|rotation| &rotation.snapshot).or(self.last_place.as_ref());
+        place.is_none_or(|place| place.targets.iter().any(|found| found.spec.name == *target))
+    }
+
     /// The key the targets need is listed, works, and no target shows the one to be retired.
     fn current_stands(&self, leaving: &KeyId, seen: &Evidence) -> Result<(), (Reason, String)> {
         let Some(current) = self.current.as_ref().map(|current| &current.key) else {
@@ -141,7 +147,8 @@ impl ServiceState {
             return Err((Reason::CurrentKeyBroken, format!("current key {current} does not work: {why}")));
         }
         for (target, reading) in &seen.readings {
-            if let Some(why) = self.contradiction(target, reading, current) {
+            // What a target that left the policy holds is its own affair, as long as it is not the key to be retired.
+            if let (true, Some(why)) = (self.serves(target), self.contradiction(target, reading, current)) {
                 return Err((Reason::TargetChanged, why));
             }
             // The end of its secret is shown, and that of the current key is another or unknown: no proof, and reason enough.

@@ -401,15 +401,21 @@ impl ServiceState {
             }
             self.may_hold.insert(target.name.clone(), held);
         }
+        let lives: Vec<(KeyId, Snapshot)> =
+            both.iter().flatten().map(|key| (key.clone(), self.where_it_lives(rotation, key))).collect();
+        if let Some((_, home)) = lives.iter().find(|(key, _)| *key == holds) {
+            self.home = Some(home.issuer.clone());
+            self.account = Some(home.account.clone());
+        }
         if self.leaving.remove(&holds).is_some_and(|leaving| !leaving.is_untouched(at)) {
             return Err(());
         }
-        for key in both.into_iter().flatten() {
+        for (key, place) in lives {
             if key == holds {
                 self.current = Some(rotation.as_current(key, at));
             } else if !self.leaving.contains_key(&key) && rotation.kind == RotationKind::Fresh {
                 let watch = rotation.snapshot.terms.watch;
-                self.leave_from(&key, Why::Debt, at, unsure, watch, Some(rotation.snapshot.clone()));
+                self.leave_from(&key, Why::Debt, at, unsure, watch, Some(place));
                 if let Some(retirement) = self.leaving.get_mut(&key) {
                     retirement.unproven = !unsure.is_zero();
                     retirement.ours = rotation.is_ours(&key);

@@ -205,6 +205,15 @@ impl World {
             return true;
         }
         let place = &self.places[target];
+        // What somebody puts into a place that is no target of the service is nobody's business but theirs.
+        let targets = self
+            .ledger_of(process, key)
+            .and_then(|(_, ledger)| ledger.open.as_ref().map(|open| &open.snapshot).or(ledger.last.as_ref()));
+        let served =
+            targets.is_none_or(|snapshot| snapshot.targets.iter().any(|found| found.spec.name.as_str() == target));
+        if !served && place.put_by == Actor::Human {
+            return true;
+        }
         if place.holds.as_ref() != Some(key) || place.put_by == Actor::Rekeyd(process) {
             return false;
         }

@@ -172,7 +172,7 @@ pub fn play(seed: u64, plant: &Plant, tell: bool) -> History {
             hand.play(handle).await;
             calm_down(&shared, &mut hand, handle).await;
             check_isolation(&shared, &hand, handle);
-            settle(&shared, &hand, handle, &mut operator).await;
+            settle(&shared, &scene, &mut hand, handle, &mut operator).await;
         });
         let second = async {
             twin.notified().await;
@@ -234,7 +234,7 @@ fn check_isolation(shared: &Shared, hand: &Hand, handle: &Handle) {
 }
 
 /// Everything comes to rest, and every service rotates once more.
-async fn settle(shared: &Shared, hand: &Hand, handle: &Handle, operator: &mut Operator) {
+async fn settle(shared: &Shared, base: &Scene, hand: &mut Hand, handle: &Handle, operator: &mut Operator) {
     let before: BTreeMap<ServiceName, u32> = {
         let world = shared.world();
         let ledgers = world.oracle.ledgers.iter().filter(|((of, _), _)| *of == FIRST);
@@ -242,8 +242,14 @@ async fn settle(shared: &Shared, hand: &Hand, handle: &Handle, operator: &mut Op
     };
     let began = shared.world().now();
     let mut held_back = false;
-    let scene = Scene { cast: hand.all.clone(), ..Scene::new("the end", hand.all.clone()) };
     loop {
+        if hand.cast.len() != hand.all.len()
+            || hand.cast.iter().zip(&hand.all).any(|(now, all)| now.user != all.user || now.targets != all.targets)
+        {
+            // What the journal still needs of the old policy may be done by now.
+            hand.reload(handle, hand.all.clone()).await;
+        }
+        let scene = Scene { cast: hand.cast.clone(), ..base.clone() };
         let report = handle.reports().borrow().clone();
         let (now, quiet) = {
             let world = shared.world();

@@ -18,7 +18,7 @@ use crate::scene::Scene;
 use crate::world::{Shared, Tally};
 
 /// No history is longer.
-pub const LONGEST: Duration = Duration::from_secs(48 * 3600);
+pub const LONGEST: Duration = Duration::from_secs(96 * 3600);
 
 /// What a history came to.
 pub struct History {
