@@ -496,7 +496,7 @@ impl Engine {
             return Ok(Reply::one(
                 name,
                 false,
-                format!("key {key} is not listed by {object}, so there is nothing to retire"),
+                format!("key {key} is not listed by {object}; if it is gone, rekeyd retry {name} goes on"),
             ));
         }
         let used = seen.uses.iter().find(|(used, _)| *used == key).map(|(_, last_use)| last_use);

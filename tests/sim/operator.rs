@@ -103,7 +103,9 @@ impl Operator {
                 }
                 let in_use = world.places.keys().any(|place| world.held_or_coming(place).contains(&key));
                 let slots = cast.is_some_and(|cast| cast.shape.has_slots());
+                let gone = world.find(&key).is_none_or(|(_, key)| key.died.is_some());
                 match made_by {
+                    _ if gone => retry,
                     // Nobody's secret is lost with what fills a slot that no target uses.
                     Some(Actor::Rekeyd(_)) if !in_use => Command::Reclaim { service: name, key, by },
                     _ if slots && !in_use => Command::Reclaim { service: name, key, by },
@@ -154,11 +156,18 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
         }
         Reason::Quota => {
             let object = cast.object();
+            if let Some(current) = service.current_key.clone().filter(|key| works(world, key)) {
+                put_by_hand(world, &targets, &current);
+            }
             let held: BTreeSet<KeyId> = world.places.keys().flat_map(|place| world.held_or_coming(place)).collect();
             let spare = world.vaults[&object].keys.iter().find(|key| {
                 key.died.is_none() && !held.contains(&key.id) && Some(&key.id) != service.current_key.as_ref()
             });
             let spare = spare?.id.clone();
+            if cast.shape.has_slots() {
+                // Said to be somebody else's before; nobody uses it now.
+                return Some(Command::Reclaim { service: name, key: spare, by });
+            }
             world.bury_by_hand(&object, &spare);
             Some(retry)
         }

@@ -379,8 +379,10 @@ impl World {
         self.oracle.read(process, service, event, now);
     }
 
-    fn in_policy(&self, object: &str) -> bool {
-        self.policy.as_ref().is_none_or(|policy| policy.services.iter().any(|service| service.issuer.object == object))
+    /// Whether a service's last rotation was at this issuer object.
+    fn is_home(&self, process: usize, object: &str) -> bool {
+        let mut ledgers = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process).map(|(_, ledger)| ledger);
+        ledgers.any(|ledger| ledger.last.as_ref().is_some_and(|last| last.issuer.object == object))
     }
 
     /// Whether the journal says that a key is on its way out.
@@ -397,7 +399,7 @@ impl World {
             .vaults
             .iter()
             // What lives at an object that no policy names any more, in a journal that was lost, is beyond anybody's sight.
-            .filter(|(object, _)| !self.oracle.restored || self.in_policy(object))
+            .filter(|(object, _)| !self.oracle.restored || self.is_home(process, object))
             .flat_map(|(object, vault)| {
                 let made = vault.keys.iter().filter(|key| key.died.is_none() && key.made_by == Actor::Rekeyd(process));
                 made.filter(|key| !key.filler).map(move |key| (object.clone(), key.id.clone()))
