@@ -104,6 +104,8 @@ pub struct Site {
 pub enum Plan {
     /// These sites, in these ways.
     Fixed(BTreeMap<usize, Strike>),
+    /// The nth time (from 0) that a thing is asked or written, in these ways; the same strike whatever else is asked before.
+    Nth { strikes: BTreeMap<(Op, usize), Strike>, passed: BTreeMap<Op, usize> },
     /// Any site before this time, with a chance of one in `one_in`; while `victim` is set only at requests about it.
     Random { chance: Chance, one_in: u32, until: Duration, victim: Option<String> },
 }
@@ -124,9 +126,21 @@ impl Plan {
         Plan::Fixed(BTreeMap::from([first, second]))
     }
 
+    /// These, each the nth time it is passed.
+    pub fn nth(strikes: &[(Op, usize, Strike)]) -> Plan {
+        let strikes = strikes.iter().map(|(op, nth, strike)| ((*op, *nth), *strike)).collect();
+        Plan::Nth { strikes, passed: BTreeMap::new() }
+    }
+
     pub(crate) fn strikes(&mut self, site: Site, about: &str, now: Duration) -> Option<Strike> {
         match self {
             Plan::Fixed(map) => map.get(&site.index).copied(),
+            Plan::Nth { strikes, passed } => {
+                let passed = passed.entry(site.op).or_default();
+                let strike = strikes.get(&(site.op, *passed)).copied();
+                *passed += 1;
+                strike
+            }
             Plan::Random { chance, one_in, until, victim } => {
                 if now >= *until || victim.as_ref().is_some_and(|victim| !about.contains(victim.as_str())) {
                     return None;

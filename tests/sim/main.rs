@@ -17,6 +17,7 @@ mod counts;
 mod exhaustive;
 mod faults;
 mod journal;
+mod mistakes;
 mod operator;
 mod oracle;
 mod ports;
@@ -32,7 +33,7 @@ use scene::Scene;
 /// Plays rotations in memory, strikes them, and holds the promises against what happens.
 #[derive(Parser)]
 struct Options {
-    /// Sections: exhaustive, chance; none means all.
+    /// Sections: exhaustive, chance, mistakes; none means all.
     sections: Vec<String>,
     /// Every ordered pair of strikes, not only every single one.
     #[arg(long)]
@@ -75,6 +76,9 @@ fn main() -> ExitCode {
     }
     if wanted("chance") {
         sound &= chance(&options);
+    }
+    if options.minutes.is_none() && wanted("mistakes") {
+        sound &= mistakes::run();
     }
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

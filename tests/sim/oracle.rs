@@ -11,7 +11,7 @@ use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
 use crate::faults::Op;
-use crate::world::{Actor, At, Deed, World};
+use crate::world::{Actor, At, Deed, Key, World};
 
 /// What a violation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +70,10 @@ pub struct Oracle {
     seen: BTreeMap<(usize, Op, String), At>,
     /// When each intent was sent, and by whom.
     sends: BTreeMap<(usize, String), u32>,
+    /// Of each issuer object: the last mint that was sent and never answered.
+    unanswered: BTreeMap<(usize, String), (String, At)>,
+    /// Keys that a journal calls ours after an unknown mint, and nothing proves it.
+    guessed: BTreeSet<KeyId>,
     /// A journal was replaced by an older one, or copied.
     restored: bool,
 }
@@ -99,6 +103,7 @@ pub struct Ledger {
 
 #[derive(Clone, Debug)]
 struct Open {
+    at: At,
     snapshot: Snapshot,
     compromised: bool,
     fresh: bool,
@@ -144,6 +149,11 @@ impl World {
         self.oracle.violations.push(Violation { promise, at, what });
     }
 
+    /// Whether a promise was broken.
+    pub fn is_broken(&self) -> bool {
+        !self.oracle.violations.is_empty()
+    }
+
     pub fn hold(&mut self, promise: Promise, holds: bool, what: impl FnOnce() -> String) {
         self.oracle.checked(promise);
         if !holds {
@@ -165,6 +175,9 @@ impl World {
 
     /// A changing request leaves: its intent must be durable, and a mint is sent once.
     pub fn check_sent(&mut self, process: usize, deed: &Deed) {
+        if let Deed::Push { target, .. } = deed {
+            self.check_overwritten(process, target);
+        }
         let Deed::Mint { object, intent, .. } = deed else { return };
         let durable = self
             .oracle
@@ -179,6 +192,46 @@ impl World {
         let (sends, shape) = (*sends, self.vaults[object].shape);
         let once = sends == 1 || shape == Shape::ClientNamed;
         self.hold(Promise::NoUntrackedKey, once, || format!("a mint of {intent} is sent {sends} times"));
+        let (now, settle) = (self.now(), self.vaults[object].settle);
+        let place = (process, object.clone());
+        let lost = self.oracle.unanswered.get(&place).filter(|(other, _)| *other != intent.as_str()).cloned();
+        // Where a mint replaces what a slot holds, the slot says what came of the one before.
+        if let Some((other, sent)) = lost.filter(|_| !shape.has_slots()) {
+            let waited = now.saturating_sub(sent) + Duration::from_secs(1);
+            self.hold(Promise::NoUntrackedKey, waited >= settle, || {
+                format!("a mint of {intent} is sent while that of {other}, never answered, may still arrive")
+            });
+        }
+        self.oracle.unanswered.insert(place, (intent.to_string(), now));
+    }
+
+    /// A request was answered, so that its sender knows what it came to.
+    pub fn note_answered(&mut self, process: usize, deed: &Deed) {
+        if let Deed::Mint { object, .. } = deed {
+            self.oracle.unanswered.remove(&(process, object.clone()));
+        }
+    }
+
+    /// What somebody else put into a target since the rotation was opened, and rekeyd has seen there, is not overwritten.
+    fn check_overwritten(&mut self, process: usize, target: &str) {
+        let name = TargetName::new(target);
+        let place = &self.places[target];
+        let mut ledgers = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process).map(|(_, ledger)| ledger);
+        let moving = ledgers.find_map(|ledger| {
+            let open = ledger.open.as_ref().filter(|open| open.fresh)?;
+            open.snapshot.targets.iter().any(|found| found.spec.name == name).then_some((ledger, open))
+        });
+        let Some((ledger, open)) = moving else { return };
+        let changed = place.put_by != Actor::Rekeyd(process) && place.since > open.at;
+        let seen = place.shows && self.seen_since(process, Op::Read, target, place.since);
+        // An end that a key of ours has as well tells nothing.
+        let end = |key: &KeyId| self.find(key).map(|(_, key)| key.secret[key.secret.len() - 4..].to_owned());
+        let ends: BTreeSet<_> = [&open.former, &open.installing].into_iter().flatten().map(end).collect();
+        let stranger = place.holds.clone().filter(|held| !ledger.knows(held) && !ends.contains(&end(held)));
+        let overwritten = stranger.filter(|_| changed && seen);
+        self.hold(Promise::StrangersSafe, overwritten.is_none(), || {
+            format!("{target} was changed by hand to key {overwritten:?}, which was seen, and it is overwritten")
+        });
     }
 
     /// A request of rekeyd's makes a key unusable: by disabling it, deleting it, or filling its slot.
@@ -230,6 +283,8 @@ impl World {
             .is_some_and(|current| ends_alike(current) == ends_alike(key));
         match vault.and_then(|vault| vault.use_lag) {
             _ if place.shows && !same_end => false,
+            // What it held from the beginning nobody else changed.
+            _ if place.since.is_zero() => false,
             Some(lag) => place.since + lag + EVIDENCE >= sent,
             None => true,
         }
@@ -250,6 +305,7 @@ impl World {
             _ if self.find(key).is_some_and(|(_, key)| key.filler) => true,
             _ => ledger.is_some_and(|ledger| ledger.ours.contains(key)),
         };
+        let proven = proven && !self.oracle.guessed.contains(key);
         self.hold(Promise::StrangersSafe, proven, || {
             format!("{op:?} of key {key}, which the journal does not prove ours")
         });
@@ -299,6 +355,20 @@ impl World {
             self.hold(Promise::FreshEvidence, disabled.is_some(), || {
                 format!("key {key} is deleted and never was disabled")
             });
+            // The journal's word for it is not enough.
+            let truth = self.key(object, key).filter(|key| key.active).cloned();
+            let never = truth.as_ref().is_some_and(|key| key.disabled.is_none());
+            self.hold(Promise::FreshEvidence, !never, || {
+                format!("key {key} is deleted and in truth never was disabled")
+            });
+            let again = truth.and_then(|key| key.enabled_by_hand);
+            let lag = self.vaults[object].lag;
+            let ignored = again.filter(|again| self.seen_since(process, Op::List, object, *again + lag));
+            self.hold(Promise::FreshEvidence, ignored.is_none(), || {
+                format!(
+                    "key {key} is deleted, which somebody enabled again {ignored:?} and the listing shows as active"
+                )
+            });
             if let (Some(disabled), Some(superseded)) = (disabled, ledger.superseded.get(key)) {
                 let watched = sent.saturating_sub(disabled) + Duration::from_secs(1);
                 self.hold(Promise::FreshEvidence, watched >= superseded.watch, || {
@@ -324,7 +394,11 @@ impl World {
     /// A job has stored a key: it must work, unless somebody else killed it.
     pub fn check_store(&mut self, target: &str, key: &KeyId, by: Actor) {
         let Actor::Rekeyd(_) = by else { return };
-        let known = self.find(key).map(|(_, key)| (key.works(), key.killed_by));
+        let now = self.now();
+        let known = self.find(key).map(|(object, key)| {
+            let everywhere = key.made.is_zero() || key.made + self.vaults[object].propagation <= now;
+            (key.works() && everywhere, key.killed_by)
+        });
         let fine = known.is_some_and(|(works, killed_by)| works || killed_by == Some(Actor::Human));
         self.hold(Promise::NoOutage, fine, || format!("{target} is given key {key}, which does not work"));
     }
@@ -363,17 +437,40 @@ impl World {
             Event::Verified { target, proven: true } => {
                 let ledger = self.oracle.ledgers.get(&(process, service.clone()));
                 let installing = ledger.and_then(|ledger| ledger.open.as_ref()?.installing.clone());
+                let opened = ledger.and_then(|ledger| Some(ledger.open.as_ref()?.at)).unwrap_or_default();
+                let shown_before = ledger.and_then(|ledger| {
+                    let targets = &ledger.open.as_ref()?.snapshot.targets;
+                    targets.iter().find(|found| found.spec.name == *target)?.reading.tail().cloned()
+                });
                 let place = &self.places[target.as_str()];
-                let excused = place.put_by != Actor::Rekeyd(process);
+                // What somebody else put there since is not of our making; what was there all the time is.
+                let excused = place.put_by != Actor::Rekeyd(process) && place.since > opened;
                 let holds = place.holds == installing;
                 self.hold(Promise::NoOutage, holds || excused, || {
                     format!("{target} is called proven to hold key {installing:?} and does not")
+                });
+                // Of a key that was minted since, only a change of what is shown proves that it arrived.
+                let new = installing.as_ref().and_then(|key| self.find(key)).map(|(_, key)| key);
+                let new = new.filter(|key| key.made >= opened);
+                let shows = |key: &Key| shown_before.as_ref().is_some_and(|end| key.secret.ends_with(end.as_str()));
+                let told = self.places[target.as_str()].shows && !new.is_some_and(shows);
+                self.hold(Promise::FreshEvidence, told, || {
+                    format!("{target} is called proven to hold key {installing:?}, and what it shows cannot tell")
                 });
             }
             Event::Halted { reason, message } => {
                 let own = message.contains("mistake of rekeyd's own");
                 self.hold(Promise::NoMistakeOfOurOwn, !own, || format!("{service} halts ({reason}): {message}"));
             }
+            _ => {}
+        }
+        match event {
+            Event::MintSettled { found, reclaim: true } => {
+                let guessed: Vec<KeyId> =
+                    found.iter().filter(|key| !self.is_proven_by_look(process, service, key)).cloned().collect();
+                self.oracle.guessed.extend(guessed);
+            }
+            Event::ReclaimOrdered { key, .. } | Event::Adopted { key, .. } => _ = self.oracle.guessed.remove(key),
             _ => {}
         }
         self.oracle.read(process, service, event, now);
@@ -383,6 +480,16 @@ impl World {
     fn is_home(&self, process: usize, object: &str) -> bool {
         let mut ledgers = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process).map(|(_, ledger)| ledger);
         ledgers.any(|ledger| ledger.last.as_ref().is_some_and(|last| last.issuer.object == object))
+    }
+
+    /// Whether a look after an unknown mint proves a key ours: where every key is rekeyd's to manage, or where the listing tells
+    /// what each was made for.
+    fn is_proven_by_look(&self, process: usize, service: &ServiceName, key: &KeyId) -> bool {
+        let Some(ledger) = self.oracle.ledgers.get(&(process, service.clone())) else { return false };
+        let Some(issuer) = ledger.open.as_ref().map(|open| &open.snapshot.issuer) else { return false };
+        let intent = self.find(key).and_then(|(_, key)| key.intent.as_ref());
+        let told = matches!(issuer.shape, Shape::Labelled | Shape::ClientNamed);
+        issuer.exclusive || (told && intent.is_some_and(|intent| ledger.intents.contains(intent.as_str())))
     }
 
     /// Whether the journal says that a key is on its way out.
@@ -438,9 +545,11 @@ impl Ledger {
         match event {
             Event::Adopted { key, by, .. } => {
                 match by {
-                    AdoptedBy::Operator(_) => {
+                    // An operator is known by his uid; nobody else's word counts as one.
+                    AdoptedBy::Operator(by) if by.starts_with("uid ") => {
                         self.ours.insert(key.clone());
                     }
+                    AdoptedBy::Operator(_) => {}
                     AdoptedBy::FirstContact => {
                         self.taken_on.insert(key.clone());
                     }
@@ -485,6 +594,7 @@ impl Ledger {
                 self.despite_use = false;
                 self.last = Some((**snapshot).clone());
                 self.open = Some(Open {
+                    at: now,
                     snapshot: (**snapshot).clone(),
                     compromised: matches!(cause, Cause::Operator { compromised: true, .. }),
                     fresh,

@@ -137,7 +137,10 @@ async fn act(shared: &Shared, process: usize, op: Op, about: &str, deed: Deed) -
                 world.send_late(deed, by, true);
                 world.kill_process(process);
             }
-            _ => return world.execute(&deed, by, now, false),
+            _ => {
+                world.note_answered(process, &deed);
+                return world.execute(&deed, by, now, false);
+            }
         }
     }
     std::future::pending().await

@@ -113,6 +113,9 @@ pub async fn live(shared: &Shared, scene: &Scene, process: usize, mut during: im
             }
         }
         shared.world().dead.insert(process);
+        if shared.world().is_broken() {
+            return;
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
         if shared.world().now() > LONGEST * 2 {
             shared.world().violated(Promise::NoDeadEnd, "the process never stays up".into());
@@ -140,6 +143,10 @@ fn parts(shared: &Shared, scene: &Scene, process: usize) -> Parts {
 pub async fn until_at_rest(shared: &Shared, scene: &Scene, handle: &Handle, operator: &mut Operator) {
     let mut reports = handle.reports();
     loop {
+        // What follows from a broken promise is not worth the time.
+        if shared.world().is_broken() {
+            return;
+        }
         let report = reports.borrow_and_update().clone();
         let quiet = shared.world().quiet_at();
         let rests = report.services.iter().all(|service| is_at_rest(shared, scene, service));

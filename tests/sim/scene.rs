@@ -13,7 +13,7 @@ use rekeyd::rotation::event::{AdoptedBy, Event};
 
 use crate::journal::CutJournal;
 use crate::ports::SimConnect;
-use crate::world::{Actor, Place, Shared, Vault, World, epoch};
+use crate::world::{Actor, At, ByHand, Place, Shared, Vault, World, epoch};
 
 /// One service of a scene.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Cast {
     pub list_lag: Duration,
     pub use_lag: Option<Duration>,
     pub on_drift_push: bool,
+    /// Whether all secrets end alike.
+    pub ends_alike: bool,
     /// How often by itself; a month where it is rotated once.
     pub every: &'static str,
 }
@@ -45,6 +47,7 @@ impl Cast {
             list_lag: Duration::ZERO,
             use_lag: told.then_some(Duration::from_secs(60)),
             on_drift_push: false,
+            ends_alike: false,
             every: "30d",
         }
     }
@@ -103,12 +106,14 @@ pub struct Scene {
     pub plant: Plant,
     /// How many rotations each service is to complete.
     pub rotations: u32,
+    /// What others do meanwhile, and when.
+    pub by_hand: Vec<(At, ByHand)>,
 }
 
 impl Scene {
     pub fn new(title: impl Into<String>, cast: Vec<Cast>) -> Scene {
         let policy = Arc::new(policy(&cast));
-        Scene { title: title.into(), cast, policy, plant: Plant::default(), rotations: 1 }
+        Scene { title: title.into(), cast, policy, plant: Plant::default(), rotations: 1, by_hand: Vec::new() }
     }
 
     /// One service of this shape.
@@ -116,11 +121,20 @@ impl Scene {
         Scene::new(format!("{shape:?}, {targets} target(s)"), vec![Cast::new("store", shape, targets)])
     }
 
+    /// Somebody else does something at a time of his own; at none: before anything else happens.
+    pub fn by_hand(mut self, at: At, deed: impl Fn(&mut World) + Send + Sync + 'static) -> Scene {
+        self.by_hand.push((at, Arc::new(deed)));
+        self
+    }
+
     /// Puts keys, targets and an adoption in place.
     pub fn build(&self, shared: &Shared) {
         let mut world = shared.world();
         world.shelves.push(Default::default());
         world.bells.push(Default::default());
+        if self.cast.iter().any(|cast| cast.ends_alike) {
+            world.ends = 1;
+        }
         for cast in &self.cast {
             world.vaults.insert(cast.object(), vault(cast));
             let slot = if cast.shape.has_slots() { "slot1@" } else { "" };
@@ -136,6 +150,9 @@ impl Scene {
                 world.put(&name, &key, Actor::Human, now);
             }
             adopt(&mut world, &self.policy, cast, &key);
+        }
+        for (at, deed) in &self.by_hand {
+            world.schedule(*at, deed.clone());
         }
     }
 }
@@ -164,6 +181,7 @@ fn place(cast: &Cast) -> Place {
         job_timeout: Duration::from_secs(600),
         shows: cast.shows,
         failing: 0,
+        hollow: 0,
         forgets: false,
     }
 }

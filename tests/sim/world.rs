@@ -42,6 +42,10 @@ pub struct Key {
     pub active: bool,
     pub died: Option<At>,
     pub killed_by: Option<Actor>,
+    /// When it was disabled last, whoever did it.
+    pub disabled: Option<At>,
+    /// When somebody else enabled it again.
+    pub enabled_by_hand: Option<At>,
     /// When it was used last, apart from the targets that use it all the time.
     pub used: Option<At>,
     /// Nobody ever had its secret: what a slot is filled with.
@@ -92,6 +96,8 @@ pub struct Place {
     pub shows: bool,
     /// The next jobs come to nothing, this many.
     pub failing: u32,
+    /// The next jobs say that they worked and store nothing, this many.
+    pub hollow: u32,
     /// A job is forgotten by the target (restarting site) from then on.
     pub forgets: bool,
 }
@@ -123,12 +129,17 @@ pub enum Outcome {
     Done,
 }
 
-#[derive(Clone, Debug)]
+/// What somebody else does to the world.
+pub type ByHand = Arc<dyn Fn(&mut World) + Send + Sync>;
+
+#[derive(Clone)]
 enum Happening {
     /// A request arrives that was sent before.
     Late { deed: Deed, by: Actor, sent: At },
     /// A job ends.
     JobEnds { target: String, job: JobId },
+    /// Somebody else does something.
+    ByHand(ByHand),
 }
 
 /// How much was done, for the counts.
@@ -293,8 +304,15 @@ impl World {
                     let _ = self.execute(&deed, by, sent, true);
                 }
                 Happening::JobEnds { target, job } => self.job_ends(&target, &job),
+                Happening::ByHand(deed) => deed(self),
             }
         }
+    }
+
+    /// Somebody else will do something.
+    pub fn schedule(&mut self, at: At, deed: ByHand) {
+        let number = self.number();
+        self.queue.insert((at, number), Happening::ByHand(deed));
     }
 
     /// A request that is executed when it is too late for its answer.
@@ -344,8 +362,9 @@ impl World {
                     self.check_kill(object, key, Op::Disable, by, sent);
                 }
                 self.tell(|| format!("{object}: key {key} is disabled by {by:?}"));
+                let now = self.now();
                 if let Some(key) = self.key_mut(object, key) {
-                    (key.active, key.killed_by) = (false, Some(by));
+                    (key.active, key.killed_by, key.disabled) = (false, Some(by), Some(now));
                 }
                 Ok(Outcome::Done)
             }
@@ -458,6 +477,8 @@ impl World {
             active: true,
             died: None,
             killed_by: None,
+            disabled: None,
+            enabled_by_hand: None,
             used: None,
             filler,
         };
@@ -490,8 +511,13 @@ impl World {
 
     /// Somebody else disables a key that is active, or enables one that is not.
     pub fn switch_by_hand(&mut self, object: &str, key: &KeyId) {
+        let now = self.now();
         if let Some(known) = self.key_mut(object, key) {
             known.active = !known.active;
+            match known.active {
+                true => known.enabled_by_hand = Some(now),
+                false => known.disabled = Some(now),
+            }
             known.killed_by = (!known.active).then_some(Actor::Human);
             let active = known.active;
             self.tell(|| format!("{object}: somebody makes key {key} active: {active}"));
@@ -554,6 +580,11 @@ impl World {
             return;
         }
         job.state = JobState::Succeeded;
+        if place.hollow > 0 {
+            place.hollow -= 1;
+            self.tell(|| format!("{target}: {id} says that it is done, and stored nothing"));
+            return;
+        }
         let (key, by) = (job.key.clone(), job.by);
         self.put(target, &key, by, now);
         self.tell(|| format!("{target}: {id} is done, it holds key {key}"));
