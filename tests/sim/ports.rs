@@ -252,6 +252,6 @@ impl Target for SimTarget {
     }
 
     async fn health(&self) -> Health {
-        Health::NotWatched
+        self.shared.world().health(&self.name)
     }
 }

@@ -165,6 +165,8 @@ fn place(cast: &Cast) -> Place {
         shows: cast.shows,
         failing: 0,
         forgets: false,
+        watched: false,
+        sick: false,
     }
 }
 
