@@ -265,14 +265,15 @@ impl std::fmt::Display for Coverage {
         write!(
             f,
             "{} histories, {} events, {} states, {} tries; {} pairs legal, {} of them visited; {illegal} illegal pairs tried, {} \
-             known to be lax",
+             known to be lax, {} of them met",
             self.histories,
             self.events,
             self.states.len(),
             self.tries,
             legal.len(),
             legal.intersection(&self.visited).count(),
-            lax.len()
+            lax.len(),
+            lax.iter().filter(|pair| self.accepted.contains_key(*pair)).count()
         )
     }
 }
