@@ -101,14 +101,13 @@ const WITHOUT_DISABLE: [(&str, &str); 3] = [
 /// What the machine accepts although nothing of rekeyd writes it there: known, and why it stands. Which of these a run meets in a
 /// state that accepts them depends on chance, so that one which is refused by now is no complaint; take it off all the same.
 #[rustfmt::skip]
-const LAX: [(&str, &str, &str); 17] = [
+const LAX: [(&str, &str, &str); 16] = [
     ("ordered",        ".OGMRDESXL", "the engine refuses an order while a rotation is open, the machine would keep it for the next one"),
     ("halted",         "......E...", "the diagram lets any phase halt; nothing is looked at in E that could"),
     ("drift_found",    ".OGMRDE...", "it changes a word for the status alone"),
     ("drift_cleared",  ".OGMRDE...", "it changes a word for the status alone"),
     ("strangers_seen", "....R.E...", "whenever a listing is seen it may be noted"),
     ("undo_begun",     "....R.....", "the diagram has it; a key that fails its probes at R goes back to M first, and is taken back there"),
-    ("closed",         "..G.......", "ending a rotation there forgets a key that may have been made; only the engine refuses to"),
     ("disable_begun",  "....R.E...", "that nothing is judged while targets move is the rule of `steps` alone"),
     ("delete_begun",   "....R.E...", "that nothing is judged while targets move is the rule of `steps` alone"),
     ("enable_begun",   "rOGMRDE..L", "a key on its way out has its own stages, whichever rotation is open; only its own health check asks for it"),
