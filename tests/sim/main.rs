@@ -14,6 +14,7 @@ use clap::Parser;
 
 mod chance;
 mod counts;
+mod coverage;
 mod exhaustive;
 mod faults;
 mod journal;
@@ -33,7 +34,7 @@ use scene::Scene;
 /// Plays rotations in memory, strikes them, and holds the promises against what happens.
 #[derive(Parser)]
 struct Options {
-    /// Sections: exhaustive, chance, mistakes; none means all.
+    /// Sections: exhaustive, coverage, chance, mistakes; none means all.
     sections: Vec<String>,
     /// Every ordered pair of strikes, not only every single one.
     #[arg(long)]
@@ -73,6 +74,9 @@ fn main() -> ExitCode {
     let mut sound = true;
     if options.minutes.is_none() && wanted("exhaustive") {
         sound &= exhaustive(&options);
+    }
+    if options.minutes.is_none() && wanted("coverage") {
+        sound &= coverage::section();
     }
     if wanted("chance") {
         sound &= chance(&options);

@@ -255,6 +255,6 @@ impl Target for SimTarget {
     }
 
     async fn health(&self) -> Health {
-        Health::NotWatched
+        self.shared.world().health(&self.name)
     }
 }

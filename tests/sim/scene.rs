@@ -183,6 +183,8 @@ fn place(cast: &Cast) -> Place {
         failing: 0,
         hollow: 0,
         forgets: false,
+        watched: false,
+        sick: false,
     }
 }
 

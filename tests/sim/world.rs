@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use rekeyd::model::{Fault, Holder, Inspection, IntentId, JobId, JobState, KeyId, LastUse, ListedKey, Listing};
+use rekeyd::model::{Fault, Health, Holder, Inspection, IntentId, JobId, JobState, KeyId, LastUse, ListedKey, Listing};
 use rekeyd::model::{Material, Probe, Reading, Reason, Secret, Shape, Tail, Timestamp};
 use tokio::sync::Notify;
 
@@ -100,6 +100,10 @@ pub struct Place {
     pub hollow: u32,
     /// A job is forgotten by the target (restarting site) from then on.
     pub forgets: bool,
+    /// Whether its consumer is watched: it works while the key it holds does, unless something else ails it.
+    pub watched: bool,
+    /// It fails for a reason of its own.
+    pub sick: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -175,6 +179,10 @@ pub struct World {
     pub ends: u64,
     /// The policy in force, where it was changed since the beginning.
     pub policy: Option<Arc<rekeyd::policy::Policy>>,
+    /// Whatever of this kind is asked is struck like this, whatever the plan says.
+    pub down: BTreeMap<Op, Strike>,
+    /// Rung at every site, for whoever acts on what has just happened.
+    pub stir: Arc<Notify>,
     told: Option<Vec<String>>,
 }
 
@@ -202,6 +210,8 @@ impl Shared {
             booted: Duration::ZERO,
             ends: 10_000,
             policy: None,
+            down: BTreeMap::new(),
+            stir: Arc::default(),
             told: tell.then(Vec::new),
         })))
     }
@@ -276,12 +286,13 @@ impl World {
     fn pass(&mut self, op: Op, about: &str) -> Option<Strike> {
         let site = Site { index: self.sites.len(), op };
         self.sites.push(site);
+        self.stir.notify_one();
         match op {
             Op::Write(_) | Op::Reserve | Op::Shred => self.tally.writes += 1,
             _ => self.tally.requests += 1,
         }
         let now = self.now();
-        let strike = self.plan.strikes(site, about, now)?;
+        let strike = self.down.get(&op).copied().or_else(|| self.plan.strikes(site, about, now))?;
         self.tally.strikes += 1;
         self.tell(|| format!("site {}: {op:?} of {about} is struck: {strike:?}", site.index));
         Some(strike)
@@ -688,6 +699,16 @@ impl World {
         match self.find(key) {
             Some((_, key)) if place.shows => Reading::Tail(Tail::new(&key.secret[key.secret.len() - 4..])),
             _ => Reading::Hidden,
+        }
+    }
+
+    pub fn health(&self, target: &str) -> Health {
+        let place = &self.places[target];
+        let works = place.holds.as_ref().and_then(|key| self.find(key)).is_some_and(|(_, key)| key.works());
+        match (place.watched, works && !place.sick) {
+            (false, _) => Health::NotWatched,
+            (true, true) => Health::Good,
+            (true, false) => Health::Bad("it answers 503".into()),
         }
     }
 
