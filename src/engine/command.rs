@@ -424,6 +424,14 @@ impl Engine {
             Ok(_) => unreachable!("a first contact finds a first contact"),
             Err(fault) => Err(fault.why().to_owned()),
         };
+        // After a migration was ordered the key in use may still live where the service was at home.
+        if let (Pending::Adopt { key, .. }, Ok(seen)) = (&pending, &seen)
+            && seen.listing.keys.iter().all(|listed| listed.id != *key)
+            && let Some(place) = self.place_at_home(name).filter(|place| place.issuer.object != seen.issuer.object)
+        {
+            self.spawn(name, Effect::FirstContact, place, Some(pending));
+            return Ok(());
+        }
         let (answer, reply) = match (pending, seen) {
             (Pending::Adopt { reply, .. } | Pending::Reclaim { reply, .. }, Err(why)) => {
                 (Reply::one(name, false, why), reply)

@@ -32,6 +32,13 @@ impl Place {
 }
 
 impl Engine {
+    /// The policy's targets with the issuer object the current key lives at.
+    pub(super) fn place_at_home(&self, name: &ServiceName) -> Option<Place> {
+        let place = self.place(name, &Effect::FirstContact)?;
+        let home = place.current_at.clone()?;
+        Some(Place { issuer: home, current_at: None, ..place })
+    }
+
     /// Where an effect acts. An open rotation and a key on its way out keep the specs they were opened with.
     pub(super) fn place(&self, name: &ServiceName, effect: &Effect) -> Option<Place> {
         let runner = &self.services[name];

@@ -104,7 +104,7 @@ impl ServiceState {
                 let watch = if *unused { Duration::ZERO } else { FORMER_WATCH };
                 self.leave(key, Why::Debt, at, Duration::ZERO, watch);
                 if let (Some(retirement), false) = (self.leaving.get_mut(key), *unused) {
-                    retirement.silent_since = Some(at.wall);
+                    retirement.silent_since = Some(at.clone());
                 }
                 self.stranger_settled(key);
             }
@@ -286,7 +286,7 @@ impl ServiceState {
                     self.leave_from(other, Why::Superseded, at, wait, FORMER_WATCH, Some(place));
                     if let Some(retirement) = self.leaving.get_mut(other) {
                         retirement.ours = rotation.is_ours(other);
-                        retirement.silent_since = Some(at.wall);
+                        retirement.silent_since = Some(at.clone());
                         retirement.unproven = longest.is_some();
                     }
                 }
@@ -310,7 +310,7 @@ impl ServiceState {
                 self.leave_from(&former.key, Why::Superseded, at, soak, FORMER_WATCH, place);
                 if let Some(retirement) = self.leaving.get_mut(&former.key) {
                     retirement.ours = former.ours;
-                    retirement.silent_since = Some(at.wall);
+                    retirement.silent_since = Some(at.clone());
                 }
             }
             // The same key again: an operator's word is added to what was known.
@@ -373,7 +373,7 @@ impl ServiceState {
             match (halt, &retirement.stage) {
                 // Whoever used it is said to have moved: from now on it must be silent.
                 (Some(super::Reason::OldKeyStillUsed), _) if retirement.silent_since.is_some() => {
-                    retirement.silent_since = Some(at.wall);
+                    retirement.silent_since = Some(at.clone());
                 }
                 // Whoever enabled it is said to need it no more: from the start.
                 (Some(super::Reason::EnabledAgain), Stage::Disabled(_) | Stage::Deleting(_)) => {
@@ -382,7 +382,7 @@ impl ServiceState {
                     }
                     retirement.stage = Stage::Waiting;
                     retirement.since = at.clone();
-                    retirement.silent_since = Some(at.wall);
+                    retirement.silent_since = Some(at.clone());
                 }
                 _ => {}
             }

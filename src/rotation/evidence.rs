@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::model::{AccountIdentity, Instant, KeyId, LastUse, Listing, Probe, Reason, TargetName};
+use crate::model::{AccountIdentity, Instant, KeyId, LastUse, Listing, Probe, Reason, TargetName, Timestamp};
 
 use super::event::Event;
 use super::finding::{Conclusion, Evidence, Pace};
@@ -13,6 +13,15 @@ use super::{Act, Retirement, ServiceState, Stage};
 
 /// Our clock and the provider's may differ by this much at most when something is disabled or deleted.
 pub const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
+
+/// When an earlier instant was, on a wall clock that was compared with the provider's just now: ours may have been wrong then.
+fn on_the_clock_of(now: &Instant, earlier: &Instant) -> Timestamp {
+    let passed = now.boot.checked_sub(earlier.boot).and_then(|passed| TimeDelta::from_std(passed).ok());
+    match passed.filter(|_| now.boot_id == earlier.boot_id) {
+        Some(passed) => now.wall - passed,
+        None => earlier.wall,
+    }
+}
 
 impl ServiceState {
     pub(super) fn weigh(&self, key: &KeyId, act: Act, seen: &Evidence, now: &Instant) -> Conclusion {
@@ -46,8 +55,8 @@ impl ServiceState {
                 None => halt(reason, why),
             };
         }
-        if let (Some(confirmed), LastUse::At { at, by }) = (retirement.silent_since, &seen.last_use)
-            && *at > confirmed
+        if let (Some(confirmed), LastUse::At { at, by }) = (&retirement.silent_since, &seen.last_use)
+            && *at > on_the_clock_of(now, confirmed)
         {
             let why =
                 format!("old key {key} was used at {at} ({by}), after every target was confirmed to hold the new one");
@@ -78,6 +87,14 @@ impl ServiceState {
         let at_home = issuer.is_none_or(|issuer| self.issuer_at_home().is_none_or(|home| home.object == issuer.object));
         let strangers = if at_home { self.strangers_event(&seen.listing, issuer) } else { None };
         let mut events: Vec<Event> = strangers.into_iter().collect();
+        if let Some(issuer) = issuer.filter(|issuer| issuer.shape.has_slots() && at_home)
+            && let Some(stranger) = self.strangers_in(&seen.listing, Some(issuer)).first()
+        {
+            // A slot holds what nobody here put there; whatever is retired now would let it pass for idle.
+            let why = format!("the issuer lists key {stranger} in a slot, which the journal cannot explain");
+            events.push(self.halted(Reason::Stranger, &why));
+            return Conclusion::record(events);
+        }
         let evidence = self.in_words(key, seen);
         events.push(match (listed, act) {
             // It is gone already; two listings will have to agree.

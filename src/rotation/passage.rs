@@ -145,7 +145,7 @@ impl ServiceState {
                     Some(job) => progress.push = Push::Submitted { at: begun, job: job.clone(), guessed },
                     None => {
                         progress.push = Push::Ended { begun, at: at.clone(), how: JobEnd::Succeeded };
-                        rotation.confirmed = Some(at.wall);
+                        rotation.confirmed = Some(at.clone());
                     }
                 }
             }
@@ -171,7 +171,7 @@ impl ServiceState {
             }
             Event::Confirmed { target } => {
                 let ended = end(progress(&mut rotation, target)?, JobEnd::Succeeded, at)?;
-                rotation.confirmed = Some(ended.wall);
+                rotation.confirmed = Some(ended.clone());
             }
             Event::JobFailed { target, why } => {
                 let progress = progress(&mut rotation, target)?;
@@ -288,7 +288,7 @@ impl ServiceState {
             (false, _) => terms.soak_unproven,
         };
         // A key in wrong hands is used by them; but where nothing else tells who holds it, its silence must.
-        let silent_since = if rotation.compromised() && proven { None } else { rotation.confirmed };
+        let silent_since = if rotation.compromised() && proven { None } else { rotation.confirmed.clone() };
         let mut place = rotation.snapshot.clone();
         if let (Some(home), Some(account), Course::Forward) = (&self.home, &self.account, &rotation.course) {
             // The old key lives where the last rotation left it, which a changed policy may have moved away from.
@@ -419,7 +419,7 @@ impl ServiceState {
                 if let Some(retirement) = self.leaving.get_mut(&key) {
                     retirement.unproven = !unsure.is_zero();
                     retirement.ours = rotation.is_ours(&key);
-                    retirement.silent_since = Some(at.wall);
+                    retirement.silent_since = Some(at.clone());
                 }
             }
         }

@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Instant, KeyId, Reason, Shape, TargetName, Timestamp};
+use crate::model::{Instant, KeyId, Reason, Shape, TargetName};
 
 use super::event::{Event, Snapshot};
 use super::{Effect, Phase, Step, wait_or};
@@ -47,7 +47,7 @@ pub struct Retirement {
     /// How long it stays disabled before it is deleted.
     pub watch: Duration,
     /// Uses after this instant mean that somebody still needs it; `None` where that is not asked.
-    pub silent_since: Option<Timestamp>,
+    pub silent_since: Option<Instant>,
     /// Whether a read-back could not tell, so that only the longer soak lets it leave the may-hold sets.
     pub unproven: bool,
     /// Whether the journal proves it ours; if not it is disabled at most.
@@ -211,8 +211,8 @@ impl Retirement {
     /// Silence can be judged only once the provider must have reported what was used before the last Confirmed, or before an
     /// operator said that its user has moved.
     fn when_reported(&self, now: &Instant, then: impl FnOnce() -> Step) -> Step {
-        match self.silent_since {
-            Some(confirmed) => wait_or((now.wall - confirmed).to_std().unwrap_or_default(), self.lag, then),
+        match &self.silent_since {
+            Some(confirmed) => wait_or(now.since(confirmed), self.lag, then),
             None => then(),
         }
     }

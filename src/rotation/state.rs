@@ -140,7 +140,7 @@ pub struct Rotation {
     /// When the last target was Verified.
     pub verified: Option<Instant>,
     /// When the last job was confirmed.
-    pub confirmed: Option<Timestamp>,
+    pub confirmed: Option<Instant>,
 }
 
 /// The phases, in order. Status writes them in lower case.

@@ -8,7 +8,7 @@ use crate::scene::Scene;
 use crate::world::{Actor, Shared, World};
 
 /// No operator types more than this for one service before calling it hopeless.
-const PATIENCE: u32 = 40;
+const PATIENCE: u32 = 120;
 
 #[derive(Default)]
 pub struct Operator {
@@ -175,7 +175,7 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
         Reason::Stranger | Reason::MintUnsettled if tries < 16 => None,
         _ => {
             // Nothing that was typed helped: whoever is called at 3 a.m. puts one good key everywhere and says so.
-            let object = world.places.get(targets.first()?)?.object.clone();
+            let object = cast.object();
             let own = service.current_key.clone().filter(|key| works(world, key));
             let held = targets.iter().filter_map(|target| world.places[target].holds.clone());
             let held: Option<KeyId> = held.into_iter().find(|key| works(world, key));

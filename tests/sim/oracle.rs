@@ -99,6 +99,8 @@ pub struct Ledger {
     pub disowned: BTreeSet<KeyId>,
     despite_use: bool,
     halt: Option<Reason>,
+    /// On its way out, whatever sent it there.
+    leaving: BTreeSet<KeyId>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +140,8 @@ impl Oracle {
     /// Forgets what was read of a journal that was replaced.
     pub fn forget(&mut self, process: usize) {
         self.restored = true;
+        // An older journal sends an intent again that it does not know of: nothing can tell it.
+        self.sends.retain(|(of, _), _| *of != process);
         self.ledgers.retain(|(of, _), _| *of != process);
     }
 }
@@ -258,6 +262,14 @@ impl World {
             return true;
         }
         let place = &self.places[target];
+        // Two daemons on slots that are said to be one's own: the one cannot know what the other left in which.
+        let twins = |(object, key): (&str, &Key)| {
+            let by_other = matches!(key.made_by, Actor::Rekeyd(other) if other != process);
+            by_other && self.vaults[object].shape.has_slots()
+        };
+        if self.find(key).is_some_and(twins) {
+            return true;
+        }
         // What somebody puts into a place that is no target of the service is nobody's business but theirs.
         let targets = self
             .ledger_of(process, key)
@@ -281,11 +293,13 @@ impl World {
         let same_end = current
             .and_then(|(_, ledger)| ledger.current.as_ref())
             .is_some_and(|current| ends_alike(current) == ends_alike(key));
+        // Nobody asks whether a key is silent that no target was ever handed by us.
+        let never_pushed = current.is_some_and(|(_, ledger)| !ledger.superseded.contains_key(key));
         match vault.and_then(|vault| vault.use_lag) {
             _ if place.shows && !same_end => false,
             // What it held from the beginning nobody else changed.
             _ if place.since.is_zero() => false,
-            Some(lag) => place.since + lag + EVIDENCE >= sent,
+            Some(lag) => never_pushed || place.since + lag + EVIDENCE >= sent,
             None => true,
         }
     }
@@ -558,7 +572,8 @@ impl Ledger {
                 let behind = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
                 let ends = self.halt.is_some_and(|halt| behind.contains(&halt));
                 let unmade = self.open.as_ref().is_some_and(|open| open.installing.is_none()) && self.halt.is_some();
-                let leaving = self.superseded.contains_key(key) || self.disabled.contains_key(key);
+                let leaving =
+                    self.leaving.contains(key) || self.superseded.contains_key(key) || self.disabled.contains_key(key);
                 let replaced = self.open.as_ref().is_some_and(|open| open.former.as_ref() == Some(key));
                 let only_vouched = match self.open {
                     Some(_) => leaving || (replaced && !ends) || !(ends || unmade),
@@ -584,6 +599,7 @@ impl Ledger {
                 self.strangers.remove(key);
             }
             Event::ReclaimOrdered { key, .. } => {
+                self.leaving.insert(key.clone());
                 self.ours.insert(key.clone());
                 self.strangers.remove(key);
                 self.disowned.remove(key);
@@ -612,7 +628,11 @@ impl Ledger {
                     open.installing = Some(key.clone());
                 }
             }
-            Event::MintSettled { found, reclaim: true } => self.ours.extend(found.iter().cloned()),
+            Event::MintSettled { found, reclaim: true } => {
+                self.ours.extend(found.iter().cloned());
+                self.leaving.extend(found.iter().cloned());
+            }
+            Event::UndoBegun { .. } => self.leaving.extend(self.open.as_ref().and_then(|open| open.installing.clone())),
             Event::Verified { target, proven } => self.verified(target, *proven, now),
             Event::RollbackBegun { .. } => {
                 if let Some(open) = &mut self.open {
@@ -621,6 +641,7 @@ impl Ledger {
                     if let Some(back) = &open.installing {
                         self.superseded.remove(back);
                         self.disabled.remove(back);
+                        self.leaving.remove(back);
                     }
                 }
             }
@@ -628,6 +649,7 @@ impl Ledger {
                 self.closed += 1;
                 self.done += u32::from(*outcome == Outcome::Done);
                 if let Outcome::Abandoned { holds: Some(key), .. } = outcome {
+                    self.leaving.remove(key);
                     self.current = Some(key.clone());
                     self.superseded.remove(key);
                 }

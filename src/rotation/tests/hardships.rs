@@ -126,7 +126,7 @@ fn a_push_without_a_job_is_asked_for_silence_too() {
     walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
     walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: None })));
     walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("newt"))));
-    assert_eq!(walk.state.leaving[&key(OLD)].silent_since, Some(walk.now.wall));
+    assert_eq!(walk.state.leaving[&key(OLD)].silent_since, Some(walk.now.clone()));
 }
 
 #[test]
