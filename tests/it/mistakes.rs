@@ -436,7 +436,7 @@ async fn a_disk_that_is_full() {
             &scene,
             log.lines().last().unwrap_or_default(),
             "rekeyd: cannot write to journal HOME/state/journal.db: database or disk is full (0 KiB free in \
-             HOME/state); nothing more was done, since nothing is done that is not written down: make room, and \
+             HOME/state); nothing more was done, since nothing is done that is not written down: mend that, and \
              the next start goes on from the journal",
         );
         nothing_happened(&scene);
