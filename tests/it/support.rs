@@ -43,6 +43,7 @@ pub struct Scene {
     /// The key the cloud service holds at first: id and secret.
     pub first_key: (String, String),
     home: tempfile::TempDir,
+    program: PathBuf,
     printed: Printed,
 }
 
@@ -99,7 +100,8 @@ impl Scene {
         let held = StoredCredential { access_key: first_key.0.clone(), secret_key: first_key.1.clone() };
         arcgis.add_service(CLOUD_SERVICE, PROVIDER, BUCKET, Some(held));
         let home = tempfile::tempdir().expect("a temporary directory can be made");
-        let scene = Scene { aws, arcgis, first_key, home, printed: Printed::default() };
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_rekeyd"));
+        let scene = Scene { aws, arcgis, first_key, home, program, printed: Printed::default() };
         scene.write_secret("arcgis-password", &password);
         scene.write_secret("aws-secret", &scene.aws.admin().1);
         scene.write_policy(&PolicyText::default());
@@ -228,9 +230,17 @@ observe = "1s"
         Ran { code: status.code(), out, err }
     }
 
+    /// Runs a copy of the program from here on: in a long story, a build that goes on meanwhile would put another in its place.
+    #[allow(dead_code)] // only tests/chaos is that long
+    pub fn keep_program(&mut self) {
+        let copy = self.path("rekeyd");
+        std::fs::copy(&self.program, &copy).expect("the program can be copied");
+        self.program = copy;
+    }
+
     /// The program, with these words and this scene's policy.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rekeyd"));
+        let mut command = Command::new(&self.program);
         command.args(words).arg("--policy").arg(self.policy());
         // The finest level of all, so that the search for secrets sees the worst case.
         command.env("RUST_LOG", "trace");
@@ -335,9 +345,14 @@ observe = "1s"
     pub fn assert_no_secret_seen(&self) {
         let mut secrets = self.aws.all_secrets();
         secrets.extend(self.arcgis.all_secrets());
+        self.assert_none_seen(secrets, &self.arcgis.urls().join("\n"));
+    }
+
+    /// Neither what was printed since this was last asked, nor these URLs, nor a file beside the journal holds one of these
+    /// secrets. What was searched is forgotten, so that a long story does not search it again and again.
+    pub fn assert_none_seen(&self, mut secrets: Vec<String>, urls: &str) {
         secrets.retain(|secret| secret.len() >= 8);
-        let printed = lock(&self.printed).clone();
-        let urls = self.arcgis.urls().join("\n");
+        let printed = std::mem::take(&mut *lock(&self.printed));
         let files: Vec<(PathBuf, Vec<u8>)> = files_below(&self.path("state"));
         for secret in &secrets {
             assert!(!printed.contains(secret.as_str()), "a secret was printed");
@@ -408,6 +423,12 @@ impl Daemon<'_> {
         self.ended_within(Duration::from_secs(10))
     }
 
+    /// How it ended, if it has.
+    #[allow(dead_code)] // only tests/chaos looks without waiting
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it can be waited for")
+    }
+
     /// How it ends by itself.
     pub fn ended(&mut self) -> ExitStatus {
         self.ended_within(PATIENCE)
@@ -435,6 +456,53 @@ impl Drop for Daemon<'_> {
             let lines: Vec<_> = log.lines().collect();
             eprintln!("the daemon's last lines:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
+    }
+}
+
+/// A small disk of its own, unmounted when dropped.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    const SIZE: &'static str = "size=4m";
+
+    /// `None` where this user may not mount: then nothing is shown, and it says so.
+    pub fn mount(at: PathBuf) -> Option<Disk> {
+        std::fs::create_dir(&at).expect("it can be made");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", Self::SIZE, "none"]).arg(&at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Disk(at));
+        }
+        println!("NOT RUN: a disk that fills up needs the right to mount a tmpfs");
+        None
+    }
+
+    /// Leaves this many bytes.
+    pub fn fill_up_to(&self, left: usize) {
+        let path = self.0.join("filling");
+        let mut file = std::fs::File::create(&path).expect("there is room for its name");
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+        let length = file.metadata().expect("it is there").len();
+        file.set_len(length - left as u64).expect("it can be cut");
+    }
+
+    /// Writes are refused, as on a file system that found an error and saved itself; only with no file open for writing.
+    #[allow(dead_code)] // only tests/chaos has a use for it
+    pub fn set_read_only(&self, yes: bool) {
+        let how = if yes { "remount,ro" } else { "remount,rw" };
+        let done = Command::new("mount").args(["-o", how]).arg(&self.0).status().expect("it mounted before");
+        assert!(done.success(), "mount -o {how}");
+    }
+
+    /// Takes the filling away.
+    pub fn empty(&self) {
+        std::fs::remove_file(self.0.join("filling")).expect("it is there");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a daemon that is still ending keeps it busy.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
