@@ -37,13 +37,7 @@ impl ServiceState {
             listed.is_none() || self.is_unknown_to_us(target, &seen.reading, &key),
             self.newer_than_journal(&seen.listing),
         ) {
-            return halt(
-                Reason::JournalBehind,
-                format!(
-                    "key {key} was to be pushed to {target}, and the issuer lists {newer}, made after the journal's last \
-                     entry: the journal seems restored from an older copy"
-                ),
-            );
+            return self.behind(&seen.listing, &format!("key {key} was to be pushed to {target}"), &newer);
         }
         if let Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why) = seen.probe {
             return self.not_fit_to_push(rotation, target, key, why, now);
