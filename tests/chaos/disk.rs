@@ -21,12 +21,15 @@ use crate::shim::{EIO, ENOSPC, EROFS, Shim};
 use crate::storm::{in_the_lab, tell_everybody};
 use crate::support::{Daemon, Disk, Ran, SERVICE, Scene, wait_until};
 
+/// What happens to the disk.
+type Failure = fn(&Shim);
+
 /// Each kind of failure, while nothing else happens: the order is refused, the daemon ends, and its last line says what to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fails_at_rest() {
     story("a disk that fails at rest", |scene, shim, _| {
         let refused = ": the disk, its file system or a quota refused it, and the kernel's log may say why (journalctl -k)";
-        let failures: [(fn(&Shim), String); 4] = [
+        let failures: [(Failure, String); 4] = [
             (|shim| shim.fail_syncs(EIO), format!("disk I/O error during a sync (sqlite error 1034){refused}")),
             (|shim| shim.fail_writes(EIO), format!("disk I/O error during a write (sqlite error 778){refused}")),
             (|shim| shim.fail_writes(EROFS), format!("disk I/O error during a write (sqlite error 778){refused}")),
@@ -68,7 +71,7 @@ async fn a_disk_that_fails_at_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fails_during_a_rotation() {
     story("a disk that fails during a rotation", |scene, shim, dice| {
-        let failures: [fn(&Shim); 4] = [
+        let failures: [Failure; 4] = [
             |shim| shim.fail_syncs(EIO),
             |shim| shim.fail_writes(EIO),
             |shim| shim.fail_writes(ENOSPC),

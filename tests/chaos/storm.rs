@@ -412,6 +412,10 @@ impl<'s> Storm<'s> {
         while !self.status().iter().all(|status| status["state"] == "idle" && status["phase"].is_null()) {
             assert!(Instant::now() < deadline, "not at rest within {REST:?}: {:#}", Value::Array(self.status()));
             self.operate();
+            if self.status().iter().any(|status| status["state"] == "waiting") {
+                // What it waits for is mended, and an operator need not sit out a pause of a minute.
+                self.daemon().signal("USR2");
+            }
             self.live_until(Instant::now() + Duration::from_millis(200), |_| false);
         }
     }
