@@ -343,9 +343,15 @@ impl Engine {
             return Ok(Reply::one(name, false, "a push is under way; wait until its job has ended"));
         }
         if let Some(leaving) = holds.as_ref().and_then(|key| state.leaving.get(key))
-            && leaving.stage != Stage::Waiting
+            && !leaving.is_untouched(&self.clock.now())
         {
-            let why = format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key);
+            let why = match leaving.stage.reversible() {
+                true if leaving.stage == Stage::Waiting => {
+                    format!("a request that was sent may still hit key {}; try again in a while", leaving.key)
+                }
+                true => format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key),
+                false => format!("key {} is already being deleted, so no target can go on using it", leaving.key),
+            };
             return Ok(Reply::one(name, false, why));
         }
         let gone = |key: &KeyId| rotation.retiring.as_ref() == Some(key) && !state.leaving.contains_key(key);
@@ -442,8 +448,7 @@ impl Engine {
     ) -> Result<Reply, JournalError> {
         let state = &self.services[name].state;
         let leaving = state.leaving.contains_key(&key);
-        let replaced = state.rotation.as_ref().is_some_and(|rotation| rotation.former.key == key);
-        let about_old = leaving || (replaced && !state.adoption_ends_rotation());
+        let about_old = state.only_vouches(&key, &seen.readings, &self.clock.now());
         let Some(listed) = seen.listing.keys.iter().find(|listed| listed.id == key).cloned() else {
             let ids: Vec<_> = seen.listing.keys.iter().map(|listed| listed.id.as_str()).collect();
             let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };

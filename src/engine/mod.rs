@@ -230,7 +230,9 @@ impl Engine {
                 .policy
                 .as_ref()
                 .is_some_and(|service| service.terms.keep_secret == crate::model::KeepSecret::Rotation)
-                && state.rotation.is_none();
+                && state.rotation.is_none()
+                // Nothing is deleted for good unless the current key is probed.
+                && state.leaving.values().all(|leaving| leaving.shape.can_disable());
             let current = state.current.as_ref().is_some_and(|current| current.key == *key);
             (current && !dropped)
                 || state.leaving.contains_key(key)

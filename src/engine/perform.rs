@@ -65,6 +65,8 @@ impl World {
             Effect::Survey => self.survey(place).await,
             Effect::FirstContact => self.first_contact(place).await,
             Effect::Observe => self.observe(place, state).await,
+            // Such a mint destroys a key, so the targets are read just before it as they are before a deletion.
+            Effect::PlanMint if place.issuer.shape.has_slots() => self.settle_mint(place, state).await,
             Effect::PlanMint | Effect::Absence(_) => self.list_with_account(&place.issuer).await,
             Effect::SettleMint => self.settle_mint(place, state).await,
             Effect::Probe(key) => self.probe(place, key).await.map(Finding::Probe),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Instant, KeyId, TargetName};
+use crate::model::{Instant, KeyId, Reading, Shape, TargetName};
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
 use super::retire::{Retirement, Stage, Why};
@@ -47,9 +47,9 @@ impl ServiceState {
 
     fn fold(&mut self, event: &Event, at: &Instant) -> Result<(), ()> {
         match event {
-            Event::Adopted { key, by, .. } if self.is_word_about_the_old_key(key) => self.vouch(key, by),
+            Event::Adopted { key, by, readings, .. } if self.only_vouches(key, readings, at) => self.vouch(key, by),
             Event::Adopted { key, created, by, readings, account, issuer } => {
-                self.adopt(key, created.unwrap_or(at.wall), by, at)?;
+                let unsure = self.adopt(key, created.unwrap_or(at.wall), by, at)?;
                 // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
                     if *reading == crate::model::Reading::Nothing {
@@ -60,6 +60,9 @@ impl ServiceState {
                     if let (Some(tail), false) = (reading.tail(), self.tails.contains_key(key)) {
                         self.tails.insert(key.clone(), tail.clone());
                     }
+                }
+                for (target, keys) in unsure {
+                    self.may_hold.entry(target).or_default().extend(keys);
                 }
                 if issuer.is_some() {
                     self.home = issuer.as_deref().cloned();
@@ -113,6 +116,8 @@ impl ServiceState {
                             held.remove(&retirement.key);
                         }
                     }
+                    // Where no rotation tells the targets, none is known to be read: the word stands for what reading cannot tell.
+                    retirement.unproven |= self.may_hold.values().any(|held| held.contains(&retirement.key));
                 }
                 self.lift(super::Reason::OldKeyStillUsed);
             }
@@ -131,19 +136,14 @@ impl ServiceState {
             }
             Event::Closed { outcome } => self.close(outcome, at)?,
             Event::DisableBegun { key, .. } => {
-                let retirement = self.leaving.get_mut(key).ok_or(())?;
-                let holding = self.may_hold.iter().filter(|(_, held)| held.contains(key));
-                if holding.into_iter().any(|(target, _)| !retirement.unproven || !retirement.reads(target)) {
-                    return Err(());
-                }
+                let retirement = self.first_act(key)?;
                 retirement.stage = match &retirement.stage {
-                    Stage::Waiting | Stage::Disabling(_) => Stage::Disabling(at.clone()),
+                    Stage::Waiting | Stage::Disabling(_) if retirement.shape.can_disable() => {
+                        Stage::Disabling(at.clone())
+                    }
                     _ => return Err(()),
                 };
-                // The longer soak is over and the key is silent: whatever could not be told by reading is now settled.
-                for held in self.may_hold.values_mut() {
-                    held.remove(key);
-                }
+                self.forget_held(key);
             }
             Event::Disabled { key } => {
                 let retirement = self.leaving.get_mut(key).ok_or(())?;
@@ -155,6 +155,7 @@ impl ServiceState {
             }
             Event::EnableBegun { key, why } => {
                 let retirement = self.leaving.get_mut(key).ok_or(())?;
+                retirement.disable_sent = retirement.late_disable(at);
                 retirement.stage = match retirement.stage {
                     Stage::Disabled(_) | Stage::Disabling(_) => Stage::Enabling(why.clone()),
                     _ => return Err(()),
@@ -162,6 +163,13 @@ impl ServiceState {
             }
             Event::Enabled { key } if self.leaving.contains_key(key) => {
                 let retirement = self.leaving.get_mut(key).ok_or(())?;
+                if let (Stage::Waiting, Some(_)) = (&retirement.stage, &retirement.disable_sent) {
+                    if retirement.late_disable(at).is_some() {
+                        return Err(());
+                    }
+                    retirement.disable_sent = None;
+                    return Ok(());
+                }
                 let Stage::Enabling(why) = retirement.stage.clone() else { return Err(()) };
                 retirement.stage = Stage::Waiting;
                 retirement.since = at.clone();
@@ -170,10 +178,15 @@ impl ServiceState {
             }
             Event::Enabled { key } => {
                 let rotation = self.rotation.as_mut().ok_or(())?;
-                if rotation.enable_first.as_ref() != Some(key) {
-                    return Err(());
-                }
-                rotation.enable_first = None;
+                rotation.enabled(key, at)?;
+            }
+            Event::DeleteBegun { key, .. } if self.leaving.get(key).is_some_and(|out| !out.shape.can_disable()) => {
+                let retirement = self.first_act(key)?;
+                retirement.stage = match &retirement.stage {
+                    Stage::Waiting | Stage::Deleting(_) if retirement.ours => Stage::Deleting(at.clone()),
+                    _ => return Err(()),
+                };
+                self.forget_held(key);
             }
             Event::DeleteBegun { key, .. } => {
                 let retirement = self.leaving.get_mut(key).ok_or(())?;
@@ -187,10 +200,12 @@ impl ServiceState {
             }
             Event::Deleted { key } => {
                 let retirement = self.leaving.get_mut(key).ok_or(())?;
+                // One that only was not listed may be listed again, and what holds it then still does.
+                let by_us = !matches!(retirement.stage, Stage::Waiting);
                 retirement.stage = Stage::Deleted(at.clone());
                 retirement.refused = None;
-                for held in self.may_hold.values_mut() {
-                    held.remove(key);
+                if by_us {
+                    self.forget_held(key);
                 }
             }
             Event::RetireRefused { key, why } => {
@@ -209,7 +224,10 @@ impl ServiceState {
                     // A lagging listing: start counting again.
                     Stage::Absent(_) => Stage::Deleted(at.clone()),
                     // It was never deleted, or is back: from the start, on evidence gathered anew.
-                    Stage::Deleted(_) => Stage::Waiting,
+                    Stage::Deleted(ref since) => {
+                        retirement.delete_sent = Some(since.clone());
+                        Stage::Waiting
+                    }
                     _ => return Err(()),
                 };
             }
@@ -221,6 +239,7 @@ impl ServiceState {
                 if retirement.why == Why::Reclaimed {
                     self.tally.reclaimed += 1;
                 }
+                self.forget_held(key);
                 self.tails.remove(key);
                 if self.previous.as_ref() == Some(key) {
                     self.previous = None;
@@ -237,20 +256,36 @@ impl ServiceState {
         created: chrono::DateTime<chrono::Utc>,
         by: &AdoptedBy,
         at: &Instant,
-    ) -> Result<(), ()> {
+    ) -> Result<Vec<(TargetName, Vec<KeyId>)>, ()> {
         let ours = matches!(by, AdoptedBy::Operator(_));
+        let mut unsure = Vec::new();
         if self.rotation.is_some() && !self.adoption_ends_rotation() {
             return Err(());
+        }
+        // A key that was taken out of service and is in it again.
+        if let Some(retirement) = self.leaving.get(key) {
+            if !retirement.is_untouched(at) {
+                return Err(());
+            }
+            self.leaving.remove(key);
         }
         if let Some(rotation) = self.rotation.take() {
             self.tally.abandoned += 1;
             let place = Some(rotation.snapshot.clone());
-            for other in [&rotation.installing, &rotation.retiring].into_iter().flatten() {
-                if other != key && !self.leaving.contains_key(other) {
-                    self.leave_from(other, Why::Debt, at, Duration::ZERO, FORMER_WATCH, place.clone());
+            let terms = &rotation.snapshot.terms;
+            let both: Vec<KeyId> = [&rotation.installing, &rotation.retiring].into_iter().flatten().cloned().collect();
+            // A push that was lost may still be carried out after the operator has looked.
+            let lost = rotation.lost_pushes(at);
+            let longest = lost.iter().map(|(_, _, left)| *left).max();
+            let wait = longest.map_or(terms.soak, |left| left.max(terms.soak_unproven));
+            unsure.extend(lost.into_iter().map(|(name, key, _)| (name, vec![key])));
+            for other in both.iter().filter(|other| *other != key) {
+                if !self.leaving.contains_key(other) {
+                    self.leave_from(other, Why::Superseded, at, wait, FORMER_WATCH, place.clone());
                     if let Some(retirement) = self.leaving.get_mut(other) {
                         retirement.ours = rotation.is_ours(other);
                         retirement.silent_since = Some(at.wall);
+                        retirement.unproven = longest.is_some();
                     }
                 }
             }
@@ -263,7 +298,14 @@ impl ServiceState {
             }
             Some(former) if former.key != *key => {
                 self.previous = Some(former.key.clone());
-                self.leave(&former.key, Why::Debt, at, Duration::ZERO, FORMER_WATCH);
+                let mut place = self.last_place.clone();
+                if let (Some(place), Some(home), Some(account)) = (&mut place, &self.home, &self.account) {
+                    // The last rotation may have looked at another issuer object and gone back.
+                    place.issuer = home.clone();
+                    place.account = account.clone();
+                }
+                let soak = place.as_ref().map_or(FORMER_WATCH, |place| place.terms.soak);
+                self.leave_from(&former.key, Why::Superseded, at, soak, FORMER_WATCH, place);
                 if let Some(retirement) = self.leaving.get_mut(&former.key) {
                     retirement.ours = former.ours;
                     retirement.silent_since = Some(at.wall);
@@ -275,14 +317,21 @@ impl ServiceState {
         }
         self.halt = None;
         self.drift = None;
-        Ok(())
+        Ok(unsure)
     }
 
-    /// An operator's word about a key that is on its way out, or is to be replaced: it may be deleted, and its secret may have
-    /// come with the word. What the targets hold is not what the word is about.
-    fn is_word_about_the_old_key(&self, key: &KeyId) -> bool {
+    /// Whether an operator's word is about a key that is on its way out, or is to be replaced: it may be deleted, and its secret
+    /// may have come with the word. What the targets hold is not what the word is about. At rest it is the word that the
+    /// targets hold the key, and makes it current again, if it only waits, they do not show another, and its deletion is not
+    /// what the service asked for.
+    pub fn only_vouches(&self, key: &KeyId, readings: &[(TargetName, Reading)], now: &Instant) -> bool {
+        if let Some(retirement) = self.leaving.get(key) {
+            let asked = self.halt.as_ref().is_some_and(|halt| halt.reason == super::Reason::AdoptNeeded);
+            let shown = self.adoption_contradicted(key, None, readings).is_none();
+            return self.rotation.is_some() || asked || !retirement.is_untouched(now) || !shown;
+        }
         let replaced = self.rotation.as_ref().is_some_and(|rotation| rotation.former.key == *key);
-        self.leaving.contains_key(key) || (replaced && !self.adoption_ends_rotation())
+        replaced && !self.adoption_ends_rotation()
     }
 
     fn vouch(&mut self, key: &KeyId, by: &AdoptedBy) {
@@ -297,6 +346,23 @@ impl ServiceState {
             current.ours |= ours;
         }
         self.lift(super::Reason::AdoptNeeded);
+        // The word may have brought it; what still lacks it halts again.
+        self.lift(super::Reason::SecretNotHeld);
+    }
+
+    /// The key's first act that a consumer would feel: no target may hold it, or only as far as the longer soak has settled.
+    fn first_act(&mut self, key: &KeyId) -> Result<&mut Retirement, ()> {
+        let retirement = self.leaving.get_mut(key).ok_or(())?;
+        let holding = self.may_hold.iter().filter(|(_, held)| held.contains(key));
+        let unsettled = holding.into_iter().any(|(target, _)| !retirement.unproven || !retirement.reads(target));
+        if unsettled || retirement.disable_sent.is_some() { Err(()) } else { Ok(retirement) }
+    }
+
+    /// The longer soak is over and the key is silent, or it is gone: whatever could not be told by reading is now settled.
+    fn forget_held(&mut self, key: &KeyId) {
+        for held in self.may_hold.values_mut() {
+            held.remove(key);
+        }
     }
 
     fn retried(&mut self, at: &Instant) {
@@ -309,6 +375,9 @@ impl ServiceState {
                 }
                 // Whoever enabled it is said to need it no more: from the start.
                 (Some(super::Reason::EnabledAgain), Stage::Disabled(_) | Stage::Deleting(_)) => {
+                    if let Stage::Deleting(_) = retirement.stage {
+                        retirement.delete_sent = Some(at.clone());
+                    }
                     retirement.stage = Stage::Waiting;
                     retirement.since = at.clone();
                     retirement.silent_since = Some(at.wall);
@@ -346,6 +415,9 @@ impl ServiceState {
         let issuer = place.as_ref().map(|place| &place.issuer).or(self.home.as_ref());
         let settle = issuer.map_or(Duration::from_secs(600), |issuer| issuer.settle);
         let lag = issuer.and_then(|issuer| issuer.last_used_lag).unwrap_or_default();
+        let shape = issuer.map_or(Shape::default(), |issuer| issuer.shape);
+        // Without a watch, a mistake must show while the key still works.
+        let (wait, watch) = if shape.can_disable() { (wait, watch) } else { (wait + watch, Duration::ZERO) };
         self.leaving.insert(
             key.clone(),
             Retirement {
@@ -362,6 +434,9 @@ impl ServiceState {
                 place: place.map(Box::new),
                 settle,
                 lag,
+                shape,
+                disable_sent: None,
+                delete_sent: None,
             },
         );
     }

@@ -1,27 +1,25 @@
 //! What an effect found, turned into events: the judgement of the machine.
 //!
-//! Pure. Every rule of DESIGN 3 that looks at the world and decides stands in this file or in `evidence.rs`.
+//! Pure. Every rule of DESIGN 3 that looks at the world and decides stands in this file, in `mint.rs`, `push.rs` or
+//! `evidence.rs`.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
 use crate::model::{
-    AccountIdentity, Fault, Instant, IntentId, IssuerSpec, KeyId, LastUse, Listing, Probe, Reading, Reason, Tail,
-    TargetName, Timestamp,
+    AccountIdentity, Fault, Instant, IssuerSpec, KeyId, LastUse, Listing, Probe, Reading, Reason, Tail, TargetName,
 };
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
 use super::finding::{Circumstances, Conclusion, Finding, Found, Pace};
+use super::mint::Room;
 use super::push::SeenBefore;
 use super::readback::ReadBack;
 use super::{Effect, Rotation, ServiceState};
 
 /// A key that is to be taken on by itself must have been used this lately.
 const USED_LATELY: TimeDelta = TimeDelta::days(7);
-
-/// How far a provider's idea of a creation time may lie before our own of the request.
-const CREATED_SLACK: TimeDelta = TimeDelta::minutes(5);
 
 impl ServiceState {
     /// Judges what `effect` came to. Never changes anything.
@@ -41,7 +39,10 @@ impl ServiceState {
             (Effect::Observe, Finding::Observed { listing, readings, probe }) => {
                 self.observed(&listing, &readings, probe.as_ref(), around)
             }
-            (Effect::PlanMint, Finding::Listing { account, listing }) => self.planned(&account, &listing),
+            (Effect::PlanMint, Finding::Listing { account, listing }) => self.planned(&account, &listing, &[]),
+            (Effect::PlanMint, Finding::Settled { account, listing, readings, .. }) => {
+                self.planned(&account, &listing, &readings)
+            }
             (Effect::Mint(_), Finding::Minted { key, created, tail }) => self.minted(key, created, tail),
             (Effect::SettleMint, Finding::Settled { account, listing, uses, readings }) => {
                 self.settled(&account, &listing, &uses, &readings)
@@ -62,7 +63,7 @@ impl ServiceState {
             (Effect::Delete(key), Finding::Done) => Conclusion::record(vec![Event::Deleted { key: key.clone() }]),
             (Effect::Absence(key), Finding::Listing { account, listing }) => self.absence(key, &account, &listing, now),
             (Effect::Health, Finding::Health { targets, old_is_held }) => {
-                self.health_seen(&targets, old_is_held, around.tries)
+                self.health_seen(&targets, old_is_held, now, around.tries)
             }
             (effect, finding) => {
                 unreachable!("the engine answers each effect with its own finding, not {effect:?} with {finding:?}")
@@ -73,20 +74,7 @@ impl ServiceState {
     fn conclude_fault(&self, effect: &Effect, fault: Fault, now: &Instant) -> Conclusion {
         let why = fault.why().to_owned();
         match (effect, fault) {
-            (Effect::Mint(_), Fault::NotSent(_)) => {
-                Conclusion::record(vec![Event::MintFailed { why: why.clone() }]).slowly(Pace::BackOff, &why)
-            }
-            // The issuer says that it did not do it; the machine still looks before it sends another mint (promise 2).
-            (Effect::Mint(_), Fault::Retry { .. } | Fault::Unknown(_)) => {
-                Conclusion::record(vec![Event::MintUnknown { why: why.clone() }]).slowly(Pace::Now, &why)
-            }
-            (Effect::Mint(_), Fault::Refused { reason, .. }) => {
-                let failed = Event::MintFailed { why: why.clone() };
-                // The state it leaves is the one after that event. It cannot be refused: a mint was under way.
-                let mut after = self.clone();
-                let _ = after.apply(&failed, now);
-                Conclusion::record(vec![failed, after.halted(reason, &why)])
-            }
+            (Effect::Mint(_), fault) => self.mint_fault(fault, now),
             (Effect::Push(target), Fault::NotSent(_)) => self.push_failed(target, &why, Pace::BackOff),
             (Effect::Push(target), Fault::Retry { after, .. }) => self.push_failed(target, &why, asked_pause(after)),
             (Effect::Push(target), Fault::Unknown(_)) => {
@@ -105,6 +93,16 @@ impl ServiceState {
                 Conclusion::record(vec![Event::Deleted { key: key.clone() }])
             }
             (Effect::Disable(key) | Effect::Delete(key), Fault::Refused { .. }) => self.owe(key, &why),
+            // Nothing can bring a key back that was deleted: what is left is another key, by an operator's word.
+            (Effect::Enable(key), Fault::Refused { reason: Reason::NotFound, .. }) => match self.leaving.get(key) {
+                Some(_) => Conclusion::record(vec![
+                    Event::Deleted { key: key.clone() },
+                    self.halted(Reason::Unhealthy, &format!("key {key} was to be enabled again and is gone: {why}")),
+                ]),
+                None => Conclusion::record(vec![
+                    self.halted(Reason::CurrentKeyBroken, &format!("key {key} was to be put back and is gone: {why}")),
+                ]),
+            },
             // It is owed to a consumer and goes on being tried under the halt, but not at the network's speed.
             (Effect::Enable(_), Fault::Refused { reason, .. }) => {
                 let said = self.halt.as_ref().is_some_and(|halt| halt.reason == reason);
@@ -137,21 +135,24 @@ impl ServiceState {
                 format!("{} answers as account {}, and not as {account}", snapshot.issuer.object, snapshot.account);
             return Conclusion::record(vec![self.halted(Reason::AccountChanged, &why)]);
         }
+        let issuer = &snapshot.issuer;
         let readings: Vec<_> =
             snapshot.targets.iter().map(|found| (found.spec.name.clone(), found.reading.clone())).collect();
         // On a migration the current key lives elsewhere, and everything at the new issuer is looked at before the mint.
-        if !moves && let Err((reason, why)) = self.as_expected(listing, &readings, around) {
+        if !moves && let Err((reason, why)) = self.as_expected(listing, issuer, &readings, around) {
             return Conclusion::record(
-                vec![self.strangers_event(listing), Some(self.halted(reason, &why))].into_iter().flatten().collect(),
+                vec![self.strangers_event(listing, Some(issuer)), Some(self.halted(reason, &why))]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
             );
         }
-        if let RotationKind::Fresh = around.kind
-            && let Some(why) = self.no_room(listing)
-        {
-            return match why {
-                Err(wait) => Conclusion::again(Pace::After(Duration::from_secs(60)), wait),
-                Ok(why) => Conclusion::record(vec![self.halted(Reason::Quota, &why)]),
-            };
+        if let RotationKind::Fresh = around.kind {
+            match self.room(listing, issuer) {
+                Room::Free(_) => {}
+                Room::Later(wait) => return Conclusion::again(Pace::After(Duration::from_secs(60)), wait),
+                Room::None(why) => return Conclusion::record(vec![self.halted(Reason::Quota, &why)]),
+            }
         }
         let _ = current;
         Conclusion::record(vec![Event::Opened {
@@ -166,11 +167,12 @@ impl ServiceState {
     fn as_expected(
         &self,
         listing: &Listing,
+        issuer: &IssuerSpec,
         readings: &[(TargetName, Reading)],
         around: &Circumstances,
     ) -> Result<(), (Reason, String)> {
         let current = &self.current.as_ref().expect("called with a current key").key;
-        let strangers = self.strangers_in(listing);
+        let strangers = self.strangers_in(listing, Some(issuer));
         let listed = listing.keys.iter().find(|listed| listed.id == *current);
         let changed = match around.kind {
             // What a target shows instead is what this rotation is ordered to replace.
@@ -227,10 +229,11 @@ impl ServiceState {
         self.may_hold.contains_key(target)
     }
 
-    /// An unexplained key made after the last time that journal and issuer are known to have agreed.
+    /// An unexplained key made after the last time that journal and issuer are known to have agreed; also in slots, where it is
+    /// no stranger.
     pub(super) fn newer_than_journal(&self, listing: &Listing) -> Option<KeyId> {
         let last = self.agreed?;
-        let strangers = self.strangers_in(listing);
+        let strangers = self.unexplained(listing);
         let newer = |id: &&KeyId| {
             listing.keys.iter().any(|listed| listed.id == **id && listed.created.is_some_and(|created| created > last))
         };
@@ -238,36 +241,18 @@ impl ServiceState {
     }
 
     /// The journal is older than the world: halted, with the key that shows it among the strangers, so that the operator is told its id.
-    pub(super) fn behind(&self, listing: &Listing, why: &str, newer: &KeyId) -> Conclusion {
+    pub(super) fn behind(
+        &self,
+        listing: &Listing,
+        issuer: Option<&IssuerSpec>,
+        why: &str,
+        newer: &KeyId,
+    ) -> Conclusion {
         let why = format!(
             "{why}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy"
         );
-        let events = [self.strangers_event(listing), Some(self.halted(Reason::JournalBehind, &why))];
+        let events = [self.strangers_event(listing, issuer), Some(self.halted(Reason::JournalBehind, &why))];
         Conclusion::record(events.into_iter().flatten().collect())
-    }
-
-    pub(super) fn strangers_in(&self, listing: &Listing) -> Vec<KeyId> {
-        let ids = listing.keys.iter().map(|listed| &listed.id);
-        ids.filter(|id| !self.explains(id)).cloned().collect()
-    }
-
-    pub(super) fn strangers_event(&self, listing: &Listing) -> Option<Event> {
-        let keys = self.strangers_in(listing);
-        let same = keys.len() == self.strangers.len() && keys.iter().all(|key| self.strangers.contains(key));
-        (!same).then_some(Event::StrangersSeen { keys })
-    }
-
-    /// Why no further key fits: `Ok` is for the operator, `Err` passes by itself.
-    fn no_room(&self, listing: &Listing) -> Option<Result<String, String>> {
-        let quota = listing.quota.filter(|quota| listing.keys.len() >= *quota)?;
-        let leaving = listing.keys.iter().find(|listed| {
-            self.leaving.get(&listed.id).is_some_and(|retirement| retirement.ours && retirement.refused.is_none())
-        });
-        if let Some(leaving) = leaving {
-            return Some(Err(format!("all {quota} key slots are taken until key {} is gone", leaving.id)));
-        }
-        let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
-        Some(Ok(format!("all {quota} key slots at the issuer are taken ({}), so nothing was minted", ids.join(", "))))
     }
 
     fn first_contact(
@@ -280,6 +265,14 @@ impl ServiceState {
         now: &Instant,
     ) -> Conclusion {
         let halt = |why: String| Conclusion::record(vec![self.halted(Reason::NoCurrentKey, &why)]);
+        if issuer.shape.has_slots() {
+            let told: Vec<_> = listing.keys.iter().map(|listed| told(listed, uses)).collect();
+            let told = told.join(", ");
+            return halt(format!(
+                "the issuer's slots hold keys {told}; only an operator can say which of them the targets use and that the other \
+                 is free"
+            ));
+        }
         let active: Vec<_> = listing.keys.iter().filter(|listed| listed.active).collect();
         let [only] = active.as_slice() else {
             let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
@@ -327,6 +320,7 @@ impl ServiceState {
         let Some(current) = self.current.as_ref().map(|current| &current.key) else {
             return Conclusion::record(Vec::new());
         };
+        let issuer = self.issuer_at_home();
         let mut drift = Vec::new();
         match listing.keys.iter().find(|listed| listed.id == *current) {
             None => drift.push(format!("current key {current} is not listed by its issuer")),
@@ -345,9 +339,9 @@ impl ServiceState {
             }
         }
         if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing)) {
-            return self.behind(listing, drift.join("; ").trim_end_matches('.'), &newer);
+            return self.behind(listing, issuer, drift.join("; ").trim_end_matches('.'), &newer);
         }
-        let mut events: Vec<Event> = self.strangers_event(listing).into_iter().collect();
+        let mut events: Vec<Event> = self.strangers_event(listing, issuer).into_iter().collect();
         if push && self.may_open() && self.order.is_none() {
             // Only where a target lost a key that works: a key that does not would be no help there.
             events.push(Event::Ordered { cause: Cause::Drift });
@@ -362,93 +356,6 @@ impl ServiceState {
             _ => {}
         }
         Conclusion::record(events)
-    }
-
-    fn planned(&self, account: &AccountIdentity, listing: &Listing) -> Conclusion {
-        let rotation = self.open_rotation();
-        if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
-            return Conclusion::record(vec![changed]);
-        }
-        let mut events: Vec<Event> = self.strangers_event(listing).into_iter().collect();
-        if let Some(stranger) = self.strangers_in(listing).first() {
-            let why =
-                format!("the issuer lists key {stranger}, which the journal cannot explain, so nothing was minted");
-            events.push(self.halted(Reason::Stranger, &why));
-            return Conclusion::record(events);
-        }
-        match self.no_room(listing) {
-            Some(Err(wait)) => return Conclusion::again(Pace::After(Duration::from_secs(60)), wait),
-            Some(Ok(why)) => {
-                events.push(self.halted(Reason::Quota, &why));
-                return Conclusion::record(events);
-            }
-            None => {}
-        }
-        events.push(Event::MintBegun {
-            intent: IntentId::new(format!("{}.{}", rotation.id, rotation.mints + 1)),
-            before: listing.keys.iter().map(|listed| listed.id.clone()).collect(),
-            replaces: None,
-        });
-        Conclusion::record(events)
-    }
-
-    fn minted(&self, key: KeyId, created: Option<Timestamp>, tail: Option<Tail>) -> Conclusion {
-        let known =
-            self.explains(&key) || self.open_rotation().mint.as_ref().is_some_and(|mint| mint.before.contains(&key));
-        if known {
-            let why = format!("the issuer answered the mint with key {key}, which existed before");
-            return Conclusion::record(vec![
-                Event::MintUnknown { why: why.clone() },
-                self.halted(Reason::Refused, &why),
-            ]);
-        }
-        Conclusion::record(vec![Event::Minted { key, created, tail }])
-    }
-
-    fn settled(
-        &self,
-        account: &AccountIdentity,
-        listing: &Listing,
-        uses: &[(KeyId, LastUse)],
-        readings: &[(TargetName, Reading)],
-    ) -> Conclusion {
-        let rotation = self.open_rotation();
-        if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
-            return Conclusion::record(vec![changed]);
-        }
-        let mint = rotation.mint.as_ref().expect("a mint is settled only in the phase Minting");
-        let unexplained = self.strangers_in(listing);
-        let found: Vec<KeyId> = unexplained.into_iter().filter(|key| !mint.before.contains(key)).collect();
-        if found.is_empty() {
-            return Conclusion::record(vec![Event::MintSettled { found, reclaim: false }]);
-        }
-        let only = match found.as_slice() {
-            [only] if rotation.snapshot.issuer.exclusive => listing.keys.iter().find(|listed| listed.id == *only),
-            _ => None,
-        };
-        let ours = only.is_some_and(|listed| {
-            let window = mint.begun.wall - CREATED_SLACK
-                ..=mint.begun.wall + TimeDelta::from_std(rotation.snapshot.issuer.settle).unwrap_or(TimeDelta::MAX / 4);
-            let made_then = listed.created.is_some_and(|created| window.contains(&created));
-            let never_used = uses.iter().any(|(key, last_use)| *key == listed.id && *last_use == LastUse::Never);
-            // A target that has moved since may hold the very key whose secret we lack: then nothing is destroyed.
-            let unmoved = rotation.snapshot.targets.iter().all(|target| {
-                readings.iter().any(|(name, reading)| *name == target.spec.name && *reading == target.reading)
-            });
-            made_then && never_used && unmoved
-        });
-        if ours {
-            return Conclusion::record(vec![Event::MintSettled { found, reclaim: true }]);
-        }
-        let ids: Vec<_> = found.iter().map(KeyId::as_str).collect();
-        let why = format!(
-            "the answer to a mint was lost ({}), and since then the issuer lists {}; nothing proves that rekeyd made it, so \
-             nothing was minted again and nothing destroyed",
-            mint.unknown.as_ref().map_or("no answer", |(why, _)| why.as_str()),
-            ids.join(", ")
-        );
-        let events = [self.strangers_event(listing), Some(self.halted(Reason::MintUnsettled, &why))];
-        Conclusion::record(events.into_iter().flatten().collect())
     }
 
     fn probed(&self, key: &KeyId, probe: Probe, now: &Instant) -> Conclusion {
@@ -545,6 +452,6 @@ fn told(listed: &crate::model::ListedKey, uses: &[(KeyId, LastUse)]) -> String {
 }
 
 /// The pause a server asks for. Never none: a server that is too busy is not helped by being asked at once.
-fn asked_pause(after: Option<Duration>) -> Pace {
+pub(super) fn asked_pause(after: Option<Duration>) -> Pace {
     after.map_or(Pace::BackOff, |after| Pace::After(after.max(Duration::from_secs(1))))
 }

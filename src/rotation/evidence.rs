@@ -38,7 +38,7 @@ impl ServiceState {
         if let Err((reason, why)) = self.current_stands(key, seen) {
             let listing = seen.current_listing.as_ref().unwrap_or(&seen.listing);
             return match self.newer_than_journal(listing) {
-                Some(newer) => self.behind(listing, &why, &newer),
+                Some(newer) => self.behind(listing, self.issuer_at_home(), &why, &newer),
                 None => halt(reason, why),
             };
         }
@@ -51,7 +51,7 @@ impl ServiceState {
         }
         let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
         // A key that is gone already is no longer held in any way that matters.
-        if let (Some(why), true) = (self.held_elsewhere(retirement), listed.is_some()) {
+        if let (Some(why), true) = (self.held_elsewhere(retirement, seen), listed.is_some()) {
             return halt(Reason::OldKeyStillUsed, why);
         }
         if let (Act::Delete, Some(true), Stage::Disabled(since)) =
@@ -60,11 +60,17 @@ impl ServiceState {
         {
             return Conclusion::again(Pace::BackOff, format!("disabled key {key} is still listed as active"));
         }
-        if act == Act::Delete && listed.is_some_and(|listed| listed.active) {
+        if let (false, Some(_), Err((reason, why))) =
+            (retirement.shape.can_disable(), listed, self.proven_to_serve(retirement, seen))
+        {
+            return halt(reason, why);
+        }
+        if retirement.shape.can_disable() && act == Act::Delete && listed.is_some_and(|listed| listed.active) {
             let why = format!("old key {key} was disabled and somebody enabled it again, so somebody needs it");
             return halt(Reason::EnabledAgain, why);
         }
-        let mut events: Vec<Event> = self.strangers_event(&seen.listing).into_iter().collect();
+        let issuer = retirement.place.as_ref().map(|place| &place.issuer).or(self.issuer_at_home());
+        let mut events: Vec<Event> = self.strangers_event(&seen.listing, issuer).into_iter().collect();
         let evidence = self.in_words(key, seen);
         events.push(match (listed, act) {
             // It is gone already; two listings will have to agree.
@@ -75,12 +81,38 @@ impl ServiceState {
         Conclusion::record(events)
     }
 
-    /// A target that left the policy while it may hold the key is no longer read, so only an operator can say that it moved.
-    fn held_elsewhere(&self, retirement: &Retirement) -> Option<String> {
-        let unread = |name: &&TargetName| !retirement.reads(name);
-        let holding = self.may_hold.iter().filter(|(_, held)| held.contains(&retirement.key)).map(|(name, _)| name);
-        let name = holding.into_iter().find(unread)?;
-        Some(format!("{name} is no longer a target of this service and may still hold old key {}", retirement.key))
+    /// A target that left the policy while it may hold the key is no longer read, so only an operator can say that it moved. Of
+    /// one that is read, the longer soak says it.
+    fn held_elsewhere(&self, retirement: &Retirement, seen: &Evidence) -> Option<String> {
+        let key = &retirement.key;
+        let holding = self.may_hold.iter().filter(|(_, held)| held.contains(key)).map(|(name, _)| name);
+        let name = holding.into_iter().find(|name| !retirement.unproven || !retirement.reads(name))?;
+        Some(match seen.readings.iter().any(|(read, _)| read == name) {
+            false => format!("{name} is no longer a target of this service and may still hold old key {key}"),
+            true => format!("{name} may still hold old key {key}, and nothing that it shows tells"),
+        })
+    }
+
+    /// What a deletion without a disable before it needs besides: it cannot be undone, so the key the targets need must be seen
+    /// to work, and each of them must have been read just now.
+    fn proven_to_serve(&self, retirement: &Retirement, seen: &Evidence) -> Result<(), (Reason, String)> {
+        let key = &retirement.key;
+        if seen.probe.is_none() {
+            let current = self.current.as_ref().map_or("none", |current| current.key.as_str());
+            let why = format!(
+                "key {key} was to be deleted, which cannot be undone, and whether current key {current} works cannot be seen, \
+                 since its secret is not held"
+            );
+            return Err((Reason::SecretNotHeld, why));
+        }
+        let read = |name: &TargetName| seen.readings.iter().any(|(read, _)| read == name);
+        let mut targets = retirement.place.iter().flat_map(|place| &place.targets).map(|found| &found.spec.name);
+        match targets.find(|name| !read(name)) {
+            Some(name) => {
+                Err((Reason::OldKeyStillUsed, format!("key {key} was to be deleted and {name} could not be read")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The key the targets need is listed, works, and no target shows the one to be retired.
@@ -105,7 +137,10 @@ impl ServiceState {
             if let Some(why) = self.contradiction(target, reading, current) {
                 return Err((Reason::TargetChanged, why));
             }
-            if self.read_back(target, reading, leaving) == ReadBack::New {
+            // The end of its secret is shown, and that of the current key is another or unknown: no proof, and reason enough.
+            let shown = reading.tail();
+            let alone = shown.is_some() && self.tails.get(leaving) == shown && self.tails.get(current) != shown;
+            if alone || self.read_back(target, reading, leaving) == ReadBack::New {
                 return Err((Reason::TargetChanged, format!("{target} shows key {leaving}, which was to be retired")));
             }
         }
@@ -159,7 +194,7 @@ impl ServiceState {
             && !listing.keys.iter().any(|listed| listed.id == current.key)
         {
             let why = format!("current key {} is not listed by its issuer", current.key);
-            return self.behind(listing, &why, &newer);
+            return self.behind(listing, self.issuer_at_home(), &why, &newer);
         }
         let listed = listing.keys.iter().any(|listed| listed.id == *key);
         match (&retirement.stage, listed) {

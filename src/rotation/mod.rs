@@ -17,6 +17,14 @@
 //!   any phase ── Halted{reason, message} ──▶ nothing moves until Retried, or the operator settles it
 //! ```
 //!
+//! How keys come and go differs by issuer ([`crate::model::Shape`]), and so does this road:
+//!
+//! - where the client names the key, an unknown mint is sent again under its intent until it answers;
+//! - where a label tells the intent, an unknown mint is settled by it;
+//! - where keys live in slots, a mint replaces an idle key that the intent names, an unknown one is settled by whether that key
+//!   is still there, and none is begun while a deletion may still empty a slot;
+//! - where a key cannot be disabled, it is deleted after a longer soak, on stronger evidence.
+//!
 //! A key on its way out ([`Retirement`]) is a small machine of its own, the same for an old key, one taken back, one
 //! reclaimed and a debt.
 
@@ -30,6 +38,7 @@ mod conclude;
 pub mod event;
 pub mod evidence;
 mod finding;
+mod mint;
 mod passage;
 mod push;
 mod readback;
@@ -40,8 +49,11 @@ mod words;
 pub use apply::IllegalEvent;
 pub use finding::{Circumstances, Conclusion, Evidence, Finding, Found, Pace};
 pub use readback::ReadBack;
+use retire::is_stale;
 pub use retire::{Act, Retirement, Stage, Why};
-pub use state::{Course, Current, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, Tally, TargetProgress};
+pub use state::{
+    Course, Current, EnableFirst, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, Tally, TargetProgress,
+};
 pub use words::in_words;
 
 use event::{Cause, Event, Outcome, RotationKind};
@@ -63,7 +75,7 @@ pub enum Effect {
     Observe,
     /// Look at the issuer before a mint.
     PlanMint,
-    /// Send the mint. Never repeated.
+    /// Send the mint. Never repeated, except where the client names the key.
     Mint(IntentId),
     /// Look at the issuer and the targets after an unknown mint.
     SettleMint,
@@ -139,7 +151,7 @@ impl ServiceState {
     /// bring back a key that it owes a consumer.
     pub fn steps(&self, now: &Instant) -> Vec<Step> {
         if self.halt.is_some() {
-            let rescued = self.leaving.values().filter(|retirement| matches!(retirement.stage, Stage::Enabling(_)));
+            let rescued = self.leaving.values().filter(|retirement| retirement.is_rescued());
             return rescued.map(|retirement| retirement.step(now)).collect();
         }
         let rotation = self.rotation.iter().map(|rotation| rotation.step(self, now));
@@ -204,7 +216,7 @@ impl ServiceState {
     pub fn phase(&self) -> Option<Phase> {
         let rotation = self.rotation.as_ref()?;
         let leaving = rotation.outgoing().and_then(|key| self.leaving.get(key));
-        Some(match (rotation.phase, leaving.map(|retirement| retirement.stage.phase())) {
+        Some(match (rotation.phase, leaving.map(Retirement::phase)) {
             (Phase::Soaking, Some(stage)) => stage,
             (phase, _) => phase,
         })
@@ -280,7 +292,7 @@ impl Rotation {
             Phase::Opened => Step::Run(Effect::PlanMint),
             Phase::Minting => self.minting_step(now),
             Phase::Minted => self.probing_step(now),
-            _ => self.deploying_step(),
+            _ => self.deploying_step(now),
         }
     }
 
@@ -298,7 +310,18 @@ impl Rotation {
 
     fn minting_step(&self, now: &Instant) -> Step {
         let mint = self.mint.as_ref().expect("apply sets the mint with the phase Minting");
-        let Some((_, lost)) = &mint.unknown else { return Step::Run(Effect::Mint(mint.intent.clone())) };
+        let shape = self.snapshot.issuer.shape;
+        let Some((_, lost)) = &mint.unknown else {
+            // What a mint destroys was idle when it was looked at; after a halt in between it is looked at again.
+            if shape.has_slots() && is_stale(&mint.begun, now) {
+                let why = "it was not sent in time, so what it replaces is looked at again";
+                return Step::Record(Event::MintFailed { why: why.into() });
+            }
+            return Step::Run(Effect::Mint(mint.intent.clone()));
+        };
+        if shape.mint_may_be_repeated() {
+            return Step::Run(Effect::Mint(mint.intent.clone()));
+        }
         // From when the answer was known to be lost: a machine that slept may have sent the request just before it woke.
         wait_or(now.since(lost), self.snapshot.issuer.settle, || Step::Run(Effect::SettleMint))
     }
@@ -314,18 +337,42 @@ impl Rotation {
         })
     }
 
-    fn deploying_step(&self) -> Step {
-        if let Some(key) = &self.enable_first {
-            return Step::Run(Effect::Enable(key.clone()));
+    fn deploying_step(&self, now: &Instant) -> Step {
+        if let Some(first) = &self.enable_first {
+            let enable = || Step::Run(Effect::Enable(first.key.clone()));
+            return match &first.disable_sent {
+                Some(sent) if first.enabled => wait_or(now.since(sent), first.settle, enable),
+                _ => enable(),
+            };
         }
-        let Some(target) = self.targets.iter().find(|target| !matches!(target.push, Push::Verified { .. })) else {
-            return Step::Rest;
-        };
+        let left = self.targets.iter().filter(|target| !matches!(target.push, Push::Verified { .. }));
+        // A target that must wait for a lost job holds up no other.
+        let steps: Vec<Step> = left.map(|target| self.target_step(target, now)).collect();
+        let waits = steps.iter().filter_map(|step| if let Step::Wait(left) = step { Some(*left) } else { None });
+        let shortest = waits.min();
+        let runnable = steps.into_iter().find(|step| !matches!(step, Step::Wait(_)));
+        runnable.or(shortest.map(Step::Wait)).unwrap_or(Step::Rest)
+    }
+
+    /// How long the job of another key's push that was lost may still run at a target.
+    pub(crate) fn other_job_left(&self, target: &TargetProgress, now: &Instant) -> Duration {
+        let Some(begun) = &target.other_lost else { return Duration::ZERO };
+        self.job_timeout(&target.name).saturating_sub(now.since(begun))
+    }
+
+    fn job_timeout(&self, target: &TargetName) -> Duration {
+        let found = self.snapshot.targets.iter().find(|found| found.spec.name == *target);
+        found.map_or(Duration::ZERO, |found| found.spec.job_timeout)
+    }
+
+    fn target_step(&self, target: &TargetProgress, now: &Instant) -> Step {
         let name = target.name.clone();
+        let other_job = self.other_job_left(target, now);
         match &target.push {
             Push::Pending if target.attempts >= PUSH_ATTEMPTS_MAX => {
                 Step::Record(self.give_up(target, Reason::PushFailed))
             }
+            Push::Pending if !other_job.is_zero() => Step::Wait(other_job),
             Push::Pending => Step::Run(Effect::BeforePush(name)),
             Push::Begun { .. } => Step::Run(Effect::Push(name)),
             Push::Unknown { .. } => Step::Run(Effect::SettlePush(name)),

@@ -7,7 +7,7 @@ use crate::model::{Instant, KeyId, TargetName};
 
 use super::event::{Event, Outcome, RotationKind, Snapshot};
 use super::retire::{Stage, Why};
-use super::{Course, Current, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, TargetProgress};
+use super::{Course, Current, EnableFirst, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, TargetProgress};
 
 impl ServiceState {
     pub(super) fn fold_rotation(&mut self, event: &Event, at: &Instant) -> Result<(), ()> {
@@ -17,7 +17,18 @@ impl ServiceState {
         }
         match event {
             Event::MintBegun { intent, before, replaces } => {
-                if rotation.phase != Phase::Opened || rotation.kind != RotationKind::Fresh {
+                let issuer = &rotation.snapshot.issuer;
+                let free = |key: &KeyId| {
+                    before.contains(key)
+                        && rotation.retiring.as_ref() != Some(key)
+                        && self.is_idle(key)
+                        && self.slots_in_motion(issuer).next().is_none()
+                };
+                let legal = match replaces {
+                    Some(key) => issuer.shape.has_slots() && free(key),
+                    None => !issuer.shape.has_slots(),
+                };
+                if rotation.phase != Phase::Opened || rotation.kind != RotationKind::Fresh || !legal {
                     return Err(());
                 }
                 rotation.mints += 1;
@@ -34,9 +45,11 @@ impl ServiceState {
                 let mint = rotation.mint.take().ok_or(())?;
                 let fresh =
                     !mint.before.contains(key) && !self.explains(key) && rotation.retiring.as_ref() != Some(key);
-                if rotation.phase != Phase::Minting || mint.unknown.is_some() || !fresh {
+                let repeated = rotation.snapshot.issuer.shape.mint_may_be_repeated();
+                if rotation.phase != Phase::Minting || (mint.unknown.is_some() && !repeated) || !fresh {
                     return Err(());
                 }
+                self.strangers.remove(key);
                 rotation.phase = Phase::Minted;
                 rotation.installing = Some(key.clone());
                 rotation.created = *created;
@@ -62,9 +75,12 @@ impl ServiceState {
             }
             Event::MintSettled { found, reclaim } => {
                 let mint = rotation.mint.take().ok_or(())?;
+                let slots = rotation.snapshot.issuer.shape.has_slots();
                 let settled = match (found.as_slice(), reclaim) {
                     ([], false) => None,
-                    ([key], true) if !mint.before.contains(key) => Some(key),
+                    // What fills a slot, and whose secret nobody saw, is idle.
+                    (filled, false) if slots && !filled.iter().any(|key| mint.before.contains(key)) => None,
+                    ([key], true) if !slots && !mint.before.contains(key) => Some(key),
                     _ => return Err(()),
                 };
                 if rotation.phase != Phase::Minting || mint.unknown.is_none() {
@@ -107,8 +123,9 @@ impl ServiceState {
                 {
                     return Err(());
                 }
+                let other_job = rotation.target(target).ok_or(()).map(|found| rotation.other_job_left(found, at))?;
                 let progress = progress(&mut rotation, target)?;
-                if progress.push != Push::Pending {
+                if progress.push != Push::Pending || !other_job.is_zero() {
                     return Err(());
                 }
                 progress.push = Push::Begun { at: at.clone(), jobs: jobs.clone() };
@@ -270,7 +287,6 @@ impl ServiceState {
             (true, false) => terms.soak,
             (false, _) => terms.soak_unproven,
         };
-        let watch = terms.watch;
         // A key in wrong hands is used by them; but where nothing else tells who holds it, its silence must.
         let silent_since = if rotation.compromised() && proven { None } else { rotation.confirmed };
         let mut place = rotation.snapshot.clone();
@@ -279,6 +295,9 @@ impl ServiceState {
             place.issuer = home.clone();
             place.account = account.clone();
         }
+        // A key in wrong hands that cannot be disabled is not kept alive for the time of a watch.
+        let watched = place.issuer.shape.can_disable() || !rotation.compromised();
+        let watch = if watched { terms.watch } else { Duration::ZERO };
         self.leave_from(&retiring, Why::Superseded, at, wait, watch, Some(place));
         if let Some(retirement) = self.leaving.get_mut(&retiring) {
             retirement.silent_since = silent_since;
@@ -292,17 +311,21 @@ impl ServiceState {
     fn roll_back(&mut self, rotation: &mut Rotation, by: &str, at: &Instant) -> Result<(), ()> {
         let (new, old) = (rotation.installing.clone().ok_or(())?, rotation.retiring.clone().ok_or(())?);
         let gone = rotation.phase >= Phase::Soaking && !self.leaving.contains_key(&old);
-        if rotation.course != Course::Forward || rotation.phase < Phase::Ready || gone {
+        let busy = rotation.any_in_flight();
+        if rotation.course != Course::Forward || rotation.phase < Phase::Ready || gone || busy {
             return Err(());
         }
-        if let Some(retirement) = self.leaving.get(&old) {
-            if !retirement.stage.reversible() {
+        if let Some(retirement) = self.leaving.remove(&old) {
+            if !retirement.may_come_back(at) {
                 return Err(());
             }
-            if retirement.stage != Stage::Waiting {
-                rotation.enable_first = Some(old.clone());
+            let disable_sent = retirement.late_disable(at);
+            // Enabled already, but a disable may have hit it since: one more is owed.
+            let enabled = retirement.stage == Stage::Waiting && disable_sent.is_some();
+            if retirement.stage != Stage::Waiting || retirement.disable_sent.is_some() {
+                let settle = retirement.settle;
+                rotation.enable_first = Some(EnableFirst { key: old.clone(), enabled, disable_sent, settle });
             }
-            self.leaving.remove(&old);
         }
         self.halt = None;
         rotation.course = Course::RollingBack { by: by.to_owned(), since: at.clone() };
@@ -311,7 +334,8 @@ impl ServiceState {
         rotation.phase = Phase::Ready;
         rotation.verified = None;
         for target in &mut rotation.targets {
-            *target = TargetProgress::pending(target.name.clone());
+            let other_lost = target.last_lost().cloned();
+            *target = TargetProgress { other_lost, ..TargetProgress::pending(target.name.clone()) };
         }
         Ok(())
     }
@@ -337,6 +361,8 @@ impl ServiceState {
                 self.failures += 1;
                 self.halt = Some(Halt { reason: *reason, message: why.clone(), at: at.wall });
             }
+            // A key that may have been made would be forgotten.
+            Outcome::Abandoned { .. } if rotation.phase == Phase::Minting => return Err(()),
             Outcome::Abandoned { holds, .. } => {
                 self.tally.abandoned += 1;
                 self.abandon(&rotation, holds.as_ref(), at)?;
@@ -361,15 +387,23 @@ impl ServiceState {
             let mut held = BTreeSet::from([holds.clone()]);
             // A job that may still run may store the other key after the operator has looked.
             let under_way = matches!(target.push, Push::Begun { .. } | Push::Unknown { .. } | Push::Submitted { .. });
-            if under_way || target.lost.is_some() {
-                held.extend(both.iter().flatten().cloned());
+            let (lost, other_lost) = (target.last_lost().is_some(), target.other_lost.is_some());
+            if under_way || lost {
+                held.extend(rotation.installing.clone());
+            }
+            if other_lost {
+                held.extend(rotation.retiring.clone());
+            }
+            if under_way || lost || other_lost {
                 let spec = rotation.snapshot.targets.iter().find(|found| found.spec.name == target.name);
                 let timeout = spec.map_or(Duration::ZERO, |found| found.spec.job_timeout);
                 unsure = unsure.max(timeout).max(rotation.snapshot.terms.soak_unproven);
             }
             self.may_hold.insert(target.name.clone(), held);
         }
-        self.leaving.remove(&holds);
+        if self.leaving.remove(&holds).is_some_and(|leaving| !leaving.is_untouched(at)) {
+            return Err(());
+        }
         for key in both.into_iter().flatten() {
             if key == holds {
                 self.current = Some(rotation.as_current(key, at));
@@ -435,6 +469,40 @@ impl Rotation {
         Current { key, created: self.created.unwrap_or(at.wall), ours: true }
     }
 
+    /// A key that was to be enabled is. A disable that was sent before may be carried out late, and then it is enabled again.
+    pub(super) fn enabled(&mut self, key: &KeyId, at: &Instant) -> Result<(), ()> {
+        let first = self.enable_first.as_mut().filter(|first| first.key == *key).ok_or(())?;
+        match &first.disable_sent {
+            Some(_) if !first.enabled => {
+                first.enabled = true;
+                return Ok(());
+            }
+            Some(sent) if at.since(sent) < first.settle => return Err(()),
+            _ => self.enable_first = None,
+        }
+        if let Course::RollingBack { since, .. } = &mut self.course {
+            // From now on it is expected to work.
+            *since = at.clone();
+        }
+        Ok(())
+    }
+
+    /// The pushes that were lost and may still be carried out: where, of which key, and for how long.
+    pub(super) fn lost_pushes(&self, now: &Instant) -> Vec<(TargetName, KeyId, Duration)> {
+        let mut lost = Vec::new();
+        for target in &self.targets {
+            let pushes = [(&self.installing, target.last_lost()), (&self.retiring, target.other_lost.as_ref())];
+            for (key, begun) in pushes {
+                let (Some(key), Some(begun)) = (key, begun) else { continue };
+                let left = self.job_timeout(&target.name).saturating_sub(now.since(begun));
+                if !left.is_zero() {
+                    lost.push((target.name.clone(), key.clone(), left));
+                }
+            }
+        }
+        lost
+    }
+
     pub(super) fn is_ours(&self, key: &KeyId) -> bool {
         *key != self.former.key || self.former.ours
     }
@@ -442,7 +510,15 @@ impl Rotation {
 
 impl TargetProgress {
     fn pending(name: TargetName) -> Self {
-        Self { name, push: Push::Pending, attempts: 0, touched: false, lost: None, trouble: None }
+        Self { name, push: Push::Pending, attempts: 0, touched: false, lost: None, other_lost: None, trouble: None }
+    }
+
+    /// When the last push was begun whose job is not known to be over.
+    fn last_lost(&self) -> Option<&Instant> {
+        match &self.push {
+            Push::Ended { begun, how: JobEnd::Lost | JobEnd::Guessed, .. } => Some(begun),
+            _ => self.lost.as_ref(),
+        }
     }
 }
 

@@ -37,7 +37,16 @@ impl ServiceState {
             listed.is_none() || self.is_unknown_to_us(target, &seen.reading, &key),
             self.newer_than_journal(&seen.listing),
         ) {
-            return self.behind(&seen.listing, &format!("key {key} was to be pushed to {target}"), &newer);
+            return self.behind(
+                &seen.listing,
+                Some(&rotation.snapshot.issuer),
+                &format!("key {key} was to be pushed to {target}"),
+                &newer,
+            );
+        }
+        // A provider may take a while to refuse a key that was disabled; the listing knows at once.
+        if listed.is_some_and(|listed| !listed.active) {
+            return self.not_fit_to_push(rotation, target, key, "it is inactive at its issuer".to_owned(), now);
         }
         if let Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why) = seen.probe {
             return self.not_fit_to_push(rotation, target, key, why, now);
@@ -178,7 +187,13 @@ impl ServiceState {
     }
 
     /// Two failures in a row of a consumer that worked before the rotation take the old key back into service.
-    pub(super) fn health_seen(&self, targets: &[(TargetName, Health)], old_is_held: bool, tries: u32) -> Conclusion {
+    pub(super) fn health_seen(
+        &self,
+        targets: &[(TargetName, Health)],
+        old_is_held: bool,
+        now: &Instant,
+        tries: u32,
+    ) -> Conclusion {
         let Some(rotation) = self.rotation.as_ref().filter(|rotation| rotation.watches_health()) else {
             return Conclusion::record(Vec::new());
         };
@@ -201,7 +216,7 @@ impl ServiceState {
             // It is on its way back already, or gone for good and the rotation about to be closed.
             Some(Stage::Enabling(_)) => Conclusion::record(Vec::new()),
             None if rotation.phase >= Phase::Soaking => Conclusion::record(Vec::new()),
-            Some(stage) if !stage.reversible() => unhealthy(&why),
+            Some(_) if self.leaving.get(old).is_some_and(|leaving| !leaving.may_come_back(now)) => unhealthy(&why),
             _ if old_is_held && !self.moves_house() => Conclusion::record(vec![Event::RollbackBegun { by: why }]),
             Some(Stage::Disabled(_) | Stage::Disabling(_)) => {
                 Conclusion::record(vec![Event::EnableBegun { key: old.clone(), why }])

@@ -6,10 +6,23 @@
 //!                 ▲                                  │ Reappeared
 //!                 └──────────── Deleting ◀───────────┘
 //! ```
+//!
+//! Where a key cannot be disabled ([`Shape::can_disable`]), its deletion is the first act and cannot be undone:
+//!
+//! ```text
+//!   Waiting ──(wait over, stronger evidence)── DeleteBegun ▶ Deleting ── Deleted ▶ … as above
+//! ```
+//!
+//! There the time of the watch is added to the wait: a mistake that the watch would have shown and undone must show while the
+//! key still works. And the current key must be probed: one that is only listed is not proven to serve.
+//!
+//! A request whose answer was lost may be carried out until `settle` after it was sent. So a key that comes back into service
+//! is enabled at once and again when no earlier disable can be under way ([`Retirement::disable_sent`]), and does not come back
+//! while a deletion may be ([`Retirement::delete_sent`]).
 
 use std::time::Duration;
 
-use crate::model::{Instant, KeyId, Reason, TargetName, Timestamp};
+use crate::model::{Instant, KeyId, Reason, Shape, TargetName, Timestamp};
 
 use super::event::{Event, Snapshot};
 use super::{Effect, Phase, Step, wait_or};
@@ -49,6 +62,13 @@ pub struct Retirement {
     pub settle: Duration,
     /// How late its use is reported.
     pub lag: Duration,
+    /// How keys go at its issuer.
+    pub shape: Shape,
+    /// When a disable was last sent that may still be carried out, for a key that was enabled since or is being enabled: it is
+    /// enabled once more when that can no longer be.
+    pub disable_sent: Option<Instant>,
+    /// When a deletion was last sent that did not take, or may not have.
+    pub delete_sent: Option<Instant>,
 }
 
 /// Why a key goes.
@@ -93,15 +113,6 @@ pub enum Act {
 }
 
 impl Stage {
-    /// The rotation's phase while its outgoing key is here.
-    pub fn phase(&self) -> Phase {
-        match self {
-            Self::Waiting | Self::Disabling(_) => Phase::Soaking,
-            Self::Disabled(_) | Self::Enabling(_) | Self::Deleting(_) => Phase::Disabled,
-            Self::Deleted(_) | Self::Absent(_) => Phase::Deleted,
-        }
-    }
-
     /// Whether the key still exists and can be enabled, as far as we know.
     pub fn reversible(&self) -> bool {
         matches!(self, Self::Waiting | Self::Disabling(_) | Self::Disabled(_) | Self::Enabling(_))
@@ -113,24 +124,76 @@ impl Retirement {
     pub fn step(&self, now: &Instant) -> Step {
         let key = || self.key.clone();
         match &self.stage {
+            Stage::Waiting if self.disable_sent.is_some() => {
+                let sent = self.disable_sent.as_ref().expect("just seen");
+                wait_or(now.since(sent), self.settle, || Step::Run(Effect::Enable(key())))
+            }
             Stage::Waiting => wait_or(now.since(&self.since), self.wait, || {
-                self.when_reported(now, || Step::Run(Effect::Evidence(key(), Act::Disable)))
+                self.when_reported(now, || match (self.shape.can_disable(), self.ours) {
+                    (true, _) => Step::Run(Effect::Evidence(key(), Act::Disable)),
+                    (false, true) => Step::Run(Effect::Evidence(key(), Act::Delete)),
+                    (false, false) => Step::Record(self.adopt_needed()),
+                })
             }),
-            Stage::Disabling(begun) if is_stale(begun, now) => Step::Run(Effect::Evidence(key(), Act::Disable)),
+            Stage::Disabling(begun) if is_stale(begun, now) => {
+                self.when_reported(now, || Step::Run(Effect::Evidence(key(), Act::Disable)))
+            }
             Stage::Disabling(_) => Step::Run(Effect::Disable(key())),
             Stage::Disabled(since) => wait_or(now.since(since), self.watch, || {
-                if self.ours {
-                    Step::Run(Effect::Evidence(key(), Act::Delete))
-                } else {
-                    Step::Record(self.adopt_needed())
-                }
+                self.when_reported(now, || match self.ours {
+                    true => Step::Run(Effect::Evidence(key(), Act::Delete)),
+                    false => Step::Record(self.adopt_needed()),
+                })
             }),
             Stage::Enabling(_) => Step::Run(Effect::Enable(key())),
-            Stage::Deleting(begun) if is_stale(begun, now) => Step::Run(Effect::Evidence(key(), Act::Delete)),
+            Stage::Deleting(begun) if is_stale(begun, now) => {
+                self.when_reported(now, || Step::Run(Effect::Evidence(key(), Act::Delete)))
+            }
             Stage::Deleting(_) => Step::Run(Effect::Delete(key())),
             Stage::Deleted(_) => Step::Run(Effect::Absence(key())),
             Stage::Absent(since) => wait_or(now.since(since), self.settle, || Step::Run(Effect::Absence(key()))),
         }
+    }
+
+    /// The rotation's phase while its outgoing key is here.
+    pub fn phase(&self) -> Phase {
+        match &self.stage {
+            Stage::Waiting | Stage::Disabling(_) => Phase::Soaking,
+            // Nothing was disabled before.
+            Stage::Deleting(_) if !self.shape.can_disable() => Phase::Deleted,
+            Stage::Disabled(_) | Stage::Enabling(_) | Stage::Deleting(_) => Phase::Disabled,
+            Stage::Deleted(_) | Stage::Absent(_) => Phase::Deleted,
+        }
+    }
+
+    /// Whether the key may serve again: it still exists, and no deletion that was sent can take it away later.
+    pub fn may_come_back(&self, now: &Instant) -> bool {
+        self.stage.reversible() && self.delete_sent.as_ref().is_none_or(|sent| now.since(sent) >= self.settle)
+    }
+
+    /// Whether the key can be relied on as it is: nothing was done to it, and nothing that was sent can still hit it.
+    pub fn is_untouched(&self, now: &Instant) -> bool {
+        self.stage == Stage::Waiting && self.disable_sent.is_none() && self.may_come_back(now)
+    }
+
+    /// Whether a deletion was sent and its slot may be emptied by it still.
+    pub fn deletion_pending(&self) -> bool {
+        matches!(self.stage, Stage::Deleting(_) | Stage::Deleted(_) | Stage::Absent(_)) || self.delete_sent.is_some()
+    }
+
+    /// When a disable may last have been sent, if it may still be carried out at `at`.
+    pub(super) fn late_disable(&self, at: &Instant) -> Option<Instant> {
+        let sent = match &self.stage {
+            Stage::Disabling(_) => Some(at.clone()),
+            Stage::Disabled(since) => Some(since.clone()),
+            _ => self.disable_sent.clone(),
+        };
+        sent.filter(|sent| at.since(sent) < self.settle)
+    }
+
+    /// Whether it is owed to a consumer that the key is enabled, whatever else stands still.
+    pub(super) fn is_rescued(&self) -> bool {
+        matches!(self.stage, Stage::Enabling(_)) || (self.stage == Stage::Waiting && self.disable_sent.is_some())
     }
 
     /// Whether the key should be gone, or further, by now: refused, left over, or an hour past what its stage takes.
@@ -145,7 +208,8 @@ impl Retirement {
         self.refused.is_some() || self.why == Why::Debt || now.since(since) > takes + OWED_SLACK
     }
 
-    /// Silence can be judged only once the provider must have reported what was used before the last Confirmed.
+    /// Silence can be judged only once the provider must have reported what was used before the last Confirmed, or before an
+    /// operator said that its user has moved.
     fn when_reported(&self, now: &Instant, then: impl FnOnce() -> Step) -> Step {
         match self.silent_since {
             Some(confirmed) => wait_or((now.wall - confirmed).to_std().unwrap_or_default(), self.lag, then),
@@ -159,11 +223,12 @@ impl Retirement {
     }
 
     fn adopt_needed(&self) -> Event {
+        let done = if self.shape.can_disable() { "is disabled and its watch is over" } else { "has soaked" };
         Event::Halted {
             reason: Reason::AdoptNeeded,
             message: format!(
-                "key {} is disabled and its watch is over, but rekeyd took it on by itself and did not make it, so it is not \
-                 deleted on rekeyd's word alone",
+                "key {} {done}, but rekeyd took it on by itself and did not make it, so it is not deleted on rekeyd's word \
+                 alone",
                 self.key
             ),
         }
@@ -171,6 +236,6 @@ impl Retirement {
 }
 
 /// Evidence of another boot has an age that nobody can tell.
-fn is_stale(begun: &Instant, now: &Instant) -> bool {
+pub(super) fn is_stale(begun: &Instant, now: &Instant) -> bool {
     begun.boot_id != now.boot_id || now.since(begun) > EVIDENCE_AGE_MAX
 }

@@ -1,6 +1,7 @@
 //! What is known of a service and of its open rotation: plain data, changed by `apply` alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::model::{
     AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp,
@@ -132,8 +133,8 @@ pub struct Rotation {
     pub streak: u32,
     /// The last of them.
     pub last_probe: Option<Instant>,
-    /// The disabled key that must be enabled before it is pushed back.
-    pub enable_first: Option<KeyId>,
+    /// The key that must be enabled, and stay so, before it is pushed back.
+    pub enable_first: Option<EnableFirst>,
     /// How far each target is, in the policy's order.
     pub targets: Vec<TargetProgress>,
     /// When the last target was Verified.
@@ -218,6 +219,20 @@ pub struct Mint {
     pub unknown: Option<(String, Instant)>,
 }
 
+/// A key to be enabled before it is pushed back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnableFirst {
+    /// The key.
+    pub key: KeyId,
+    /// Whether it was enabled already.
+    pub enabled: bool,
+    /// When a disable was last sent that may be carried out late: until `settle` after it the key is not pushed, and then it is
+    /// enabled once more.
+    pub disable_sent: Option<Instant>,
+    /// How late a request may be carried out where the key lives.
+    pub settle: Duration,
+}
+
 /// How far one target is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetProgress {
@@ -231,6 +246,9 @@ pub struct TargetProgress {
     pub touched: bool,
     /// When the last push was begun whose own job is not known to have ended: it may still store the key.
     pub lost: Option<Instant>,
+    /// The same for the key that was being installed before the rotation turned back: no other key is pushed before that job
+    /// must be over.
+    pub other_lost: Option<Instant>,
     /// What the last failed attempt said.
     pub trouble: Option<String>,
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::model::*;
 
 mod hardships;
+mod shapes;
 
 const OLD: &str = "AKIAOLD";
 const NEW: &str = "AKIANEW";
@@ -20,13 +21,20 @@ struct Walk {
     now: Instant,
     targets: Vec<&'static str>,
     exclusive: bool,
+    shape: Shape,
 }
 
 impl Walk {
     fn new(targets: &[&'static str]) -> Walk {
         let wall = "2026-11-22T03:00:00Z".parse().expect("a date");
         let now = Instant { wall, boot: Duration::from_secs(1000), boot_id: "boot".into() };
-        let mut walk = Walk { state: ServiceState::default(), now, targets: targets.to_vec(), exclusive: false };
+        let mut walk = Walk {
+            state: ServiceState::default(),
+            now,
+            targets: targets.to_vec(),
+            exclusive: false,
+            shape: Shape::ShownOnce,
+        };
         let readings = targets.iter().map(|name| (TargetName::new(*name), tail("oldt"))).collect();
         walk.record(Event::Adopted {
             key: key(OLD),
@@ -83,7 +91,7 @@ impl Walk {
     }
 
     fn snapshot(&self, shown: &str) -> Snapshot {
-        let issuer = IssuerSpec { exclusive: self.exclusive, ..issuer() };
+        let issuer = IssuerSpec { exclusive: self.exclusive, shape: self.shape, ..issuer() };
         let targets = self.targets.iter().map(|name| SnapshotTarget {
             spec: TargetSpec {
                 kind: "arcgis".into(),
@@ -475,6 +483,7 @@ fn a_rollback_enables_the_old_key_before_it_is_pushed_back() {
     let evidence = walk.evidence(LastUse::Never, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.pass(MINUTE * 10);
     walk.record(Event::RollbackBegun { by: "test".into() });
     walk.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
     let a = TargetName::new("a");

@@ -19,6 +19,9 @@ impl ServiceState {
         };
         let new = match &rotation.installing {
             Some(key) => format!("key {key} is alive"),
+            None if rotation.mint.as_ref().is_some_and(|mint| mint.unknown.is_some()) => {
+                "whether a new key exists is not known".to_owned()
+            }
             None => "no new key is known to exist".to_owned(),
         };
         let verified: Vec<_> = rotation
@@ -120,9 +123,11 @@ impl ServiceState {
                 }
             },
             Reason::SecretNotHeld => {
-                let key = self.rotation.as_ref().and_then(|rotation| rotation.installing.as_ref());
+                let forward = self.rotation.iter().find(|open| !matches!(open.course, Course::Undoing { .. }));
+                let key = forward.and_then(|rotation| rotation.installing.as_ref());
                 let key = key.or(self.current.as_ref().map(|current| &current.key)).map_or("KEY_ID", KeyId::as_str);
-                match self.rotation.is_some() {
+                // The operator's word on the key before this rotation may bring its secret; a key that was minted has it sealed.
+                match self.rotation.as_ref().is_some_and(|rotation| rotation.former.key.as_str() != key) {
                     true => mended(&format!("bring back the seal key that opens the secret of {key}")),
                     false => format!("rekeyd adopt {service} {key} --secret-file FILE"),
                 }
@@ -170,12 +175,18 @@ pub fn in_words(event: &Event) -> String {
                 format!("opened rotation {rotation} to push the current key again, by {}", cause_in_words(cause))
             }
         },
-        Event::MintBegun { before, .. } => format!("minting; keys before: {}", list(before)),
+        Event::MintBegun { before, replaces: Some(idle), .. } => {
+            format!("minting in place of idle key {idle}; keys before: {}", list(before))
+        }
+        Event::MintBegun { before, replaces: None, .. } => format!("minting; keys before: {}", list(before)),
         Event::Minted { key, .. } => format!("minted key {key}, its secret is sealed"),
         Event::MintFailed { why } => format!("no key was minted: {why}"),
         Event::MintUnknown { why } => format!("whether a key was minted is unknown: {why}"),
         Event::MintSettled { found, reclaim: true } => {
             format!("the unknown mint had made key {}, which is destroyed", list(found))
+        }
+        Event::MintSettled { found, .. } if !found.is_empty() => {
+            format!("the unknown mint had put key {} in its slot, whose secret nobody has: it is idle", list(found))
         }
         Event::MintSettled { .. } => {
             "the unknown mint is settled: the issuer lists no key that cannot be explained".to_owned()

@@ -7,7 +7,7 @@ use crate::storm::{in_the_lab, kills};
 async fn a_storm_in_the_lab() {
     in_the_lab("a storm in the lab", |storm| {
         storm.begin();
-        storm.rage(kills(36));
+        storm.rage(kills(32));
         storm.come_to_rest();
         storm.judge();
         storm.each_rotates_once_more();

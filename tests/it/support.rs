@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, StoredCredential};
@@ -230,12 +230,19 @@ observe = "1s"
         Ran { code: status.code(), out, err }
     }
 
-    /// Runs a copy of the program from here on: in a long story, a build that goes on meanwhile would put another in its place.
+    /// Runs a copy of the program from here on, the same for every scene of this process: in a long story, a build that goes on
+    /// meanwhile would put another in its place. The next process that keeps one replaces it.
     #[allow(dead_code)] // only tests/chaos is that long
     pub fn keep_program(&mut self) {
-        let copy = self.path("rekeyd");
-        std::fs::copy(&self.program, &copy).expect("the program can be copied");
-        self.program = copy;
+        static KEPT: OnceLock<PathBuf> = OnceLock::new();
+        let kept = KEPT.get_or_init(|| {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rekeyd-kept");
+            let draft = kept.with_extension(std::process::id().to_string());
+            std::fs::copy(env!("CARGO_BIN_EXE_rekeyd"), &draft).expect("the program can be copied");
+            std::fs::rename(&draft, &kept).expect("it can be put in place");
+            kept
+        });
+        self.program.clone_from(kept);
     }
 
     /// The program, with these words and this scene's policy.

@@ -1,0 +1,120 @@
+//! The simulator: whole rotations in memory and in virtual time, with the real engine, planner and machine, struck at every site.
+//!
+//! ```text
+//! cargo test --test sim                                    every single strike, some pairs, a slice of chance
+//! cargo test --test sim -- --pairs                         every ordered pair as well
+//! cargo test --release --test sim -- --minutes 20          as many histories of chance as fit
+//! cargo test --test sim -- --seed 4711                     one of them again, with its story
+//! ```
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+mod chance;
+mod counts;
+mod exhaustive;
+mod faults;
+mod journal;
+mod operator;
+mod oracle;
+mod ports;
+mod random;
+mod run;
+mod scene;
+mod world;
+
+use counts::{Counts, Finds};
+use exhaustive::{Depth, SHAPES};
+use scene::Scene;
+
+/// Plays rotations in memory, strikes them, and holds the promises against what happens.
+#[derive(Parser)]
+struct Options {
+    /// Sections: exhaustive, chance; none means all.
+    sections: Vec<String>,
+    /// Every ordered pair of strikes, not only every single one.
+    #[arg(long)]
+    pairs: bool,
+    /// Plays the history of chance of this seed, and tells it.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The first seed of the histories of chance.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// How many histories of chance.
+    #[arg(long, default_value_t = 300)]
+    histories: u64,
+    /// As many histories of chance as fit into this many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// How many stories are told of what was found.
+    #[arg(long, default_value_t = 1)]
+    stories: usize,
+    // What `cargo test` passes to every test binary.
+    #[arg(long, hide = true)]
+    nocapture: bool,
+    #[arg(long, hide = true)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|info| {
+        run::note_panic();
+        eprintln!("{info}");
+    }));
+    let options = Options::parse();
+    if let Some(seed) = options.seed {
+        return told(random::play(seed, &scene::Plant::default(), true));
+    }
+    let wanted = |section: &str| options.sections.is_empty() || options.sections.iter().any(|name| name == section);
+    let mut sound = true;
+    if options.minutes.is_none() && wanted("exhaustive") {
+        sound &= exhaustive(&options);
+    }
+    if wanted("chance") {
+        sound &= chance(&options);
+    }
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn told(history: run::History) -> ExitCode {
+    println!("{}", history.story.join("\n"));
+    if history.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Every strike, and every pair of them, in a world of every shape.
+fn exhaustive(options: &Options) -> bool {
+    let depth = if options.pairs { Depth::Pairs } else { Depth::Singles };
+    let (mut counts, mut finds) = (Counts::default(), Finds::default());
+    for shape in SHAPES {
+        for targets in [1, 2] {
+            let scene = Scene::of(shape, targets);
+            let started = Instant::now();
+            let (more, found) = exhaustive::exhaust(&scene, depth, &mut |_| {});
+            println!("{}: {} histories in {:.1} s", scene.title, more.histories, started.elapsed().as_secs_f64());
+            counts.join(&more);
+            finds.join(found);
+        }
+    }
+    report("exhaustive", &counts, &finds, options)
+}
+
+/// Histories of chance: a number of them, or as many as fit.
+fn chance(options: &Options) -> bool {
+    let end = options.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+    let (counts, finds, next) = random::many(options.from, options.histories, end);
+    println!("chance: seeds {}..{next}", options.from);
+    report("chance", &counts, &finds, options)
+}
+
+fn report(section: &str, counts: &Counts, finds: &Finds, options: &Options) -> bool {
+    println!("{section}: {counts}");
+    finds.print(options.stories);
+    assert!(
+        counts.histories > 0 && counts.strikes > 0 && counts.checks.iter().sum::<u64>() > 0,
+        "{section} did nothing"
+    );
+    finds.is_empty()
+}

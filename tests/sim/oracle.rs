@@ -1,0 +1,555 @@
+//! The promises of DESIGN 1, checked at every request that is executed and every event that becomes durable.
+//!
+//! Held against the truth of the world and against a reading of the journal of its own; what the machine believes counts for
+//! nothing here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rekeyd::model::{Instant, KeyId, Reason, ServiceName, Shape, TargetName};
+use rekeyd::rotation::ServiceState;
+use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
+
+use crate::faults::Op;
+use crate::world::{Actor, At, Deed, World};
+
+/// What a violation breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Promise {
+    /// 1: no act of rekeyd makes a credential that a target may hold stop working.
+    NoOutage,
+    /// 2: a mint is sent at most once for a durable intent, and what was minted is known or found.
+    NoUntrackedKey,
+    /// 3: only a key the journal proves ours is deleted.
+    StrangersSafe,
+    /// 4: the old key goes only on fresh evidence, after its soak, disabled and watched where that can be.
+    FreshEvidence,
+    /// 5: what should be gone is gone, or owed.
+    NothingForgotten,
+    /// 8: one service's trouble is its own.
+    Isolation,
+    /// No way out: neither by itself nor by what an operator is told to type.
+    NoDeadEnd,
+    /// The machine refuses its own event, or something panics.
+    NoMistakeOfOurOwn,
+}
+
+impl Promise {
+    pub const ALL: [Promise; 8] = [
+        Self::NoOutage,
+        Self::NoUntrackedKey,
+        Self::StrangersSafe,
+        Self::FreshEvidence,
+        Self::NothingForgotten,
+        Self::Isolation,
+        Self::NoDeadEnd,
+        Self::NoMistakeOfOurOwn,
+    ];
+
+    fn place(self) -> usize {
+        Self::ALL.iter().position(|promise| *promise == self).expect("all are listed")
+    }
+}
+
+/// A promise broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub promise: Promise,
+    pub at: At,
+    pub what: String,
+}
+
+/// What was seen of the promises.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle {
+    /// Of each journal and service.
+    pub ledgers: BTreeMap<(usize, ServiceName), Ledger>,
+    pub violations: Vec<Violation>,
+    /// How often each promise was checked, in the order of [`Promise::ALL`].
+    pub checks: [u64; 8],
+    seen: BTreeMap<(usize, Op, String), At>,
+    /// When each intent was sent, and by whom.
+    sends: BTreeMap<(usize, String), u32>,
+    /// A journal was replaced by an older one, or copied.
+    restored: bool,
+}
+
+/// A reading of one service's journal.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Minted by us, or ours on an operator's word.
+    pub ours: BTreeSet<KeyId>,
+    /// Taken on by itself: may be disabled.
+    pub taken_on: BTreeSet<KeyId>,
+    intents: BTreeSet<String>,
+    open: Option<Open>,
+    last: Option<Snapshot>,
+    pub current: Option<KeyId>,
+    superseded: BTreeMap<KeyId, Superseded>,
+    disabled: BTreeMap<KeyId, At>,
+    absent_once: BTreeMap<KeyId, At>,
+    pub gone: BTreeSet<KeyId>,
+    pub closed: u32,
+    pub done: u32,
+    pub strangers: BTreeSet<KeyId>,
+    pub disowned: BTreeSet<KeyId>,
+    despite_use: bool,
+    halt: Option<Reason>,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    snapshot: Snapshot,
+    compromised: bool,
+    fresh: bool,
+    former: Option<KeyId>,
+    installing: Option<KeyId>,
+    verified: BTreeMap<TargetName, bool>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Superseded {
+    at: At,
+    soak: Duration,
+    watch: Duration,
+    silence_asked: bool,
+    /// Whoever used it before has moved.
+    silent_from: At,
+}
+
+/// Evidence may be this old when the act is sent; the requests of one look take a moment, and so does what they cannot see.
+const EVIDENCE: Duration = Duration::from_secs(302);
+
+impl Oracle {
+    fn checked(&mut self, promise: Promise) {
+        self.checks[promise.place()] += 1;
+    }
+
+    /// Reads an event of a journal.
+    pub fn read(&mut self, process: usize, service: &ServiceName, event: &Event, at: At) {
+        self.ledgers.entry((process, service.clone())).or_default().read(event, at);
+    }
+
+    /// Forgets what was read of a journal that was replaced.
+    pub fn forget(&mut self, process: usize) {
+        self.restored = true;
+        self.ledgers.retain(|(of, _), _| *of != process);
+    }
+}
+
+impl World {
+    pub fn violated(&mut self, promise: Promise, what: String) {
+        let at = self.now();
+        self.tell(|| format!("VIOLATION of {promise:?}: {what}"));
+        self.oracle.violations.push(Violation { promise, at, what });
+    }
+
+    pub fn hold(&mut self, promise: Promise, holds: bool, what: impl FnOnce() -> String) {
+        self.oracle.checked(promise);
+        if !holds {
+            self.violated(promise, what());
+        }
+    }
+
+    /// A process saw something; evidence is made of this.
+    pub fn note_seen(&mut self, process: usize, op: Op, about: &str) {
+        // An inspection is a reading too.
+        let op = if op == Op::Inspect { Op::Read } else { op };
+        let now = self.now();
+        self.oracle.seen.insert((process, op, about.to_owned()), now);
+    }
+
+    fn seen_since(&self, process: usize, op: Op, about: &str, since: At) -> bool {
+        self.oracle.seen.get(&(process, op, about.to_owned())).is_some_and(|at| *at >= since)
+    }
+
+    /// A changing request leaves: its intent must be durable, and a mint is sent once.
+    pub fn check_sent(&mut self, process: usize, deed: &Deed) {
+        let Deed::Mint { object, intent, .. } = deed else { return };
+        let durable = self
+            .oracle
+            .ledgers
+            .iter()
+            .any(|((of, _), ledger)| *of == process && ledger.intents.contains(intent.as_str()));
+        self.hold(Promise::NoUntrackedKey, durable, || {
+            format!("a mint of {intent} is sent, and its intent is not durable")
+        });
+        let sends = self.oracle.sends.entry((process, intent.to_string())).or_default();
+        *sends += 1;
+        let (sends, shape) = (*sends, self.vaults[object].shape);
+        let once = sends == 1 || shape == Shape::ClientNamed;
+        self.hold(Promise::NoUntrackedKey, once, || format!("a mint of {intent} is sent {sends} times"));
+    }
+
+    /// A request of rekeyd's makes a key unusable: by disabling it, deleting it, or filling its slot.
+    pub fn check_kill(&mut self, object: &str, key: &KeyId, op: Op, by: Actor, sent: At) {
+        let Actor::Rekeyd(process) = by else { return };
+        let names: Vec<String> = self.places.keys().cloned().collect();
+        for name in names {
+            let coming = self.held_or_coming(&name).contains(key);
+            let excused = coming && self.is_excused(&name, key, process, sent);
+            self.hold(Promise::NoOutage, !coming || excused, || {
+                format!("{op:?} of key {key}, which {name} holds or is about to be given")
+            });
+        }
+        self.check_ours(key, op, process);
+        if op != Op::Mint {
+            self.check_evidence(object, key, op, process, sent);
+        }
+    }
+
+    /// What somebody else did to a target after it was last looked at, or what a look cannot show, is not of our making.
+    fn is_excused(&self, target: &str, key: &KeyId, process: usize, sent: At) -> bool {
+        let despite = self.ledger_of(process, key).is_some_and(|(_, ledger)| ledger.despite_use);
+        if despite {
+            return true;
+        }
+        let place = &self.places[target];
+        if place.holds.as_ref() != Some(key) || place.put_by == Actor::Rekeyd(process) {
+            return false;
+        }
+        let seen = self.oracle.seen.get(&(process, Op::Read, target.to_owned())).copied().unwrap_or_default();
+        if place.since >= seen && sent.saturating_sub(seen) <= EVIDENCE {
+            return true;
+        }
+        // Where the end of the secret tells nothing, only the provider's report of its use does, and that comes late.
+        let vault = self.find(key).map(|(object, _)| &self.vaults[object]);
+        let ends_alike = |key: &KeyId| self.find(key).map(|(_, key)| key.secret[key.secret.len() - 4..].to_owned());
+        let current = self.oracle.ledgers.iter().find(|((of, _), ledger)| *of == process && ledger.knows(key));
+        let same_end = current
+            .and_then(|(_, ledger)| ledger.current.as_ref())
+            .is_some_and(|current| ends_alike(current) == ends_alike(key));
+        match vault.and_then(|vault| vault.use_lag) {
+            _ if place.shows && !same_end => false,
+            Some(lag) => place.since + lag + EVIDENCE >= sent,
+            None => true,
+        }
+    }
+
+    fn ledger_of(&self, process: usize, key: &KeyId) -> Option<(&ServiceName, &Ledger)> {
+        let mut of = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process);
+        of.find(|(_, ledger)| ledger.knows(key)).map(|((_, service), ledger)| (service, ledger))
+    }
+
+    fn check_ours(&mut self, key: &KeyId, op: Op, process: usize) {
+        let ledger = self.ledger_of(process, key).map(|(_, ledger)| ledger);
+        let proven = match op {
+            Op::Disable => ledger.is_some_and(|ledger| ledger.ours.contains(key) || ledger.taken_on.contains(key)),
+            // Where keys live in slots, `exclusive` says that an idle one is ours to replace.
+            Op::Mint => true,
+            // Nobody ever had the secret of what fills a slot.
+            _ if self.find(key).is_some_and(|(_, key)| key.filler) => true,
+            _ => ledger.is_some_and(|ledger| ledger.ours.contains(key)),
+        };
+        self.hold(Promise::StrangersSafe, proven, || {
+            format!("{op:?} of key {key}, which the journal does not prove ours")
+        });
+    }
+
+    fn check_evidence(&mut self, object: &str, key: &KeyId, op: Op, process: usize, sent: At) {
+        let Some((service, ledger)) = self.ledger_of(process, key) else { return };
+        let (service, ledger) = (service.clone(), ledger.clone());
+        let since = sent.saturating_sub(EVIDENCE);
+        let mut missing = Vec::new();
+        if !self.seen_since(process, Op::Identity, object, since) {
+            missing.push(format!("the account of {object}"));
+        }
+        if !self.seen_since(process, Op::List, object, since) {
+            missing.push(format!("the keys of {object}"));
+        }
+        if self.vaults[object].use_lag.is_some() && !self.seen_since(process, Op::LastUse, key.as_str(), since) {
+            missing.push("its last use".to_owned());
+        }
+        if let Some(current) = &ledger.current
+            && self.shelves[process].materials.contains_key(&(service.clone(), current.clone()))
+            && !self.seen_since(process, Op::Probe, current.as_str(), since)
+        {
+            missing.push(format!("a probe of current key {current}"));
+        }
+        let targets = ledger.open.as_ref().map(|open| &open.snapshot).or(ledger.last.as_ref());
+        for target in targets.into_iter().flat_map(|snapshot| &snapshot.targets) {
+            if !self.seen_since(process, Op::Read, target.spec.name.as_str(), since) {
+                missing.push(format!("a reading of {}", target.spec.name));
+            }
+        }
+        self.hold(Promise::FreshEvidence, missing.is_empty(), || {
+            format!("{op:?} of key {key} without having seen in five minutes: {}", missing.join(", "))
+        });
+        if let Some(superseded) = ledger.superseded.get(key) {
+            let waited = sent.saturating_sub(superseded.at);
+            let second = Duration::from_secs(1);
+            self.hold(Promise::FreshEvidence, waited + second >= superseded.soak, || {
+                format!(
+                    "{op:?} of key {key} {waited:?} after every target was Verified, before its soak of {:?}",
+                    superseded.soak
+                )
+            });
+        }
+        if op == Op::Delete && self.vaults[object].shape.can_disable() {
+            let disabled = ledger.disabled.get(key).copied();
+            self.hold(Promise::FreshEvidence, disabled.is_some(), || {
+                format!("key {key} is deleted and never was disabled")
+            });
+            if let (Some(disabled), Some(superseded)) = (disabled, ledger.superseded.get(key)) {
+                let watched = sent.saturating_sub(disabled) + Duration::from_secs(1);
+                self.hold(Promise::FreshEvidence, watched >= superseded.watch, || {
+                    format!("key {key} is deleted {watched:?} after it was disabled, before its watch is over")
+                });
+            }
+        }
+        // Silence: where its use is reported, nobody may have used it since the last Confirmed, as far as that was told.
+        if let (Some(lag), Some(superseded)) = (self.vaults[object].use_lag, ledger.superseded.get(key).copied())
+            && superseded.silence_asked
+            && !ledger.despite_use
+        {
+            let told = sent.saturating_sub(lag);
+            let used = self.key(object, key).and_then(|key| key.used);
+            let used =
+                used.filter(|used| *used > superseded.silent_from + Duration::from_secs(1) && *used + EVIDENCE <= told);
+            self.hold(Promise::FreshEvidence, used.is_none(), || {
+                format!("{op:?} of key {key}, which was used {used:?} after every target was confirmed to hold another")
+            });
+        }
+    }
+
+    /// A job has stored a key: it must work, unless somebody else killed it.
+    pub fn check_store(&mut self, target: &str, key: &KeyId, by: Actor) {
+        let Actor::Rekeyd(_) = by else { return };
+        let known = self.find(key).map(|(_, key)| (key.works(), key.killed_by));
+        let fine = known.is_some_and(|(works, killed_by)| works || killed_by == Some(Actor::Human));
+        self.hold(Promise::NoOutage, fine, || format!("{target} is given key {key}, which does not work"));
+    }
+
+    /// An event has become durable.
+    pub fn check_event(&mut self, process: usize, service: &ServiceName, event: &Event, _at: &Instant) {
+        let now = self.now();
+        match event {
+            Event::Gone { key } => {
+                let alive = self.find(key).is_some_and(|(_, key)| key.died.is_none());
+                self.hold(Promise::NothingForgotten, !alive, || format!("key {key} is called gone and lives"));
+                let settle = self.find(key).map(|(object, _)| self.vaults[object].settle).unwrap_or_default();
+                let ledger = self.oracle.ledgers.get(&(process, service.clone()));
+                let apart =
+                    ledger.and_then(|ledger| ledger.absent_once.get(key)).map(|once| now - *once).unwrap_or_default();
+                self.hold(Promise::NothingForgotten, apart + Duration::from_secs(1) >= settle, || {
+                    format!("key {key} is called gone on listings {apart:?} apart, and not {settle:?}")
+                });
+            }
+            Event::Closed { outcome: Outcome::Done } => {
+                let open = self.oracle.ledgers.get(&(process, service.clone())).and_then(|ledger| ledger.open.clone());
+                if let Some(open) = open.filter(|open| open.fresh) {
+                    let old = open.former.filter(|old| Some(old) != open.installing.as_ref());
+                    let alive = old.as_ref().and_then(|old| self.find(old)).is_some_and(|(_, key)| key.died.is_none());
+                    self.hold(Promise::NothingForgotten, !alive, || {
+                        format!("a rotation is done and key {old:?} lives")
+                    });
+                    for target in &open.snapshot.targets {
+                        let verified = open.verified.contains_key(&target.spec.name);
+                        self.hold(Promise::NoOutage, verified, || {
+                            format!("a rotation is done and {} was never Verified", target.spec.name)
+                        });
+                    }
+                }
+            }
+            Event::Verified { target, proven: true } => {
+                let ledger = self.oracle.ledgers.get(&(process, service.clone()));
+                let installing = ledger.and_then(|ledger| ledger.open.as_ref()?.installing.clone());
+                let place = &self.places[target.as_str()];
+                let excused = place.put_by != Actor::Rekeyd(process);
+                let holds = place.holds == installing;
+                self.hold(Promise::NoOutage, holds || excused, || {
+                    format!("{target} is called proven to hold key {installing:?} and does not")
+                });
+            }
+            Event::Halted { reason, message } => {
+                let own = message.contains("mistake of rekeyd's own");
+                self.hold(Promise::NoMistakeOfOurOwn, !own, || format!("{service} halts ({reason}): {message}"));
+            }
+            _ => {}
+        }
+        self.oracle.read(process, service, event, now);
+    }
+
+    fn in_policy(&self, object: &str) -> bool {
+        self.policy.as_ref().is_none_or(|policy| policy.services.iter().any(|service| service.issuer.object == object))
+    }
+
+    /// Whether the journal says that a key is on its way out.
+    fn is_leaving(&self, process: usize, key: &KeyId) -> bool {
+        self.shelves[process].records.values().any(|records| {
+            let state = ServiceState::replay(records.iter().map(|record| (&record.event, &record.at)));
+            state.is_ok_and(|state| state.leaving.contains_key(key))
+        })
+    }
+
+    /// At the end of a history, when nothing is on its way: everything that was made is accounted for.
+    pub fn check_end(&mut self, process: usize, halted: &BTreeMap<ServiceName, Reason>) {
+        let keys: Vec<(String, KeyId)> = self
+            .vaults
+            .iter()
+            // What lives at an object that no policy names any more, in a journal that was lost, is beyond anybody's sight.
+            .filter(|(object, _)| !self.oracle.restored || self.in_policy(object))
+            .flat_map(|(object, vault)| {
+                let made = vault.keys.iter().filter(|key| key.died.is_none() && key.made_by == Actor::Rekeyd(process));
+                made.filter(|key| !key.filler).map(move |key| (object.clone(), key.id.clone()))
+            })
+            .collect();
+        for (object, key) in keys {
+            let slots = self.vaults[&object].shape.has_slots();
+            let ledgers: Vec<&Ledger> =
+                self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process).map(|(_, ledger)| ledger).collect();
+            let known = ledgers.iter().any(|ledger| {
+                ledger.ours.contains(&key) || ledger.strangers.contains(&key) || ledger.disowned.contains(&key)
+            });
+            self.hold(Promise::NoUntrackedKey, known || slots, || {
+                format!("key {key} was minted, lives, and nobody knows it")
+            });
+            let ledgers = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process);
+            let needed = ledgers.into_iter().any(|(_, ledger)| {
+                ledger.current.as_ref() == Some(&key)
+                    || ledger.strangers.contains(&key)
+                    || ledger.disowned.contains(&key)
+            });
+            let waiting = !halted.is_empty() || self.is_leaving(process, &key);
+            self.hold(Promise::NothingForgotten, needed || slots || waiting, || {
+                format!("key {key} of {object} is not needed, lives, and nothing is done about it")
+            });
+        }
+    }
+}
+
+impl Ledger {
+    pub fn knows(&self, key: &KeyId) -> bool {
+        self.ours.contains(key) || self.taken_on.contains(key) || self.current.as_ref() == Some(key)
+    }
+
+    fn read(&mut self, event: &Event, now: At) {
+        match event {
+            Event::Adopted { key, by, .. } => {
+                match by {
+                    AdoptedBy::Operator(_) => {
+                        self.ours.insert(key.clone());
+                    }
+                    AdoptedBy::FirstContact => {
+                        self.taken_on.insert(key.clone());
+                    }
+                }
+                // A word about a key that is replaced, or on its way out, does not make it current.
+                let behind = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
+                let ends = self.halt.is_some_and(|halt| behind.contains(&halt));
+                let leaving = self.superseded.contains_key(key) || self.disabled.contains_key(key);
+                let replaced = self.open.as_ref().is_some_and(|open| open.former.as_ref() == Some(key));
+                let only_vouched = match self.open {
+                    Some(_) => leaving || (replaced && !ends),
+                    None => leaving && (self.halt == Some(Reason::AdoptNeeded) || self.disabled.contains_key(key)),
+                };
+                if !only_vouched {
+                    self.current = Some(key.clone());
+                    self.open = None;
+                    self.superseded.remove(key);
+                    self.halt = None;
+                }
+            }
+            Event::Halted { reason, .. } => self.halt = Some(*reason),
+            Event::Retried { .. } => {
+                if matches!(self.halt, Some(Reason::OldKeyStillUsed | Reason::EnabledAgain)) {
+                    self.superseded.values_mut().for_each(|superseded| superseded.silent_from = now);
+                }
+                self.halt = None;
+            }
+            Event::StrangersSeen { keys } => self.strangers = keys.iter().cloned().collect(),
+            Event::Disowned { key, .. } => {
+                self.disowned.insert(key.clone());
+                self.strangers.remove(key);
+            }
+            Event::ReclaimOrdered { key, .. } => {
+                self.ours.insert(key.clone());
+                self.strangers.remove(key);
+                self.disowned.remove(key);
+            }
+            Event::DespiteUseOrdered { .. } => self.despite_use = true,
+            Event::Opened { cause, kind, snapshot, .. } => {
+                let fresh = *kind == RotationKind::Fresh;
+                self.despite_use = false;
+                self.last = Some((**snapshot).clone());
+                self.open = Some(Open {
+                    snapshot: (**snapshot).clone(),
+                    compromised: matches!(cause, Cause::Operator { compromised: true, .. }),
+                    fresh,
+                    former: self.current.clone(),
+                    installing: if fresh { None } else { self.current.clone() },
+                    verified: BTreeMap::new(),
+                });
+            }
+            Event::MintBegun { intent, .. } => {
+                self.intents.insert(intent.to_string());
+            }
+            Event::Minted { key, .. } => {
+                self.ours.insert(key.clone());
+                if let Some(open) = &mut self.open {
+                    open.installing = Some(key.clone());
+                }
+            }
+            Event::MintSettled { found, reclaim: true } => self.ours.extend(found.iter().cloned()),
+            Event::Verified { target, proven } => self.verified(target, *proven, now),
+            Event::RollbackBegun { .. } => {
+                if let Some(open) = &mut self.open {
+                    std::mem::swap(&mut open.installing, &mut open.former);
+                    open.verified.clear();
+                    if let Some(back) = &open.installing {
+                        self.superseded.remove(back);
+                        self.disabled.remove(back);
+                    }
+                }
+            }
+            Event::Closed { outcome } => {
+                self.closed += 1;
+                self.done += u32::from(*outcome == Outcome::Done);
+                if let Outcome::Abandoned { holds: Some(key), .. } = outcome {
+                    self.current = Some(key.clone());
+                    self.superseded.remove(key);
+                }
+                self.open = None;
+            }
+            Event::Disabled { key } => {
+                self.disabled.insert(key.clone(), now);
+            }
+            Event::Enabled { key } => {
+                self.disabled.remove(key);
+            }
+            Event::AbsentOnce { key } => {
+                self.absent_once.insert(key.clone(), now);
+            }
+            Event::Reappeared { key } => {
+                self.absent_once.remove(key);
+            }
+            Event::Gone { key } => {
+                self.gone.insert(key.clone());
+                self.superseded.remove(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn verified(&mut self, target: &TargetName, proven: bool, now: At) {
+        let Some(open) = &mut self.open else { return };
+        open.verified.insert(target.clone(), proven);
+        let all = open.snapshot.targets.iter().all(|found| open.verified.contains_key(&found.spec.name));
+        if !all || !open.fresh {
+            return;
+        }
+        let terms = &open.snapshot.terms;
+        let proven = open.verified.values().all(|proven| *proven);
+        let soak = match (proven, open.compromised) {
+            (true, true) => Duration::ZERO,
+            (true, false) => terms.soak,
+            (false, _) => terms.soak_unproven,
+        };
+        let silence_asked = !(open.compromised && proven);
+        let superseded = Superseded { at: now, soak, watch: terms.watch, silence_asked, silent_from: now };
+        if let Some(old) = open.former.clone() {
+            self.superseded.insert(old, superseded);
+        }
+        self.current.clone_from(&open.installing);
+    }
+}

@@ -1,0 +1,230 @@
+//! What a history starts from: services with issuers of a shape and targets, under a real policy, each with a key that an operator
+//! has adopted and that is due.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rekeyd::engine::{Decide, Machine};
+use rekeyd::model::{AccountIdentity, Instant, KeyId, Reading, ServiceName, Shape, TargetName};
+use rekeyd::policy::{Environment, Policy};
+use rekeyd::ports::{Connect, Journal, Record};
+use rekeyd::rotation::event::{AdoptedBy, Event};
+
+use crate::journal::CutJournal;
+use crate::ports::SimConnect;
+use crate::world::{Actor, Place, Shared, Vault, World, epoch};
+
+/// One service of a scene.
+#[derive(Clone, Debug)]
+pub struct Cast {
+    pub name: String,
+    pub user: String,
+    pub shape: Shape,
+    pub targets: usize,
+    pub exclusive: bool,
+    /// Whether its targets show the end of a secret.
+    pub shows: bool,
+    pub list_lag: Duration,
+    pub use_lag: Option<Duration>,
+    pub on_drift_push: bool,
+    /// How often by itself; a month where it is rotated once.
+    pub every: &'static str,
+}
+
+impl Cast {
+    pub fn new(name: &str, shape: Shape, targets: usize) -> Cast {
+        let told = !shape.has_slots() && shape != Shape::Labelled;
+        Cast {
+            name: name.to_owned(),
+            user: name.to_owned(),
+            shape,
+            targets,
+            exclusive: shape.has_slots(),
+            shows: true,
+            list_lag: Duration::ZERO,
+            use_lag: told.then_some(Duration::from_secs(60)),
+            on_drift_push: false,
+            every: "30d",
+        }
+    }
+
+    pub fn object(&self) -> String {
+        format!("aws-iam:main:{}", self.user)
+    }
+
+    /// Makes what the policy names exist.
+    pub fn put_in_place(&self, world: &mut World) {
+        world.vaults.entry(self.object()).or_insert_with(|| vault(self));
+        for name in self.target_names() {
+            world.places.entry(name).or_insert_with(|| place(self));
+        }
+    }
+
+    pub fn target_names(&self) -> Vec<String> {
+        (1..=self.targets).map(|number| format!("arcgis:prod:{}-{number}", self.name)).collect()
+    }
+}
+
+pub type Wrap<T> = Arc<dyn Fn(Arc<T>, &Shared) -> Arc<T> + Send + Sync>;
+
+/// A wrong implementation, planted between the engine and what it works with; or none.
+#[derive(Clone)]
+pub struct Plant {
+    pub decide: Arc<dyn Decide>,
+    pub connect: Option<Wrap<dyn Connect>>,
+    pub journal: Option<Wrap<dyn Journal>>,
+}
+
+impl Default for Plant {
+    fn default() -> Self {
+        Plant { decide: Arc::new(Machine), connect: None, journal: None }
+    }
+}
+
+impl Plant {
+    pub fn connect(&self, shared: &Shared, process: usize) -> Arc<dyn Connect> {
+        let real: Arc<dyn Connect> = Arc::new(SimConnect { shared: shared.clone(), process });
+        self.connect.as_ref().map_or(real.clone(), |wrap| wrap(real, shared))
+    }
+
+    pub fn journal(&self, shared: &Shared, process: usize) -> Arc<dyn Journal> {
+        let real: Arc<dyn Journal> = Arc::new(CutJournal { shared: shared.clone(), process });
+        self.journal.as_ref().map_or(real.clone(), |wrap| wrap(real, shared))
+    }
+}
+
+/// Everything a history starts from.
+#[derive(Clone)]
+pub struct Scene {
+    pub title: String,
+    pub cast: Vec<Cast>,
+    pub policy: Arc<Policy>,
+    pub plant: Plant,
+    /// How many rotations each service is to complete.
+    pub rotations: u32,
+}
+
+impl Scene {
+    pub fn new(title: impl Into<String>, cast: Vec<Cast>) -> Scene {
+        let policy = Arc::new(policy(&cast));
+        Scene { title: title.into(), cast, policy, plant: Plant::default(), rotations: 1 }
+    }
+
+    /// One service of this shape.
+    pub fn of(shape: Shape, targets: usize) -> Scene {
+        Scene::new(format!("{shape:?}, {targets} target(s)"), vec![Cast::new("store", shape, targets)])
+    }
+
+    /// Puts keys, targets and an adoption in place.
+    pub fn build(&self, shared: &Shared) {
+        let mut world = shared.world();
+        world.shelves.push(Default::default());
+        world.bells.push(Default::default());
+        for cast in &self.cast {
+            world.vaults.insert(cast.object(), vault(cast));
+            let slot = if cast.shape.has_slots() { "slot1@" } else { "" };
+            let key = KeyId::new(format!("{}-{slot}old", cast.name));
+            world.make(&cast.object(), key.clone(), Actor::Human, None, false);
+            if cast.shape.has_slots() {
+                let idle = KeyId::new(format!("{}-slot2@old", cast.name));
+                world.make(&cast.object(), idle, Actor::Human, None, true);
+            }
+            cast.put_in_place(&mut world);
+            for name in cast.target_names() {
+                let now = world.now();
+                world.put(&name, &key, Actor::Human, now);
+            }
+            adopt(&mut world, &self.policy, cast, &key);
+        }
+    }
+}
+
+fn vault(cast: &Cast) -> Vault {
+    Vault {
+        shape: cast.shape,
+        account: "aws:123456789012".into(),
+        keys: Vec::new(),
+        quota: matches!(cast.shape, Shape::ShownOnce | Shape::ClientNamed).then_some(2),
+        lag: cast.list_lag,
+        propagation: Duration::from_secs(5),
+        settle: Duration::from_secs(120),
+        use_lag: cast.use_lag,
+    }
+}
+
+fn place(cast: &Cast) -> Place {
+    Place {
+        object: cast.object(),
+        holds: None,
+        since: Duration::ZERO,
+        put_by: Actor::Human,
+        jobs: Vec::new(),
+        takes: Duration::from_secs(5),
+        job_timeout: Duration::from_secs(600),
+        shows: cast.shows,
+        failing: 0,
+        forgets: false,
+    }
+}
+
+/// The operator's word which key is in use, as an earlier run wrote it down.
+fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
+    let name = ServiceName::new(cast.name.clone());
+    let at = Instant { wall: epoch(), boot: Duration::ZERO, boot_id: "boot-0".into() };
+    let readings: Vec<(TargetName, Reading)> =
+        cast.target_names().iter().map(|target| (TargetName::new(target.clone()), world.read(target))).collect();
+    let spec = policy.service(&name).expect("the policy names the cast").issuer.clone();
+    let event = Event::Adopted {
+        key: key.clone(),
+        created: Some(epoch() - chrono::TimeDelta::days(31)),
+        by: AdoptedBy::Operator("uid 0 (root)".into()),
+        readings,
+        account: Some(AccountIdentity::new("aws:123456789012")),
+        issuer: Some(Box::new(spec)),
+    };
+    let material = world.material(key).expect("it was just made");
+    let shelf = &mut world.shelves[0];
+    let record = Record { service: name.clone(), sequence: 1, at: at.clone(), event: event.clone() };
+    shelf.records.entry(name.clone()).or_default().push(record);
+    shelf.times.entry(name.clone()).or_default().push(Duration::ZERO);
+    shelf.materials.insert((name.clone(), key.clone()), material);
+    world.check_event(0, &name, &event, &at);
+}
+
+/// A policy like an operator's, with waits of minutes instead of days.
+pub fn policy(cast: &[Cast]) -> Policy {
+    let mut text = String::from(
+        "version = 1\n[daemon]\njournal = \"sqlite:/tmp/none.db\"\ncontrol = \"/tmp/none.sock\"\nlisten = \"off\"\n\
+         [aws.main]\nsettle = \"2m\"\nlast_used_lag = \"1m\"\n\
+         [arcgis.prod]\nproduct = \"kubernetes\"\nadmin_url = \"https://gis.example.com/arcgis/admin\"\nusername = \"rotator\"\n\
+         password = { env = \"P\" }\njob_timeout = \"10m\"\nreadback = \"30s\"\n",
+    );
+    for service in cast {
+        let Cast { name, user, every, .. } = service;
+        text += &format!(
+            "[[service]]\nname = \"{name}\"\nevery = \"{every}\"\npropagation = \"5s\"\nprobes = 2\nprobe_interval = \"2s\"\n\
+             soak = \"6m\"\nsoak_unproven = \"11m\"\nwatch = \"6m\"\nobserve = \"1h\"\n{drift}\
+             [service.issuer]\nkind = \"aws-iam\"\naccount = \"main\"\nuser = \"{user}\"\nexclusive = {exclusive}\n\
+             probe = {{ bucket = \"gis-store\", region = \"us-east-1\" }}\n",
+            drift = if service.on_drift_push { "on_drift = \"push\"\n" } else { "" },
+            exclusive = service.exclusive,
+        );
+        for target in service.target_names() {
+            let id = target.rsplit(':').next().unwrap_or_default();
+            text += &format!("[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\nservice_id = \"{id}\"\n");
+        }
+    }
+    let parsed = Policy::parse(text, "policy.toml", &Environment::default());
+    let mut policy = parsed.unwrap_or_else(|report| panic!("{report}"));
+    let shapes: BTreeMap<&str, &Cast> = cast.iter().map(|cast| (cast.name.as_str(), cast)).collect();
+    for service in &mut policy.services {
+        let cast = shapes[service.name.as_str()];
+        service.issuer.shape = cast.shape;
+        service.issuer.last_used_lag = cast.use_lag;
+        // What only the real ports read is left out: a history copies it thousands of times.
+        service.issuer.config = serde_json::Value::Null;
+        service.targets.iter_mut().for_each(|target| target.config = serde_json::Value::Null);
+    }
+    policy
+}
