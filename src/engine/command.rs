@@ -491,6 +491,14 @@ impl Engine {
         by: String,
         seen: &Seen,
     ) -> Result<Reply, JournalError> {
+        if seen.listing.keys.iter().all(|listed| listed.id != key) {
+            let object = &seen.issuer.object;
+            return Ok(Reply::one(
+                name,
+                false,
+                format!("key {key} is not listed by {object}, so there is nothing to retire"),
+            ));
+        }
         let used = seen.uses.iter().find(|(used, _)| *used == key).map(|(_, last_use)| last_use);
         let (unused, message) = match used {
             Some(LastUse::At { at, by }) => (

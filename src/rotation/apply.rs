@@ -331,7 +331,7 @@ impl ServiceState {
             return self.rotation.is_some() || asked || !retirement.is_untouched(now) || !shown;
         }
         let replaced = self.rotation.as_ref().is_some_and(|rotation| rotation.former.key == *key);
-        replaced && !self.adoption_ends_rotation()
+        replaced && !self.is_left_behind()
     }
 
     fn vouch(&mut self, key: &KeyId, by: &AdoptedBy) {

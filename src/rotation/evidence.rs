@@ -70,7 +70,10 @@ impl ServiceState {
             return halt(Reason::EnabledAgain, why);
         }
         let issuer = retirement.place.as_ref().map(|place| &place.issuer).or(self.issuer_at_home());
-        let mut events: Vec<Event> = self.strangers_event(&seen.listing, issuer).into_iter().collect();
+        // What lives where the key is that leaves says nothing about the strangers where the service is at home.
+        let at_home = issuer.is_none_or(|issuer| self.issuer_at_home().is_none_or(|home| home.object == issuer.object));
+        let strangers = if at_home { self.strangers_event(&seen.listing, issuer) } else { None };
+        let mut events: Vec<Event> = strangers.into_iter().collect();
         let evidence = self.in_words(key, seen);
         events.push(match (listed, act) {
             // It is gone already; two listings will have to agree.

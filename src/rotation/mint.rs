@@ -274,8 +274,11 @@ impl ServiceState {
     /// The keys at an issuer that nobody can explain. In slots that are ours alone, such a key is idle; and one that carries
     /// the intent of the mint under way is that mint's.
     pub(super) fn strangers_in(&self, listing: &Listing, issuer: Option<&IssuerSpec>) -> Vec<KeyId> {
-        if issuer.is_some_and(|issuer| issuer.shape.has_slots() && issuer.exclusive) {
-            return Vec::new();
+        if let Some(issuer) = issuer.filter(|issuer| issuer.shape.has_slots() && issuer.exclusive) {
+            let minting = self.rotation.as_ref().is_some_and(|rotation| rotation.mint.is_some());
+            let moving = minting || self.slots_in_motion(issuer).next().is_some();
+            // What we left in an idle slot is older than our last look; what is newer was put there by somebody, who may use it.
+            return if moving { Vec::new() } else { self.newer_than_journal(listing).into_iter().collect() };
         }
         let mint = self.rotation.as_ref().and_then(|rotation| rotation.mint.as_ref());
         let being_made = |id: &KeyId| {

@@ -195,15 +195,21 @@ impl ServiceState {
             })
     }
 
-    /// Whether an operator's word for another key may end the open rotation: where the world has left it behind, and nothing
-    /// of it is under way.
+    /// Whether an operator's word for another key may end the open rotation: where the world has left it behind, or nothing was
+    /// made by it yet, and nothing of it is under way.
     pub fn adoption_ends_rotation(&self) -> bool {
-        let left_behind = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
+        let made_nothing = self.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Opened);
+        self.is_left_behind() || (made_nothing && self.halt.is_some())
+    }
+
+    /// Whether the world has left the open rotation behind, and nothing of it is under way.
+    pub(super) fn is_left_behind(&self) -> bool {
+        let reasons = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
         let settled = self
             .rotation
             .as_ref()
             .is_some_and(|rotation| rotation.phase != Phase::Minting && !rotation.any_in_flight());
-        settled && self.halt.as_ref().is_some_and(|halt| left_behind.contains(&halt.reason))
+        settled && self.halt.as_ref().is_some_and(|halt| reasons.contains(&halt.reason))
     }
 
     /// The keys that should be gone and are not, past their time or refused. A key in soak or watch is none.

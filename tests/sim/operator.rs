@@ -56,7 +56,8 @@ impl Operator {
                 let world = shared.world();
                 let ours = world.find(key).is_some_and(|(_, key)| key.made_by != Actor::Human);
                 let in_use = world.places.keys().any(|place| world.held_or_coming(place).contains(key));
-                match ours && !in_use {
+                let slots = world.find(key).is_some_and(|(object, _)| world.vaults[object].shape.has_slots());
+                match (ours || slots) && !in_use {
                     true => Command::Reclaim { service: name, key: key.clone(), by },
                     false => Command::Disown { service: name, key: key.clone(), by },
                 }
@@ -101,9 +102,12 @@ impl Operator {
                     return adopt(held.clone());
                 }
                 let in_use = world.places.keys().any(|place| world.held_or_coming(place).contains(&key));
+                let slots = cast.is_some_and(|cast| cast.shape.has_slots());
                 match made_by {
+                    // Nobody's secret is lost with what fills a slot that no target uses.
                     Some(Actor::Rekeyd(_)) if !in_use => Command::Reclaim { service: name, key, by },
-                    Some(Actor::Rekeyd(_)) => adopt(key),
+                    _ if slots && !in_use => Command::Reclaim { service: name, key, by },
+                    _ if in_use && all_hold_it && tries % 2 == 1 => adopt(key),
                     _ => Command::Disown { service: name, key, by },
                 }
             }
@@ -159,6 +163,7 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
             Some(retry)
         }
         _ if tries < 4 => None,
+        Reason::Stranger | Reason::MintUnsettled if tries < 16 => None,
         _ => {
             // Nothing that was typed helped: whoever is called at 3 a.m. puts one good key everywhere and says so.
             let object = world.places.get(targets.first()?)?.object.clone();

@@ -437,10 +437,11 @@ impl Ledger {
                 // A word about a key that is replaced, or on its way out, does not make it current.
                 let behind = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
                 let ends = self.halt.is_some_and(|halt| behind.contains(&halt));
+                let unmade = self.open.as_ref().is_some_and(|open| open.installing.is_none()) && self.halt.is_some();
                 let leaving = self.superseded.contains_key(key) || self.disabled.contains_key(key);
                 let replaced = self.open.as_ref().is_some_and(|open| open.former.as_ref() == Some(key));
                 let only_vouched = match self.open {
-                    Some(_) => leaving || (replaced && !ends),
+                    Some(_) => leaving || (replaced && !ends) || !(ends || unmade),
                     None => leaving && (self.halt == Some(Reason::AdoptNeeded) || self.disabled.contains_key(key)),
                 };
                 if !only_vouched {

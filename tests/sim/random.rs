@@ -180,6 +180,7 @@ pub fn play(seed: u64, plant: &Plant, tell: bool) -> History {
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            biased;
             () = first => {}
             () = second => {}
         }
@@ -240,6 +241,7 @@ async fn settle(shared: &Shared, hand: &Hand, handle: &Handle, operator: &mut Op
         ledgers.map(|((_, service), ledger)| (service.clone(), ledger.done)).collect()
     };
     let began = shared.world().now();
+    let mut held_back = false;
     let scene = Scene { cast: hand.all.clone(), ..Scene::new("the end", hand.all.clone()) };
     loop {
         let report = handle.reports().borrow().clone();
@@ -252,8 +254,23 @@ async fn settle(shared: &Shared, hand: &Hand, handle: &Handle, operator: &mut Op
             let done = world.oracle.ledgers.get(&(FIRST, service.name.clone())).map_or(0, |ledger| ledger.done);
             let known = hand.all.iter().any(|cast| cast.name == service.name.as_str());
             let more = !known || done > before.get(&service.name).copied().unwrap_or_default();
-            more && service.state == StateWord::Idle && service.phase.is_none() && service.debt.is_empty()
+            let at_rest = matches!(service.state, StateWord::Idle | StateWord::Paused);
+            more && at_rest && service.phase.is_none() && service.debt.is_empty()
         });
+        let all_more = hand.all.iter().all(|cast| {
+            let name = ServiceName::new(cast.name.clone());
+            let world = shared.world();
+            let done = world.oracle.ledgers.get(&(FIRST, name.clone())).map_or(0, |ledger| ledger.done);
+            done > before.get(&name).copied().unwrap_or_default()
+        });
+        if all_more && !held_back {
+            // Every one has rotated; nothing new is opened, so that they come to rest together.
+            held_back = true;
+            for cast in &hand.all {
+                let (service, by) = (ServiceName::new(cast.name.clone()), "uid 0 (root)".to_owned());
+                let _ = handle.order(Command::Pause { service, by }).await;
+            }
+        }
         if rests && quiet.is_none() {
             shared.world().check_end(FIRST, &BTreeMap::new());
             return;

@@ -163,6 +163,7 @@ pub async fn until_at_rest(shared: &Shared, scene: &Scene, handle: &Handle, oper
             continue;
         }
         tokio::select! {
+            biased;
             changed = reports.changed() => if changed.is_err() { std::future::pending::<()>().await },
             () = tokio::time::sleep(Duration::from_secs(600)) => {}
         }

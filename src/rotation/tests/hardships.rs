@@ -6,6 +6,10 @@ fn a() -> TargetName {
     TargetName::new("a")
 }
 
+fn halt(walk: &Walk) -> Option<Reason> {
+    walk.state.halt.as_ref().map(|halt| halt.reason)
+}
+
 fn soaked(targets: &[&'static str]) -> Walk {
     let mut walk = Walk::new(targets);
     walk.get_ready();
@@ -240,8 +244,45 @@ fn evidence_of_another_boot_is_gathered_anew() {
     let evidence = walk.evidence(LastUse::Never, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     walk.now.boot_id = "other".into();
-    walk.now.wall -= TimeDelta::days(300);
     assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(OLD), Act::Disable)));
+    // Silence cannot be judged on a clock that stands before the last Confirmed.
+    walk.now.wall -= TimeDelta::days(300);
+    assert!(matches!(walk.step(), Step::Wait(_)));
+}
+
+#[test]
+fn whoever_is_said_to_have_moved_is_given_time_to_be_seen_still_there() {
+    let mut walk = soaked(&["a"]);
+    let used = LastUse::At { at: walk.now.wall, by: "s3 in us-east-1".into() };
+    let evidence = walk.evidence(used, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(halt(&walk), Some(Reason::OldKeyStillUsed));
+    walk.record(Event::Retried { by: "uid 0 (root)".into() });
+    let Step::Wait(left) = walk.step() else { panic!("its use since then cannot have been reported yet") };
+    walk.pass(left);
+    assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(OLD), Act::Disable)));
+}
+
+#[test]
+fn a_target_that_shows_the_old_keys_end_stops_its_retire_even_where_the_current_ones_is_unknown() {
+    let mut walk = soaked(&["a"]);
+    walk.state.tails.remove(&key(NEW));
+    let evidence = walk.evidence(LastUse::Never, "oldt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(halt(&walk), Some(Reason::TargetChanged));
+}
+
+#[test]
+fn a_rollback_onto_a_key_that_somebody_deleted_leaves_a_way_out() {
+    let mut walk = soaked(&["a"]);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.record(Event::RollbackBegun { by: "uid 0 (root)".into() });
+    let gone = Fault::Refused { reason: Reason::NotFound, why: "no such key".into() };
+    walk.answer(Effect::Enable(key(OLD)), Err(gone));
+    assert_eq!(halt(&walk), Some(Reason::CurrentKeyBroken));
+    assert!(walk.state.adoption_ends_rotation(), "an operator's word for another key ends it");
 }
 
 #[test]
