@@ -58,6 +58,7 @@ pub struct Count {
     pub writes_unsynced: usize,
     pub writes_lost: usize,
     pub reclaims: u64,
+    pub retries: u64,
 }
 
 /// A blow.
@@ -378,8 +379,8 @@ impl<'s> Storm<'s> {
         }
     }
 
-    /// What an operator does who looks at `status`: a key that may be a lost mint's is told to be ours. Every other halt is one too
-    /// many.
+    /// What an operator does who looks at `status`: a key that may be a lost mint's is told to be ours, a push that was lost three
+    /// times is retried. Every other halt is one too many.
     pub fn operate(&mut self) {
         for status in self.status() {
             if status["state"] != "halted" {
@@ -387,6 +388,13 @@ impl<'s> Storm<'s> {
             }
             let name = status["name"].as_str().expect("a name");
             let service = self.services.iter().find(|service| service.name == name).expect("it is in the policy");
+            if self.pushes_lost_too_often(&status) {
+                let ran = self.scene.run(&["retry", name]);
+                assert_eq!(ran.code, Some(0), "{ran:?}");
+                self.count.retries += 1;
+                self.note(format!("{name} was halted ({}), three pushes being lost; it is retried", status["reason"]));
+                continue;
+            }
             let right = status["reason"] == "mint-unsettled" && !service.exclusive;
             assert!(right, "halted for no good reason: {status:#}\n{}", self.history_text(name));
             // Two lost mints are never found together: nothing is minted while one is unsettled.
@@ -400,6 +408,16 @@ impl<'s> Storm<'s> {
             self.count.reclaims += 1;
             self.note(format!("{name} was halted (mint-unsettled), {key} is reclaimed"));
         }
+    }
+
+    /// A push is tried three times, so a third kill during the same one halts, and the advice is to retry.
+    fn pushes_lost_too_often(&self, status: &Value) -> bool {
+        let lost = |line: &&Value| line["event"] == "push_unknown" && line["rotation"] == status["rotation"];
+        let name = status["name"].as_str().expect("a name");
+        let advised =
+            status["next_command"].as_str().is_some_and(|next| next.contains(&format!("rekeyd retry {name}")));
+        let stuck = status["reason"] == "push-unproven" || status["reason"] == "stuck-between";
+        stuck && advised && self.history(name).iter().filter(lost).count() >= 3
     }
 
     /// The weather clears: no timetable any more, and nothing struck. Waits until every service is at rest.
@@ -540,12 +558,13 @@ target = [{}]
     }
 
     fn say(&self, test: &str) {
-        let Count { kills, kills_at_requests, power_cuts, writes_unsynced, writes_lost, reclaims } = &self.count;
+        let Count { kills, kills_at_requests, power_cuts, writes_unsynced, writes_lost, reclaims, retries } =
+            &self.count;
         let rotations: u64 = self.status().iter().filter_map(|status| status["rotations"]["done"].as_u64()).sum();
         let (requests, refusals) = self.consumed();
         tell_everybody(&format!(
             "{test}: seed {}, {:.0} s: {kills} kills ({kills_at_requests} at a request), {power_cuts} power cuts ({writes_lost} of \
-             {writes_unsynced} unsynced writes lost or torn), {rotations} rotations done, {reclaims} lost keys reclaimed, \
+             {writes_unsynced} unsynced writes lost or torn), {rotations} rotations done, {reclaims} lost keys reclaimed, {retries} lost pushes retried, \
              {requests} consumer requests, {refusals} refused",
             self.dice.seed,
             self.began.elapsed().as_secs_f64(),
