@@ -135,7 +135,7 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     note_end(&journal).await;
     outcome.map_err(|error: JournalError| match error {
         JournalError::Write(why) => Failure::Unreachable(format!(
-            "{why}; nothing more was done, since nothing is done that is not written down: make room, and the next start goes on \
+            "{why}; nothing more was done, since nothing is done that is not written down: mend that, and the next start goes on \
              from the journal"
         )),
         other => Failure::Unreachable(other.to_string()),

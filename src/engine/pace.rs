@@ -18,6 +18,9 @@ const HEALTH_EVERY: Duration = Duration::from_secs(15);
 /// Longest pause between two looks at a job.
 const POLL_LAST: Duration = Duration::from_secs(30);
 
+/// So many failed probes in a row are the way of a fresh key, a minute's worth by default; more are worth a word in the status.
+const QUIET_PROBES: u32 = 12;
+
 /// A hundred years is no pause; a server that asks for more than this is asked again all the same.
 const AFTER_LAST: Duration = Duration::from_secs(3600);
 
@@ -127,7 +130,8 @@ impl Pacing {
             Pace::Poll => grown(poll.unwrap_or(BACK_OFF_FIRST), *tries / 4, POLL_LAST),
         };
         *tries += 1;
-        let is_trouble = pace != Pace::Poll && !matches!(effect, Effect::Probe(_));
+        // A fresh key takes its time to be known everywhere; for how long that is no trouble is a matter of patience.
+        let is_trouble = pace != Pace::Poll && (!matches!(effect, Effect::Probe(_)) || *tries > QUIET_PROBES);
         self.held.insert(lane(effect), Held { not_before: Tick::now() + pause, why, is_trouble });
     }
 }
@@ -203,6 +207,22 @@ mod tests {
         assert_eq!(pacing.left(&stuck), Some(AFTER_LAST), "nobody makes us wait for ever");
         assert_eq!(pacing.left(&Effect::Disable(KeyId::new("AKIAOTHER"))), None);
         assert_eq!((pacing.left(&Effect::PlanMint), pacing.left(&Effect::Survey)), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_stays_unknown_is_no_secret() {
+        let mut pacing = Pacing::default();
+        let probe = Effect::Probe(KeyId::new("AKIANEW"));
+        let fails = |pacing: &mut Pacing| {
+            let pace = Pace::After(Duration::from_secs(5));
+            pacing.again(&ServiceName::new("a"), &probe, pace, None, "key AKIANEW is not usable yet".into());
+        };
+        for _ in 0..QUIET_PROBES {
+            fails(&mut pacing);
+            assert_eq!(pacing.trouble(), None, "a fresh key takes its time");
+        }
+        fails(&mut pacing);
+        assert_eq!(pacing.trouble(), Some("key AKIANEW is not usable yet"));
     }
 
     #[tokio::test(start_paused = true)]

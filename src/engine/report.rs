@@ -171,7 +171,11 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         reason,
         message,
         next_command: match &runner.damage {
-            Some(_) => Some("rekeyd ledger verify".into()),
+            Some(_) => Some(
+                "rekeyd ledger verify (what is damaged and what is sound); then restore the journal from a backup, and systemctl \
+                 restart rekeyd"
+                    .into(),
+            ),
             None => state.next_command(name).or_else(|| {
                 let trouble = runner.pacing.trouble();
                 trouble

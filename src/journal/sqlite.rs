@@ -360,7 +360,9 @@ fn give_to_owner(journal: &Path, file: &std::fs::File) {
 fn read_fault(path: &Path, error: &rusqlite::Error) -> JournalError {
     let message = format!("cannot read journal {}: {}", path.display(), say(error));
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => JournalError::Damaged(message),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            JournalError::Damaged(format!("{message}: {}", read::RESTORE))
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked(message),
         Some(_) => JournalError::Unreachable(message),
         // What is stored is not of the type the schema says.
@@ -370,18 +372,30 @@ fn read_fault(path: &Path, error: &rusqlite::Error) -> JournalError {
 
 /// What a failed write says to the caller.
 fn write_fault(path: &Path, error: &rusqlite::Error) -> JournalError {
-    let free = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => free_space(&directory_of(path)),
+    let more = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => free_space(&directory_of(path)),
+        // SQLite keeps the system's own number to itself.
+        Some(ErrorCode::SystemIoFailure) => format!(
+            ": the disk, its file system or a quota refused it, and the kernel's log may say why (journalctl -k){}",
+            free_space(&directory_of(path))
+        ),
         _ => String::new(),
     };
-    JournalError::Write(format!("cannot write to journal {}: {}{free}", path.display(), say(error)))
+    JournalError::Write(format!("cannot write to journal {}: {}{more}", path.display(), say(error)))
 }
 
-/// SQLite's own words, and its number where the words say little.
+/// SQLite's own words, and where they say little, what it was about, and its number.
 fn say(error: &rusqlite::Error) -> String {
     match error.sqlite_error() {
         Some(code) if code.code == ErrorCode::SystemIoFailure => {
-            format!("{error} (sqlite error {})", code.extended_code)
+            let during = match code.extended_code {
+                rusqlite::ffi::SQLITE_IOERR_READ | rusqlite::ffi::SQLITE_IOERR_SHORT_READ => " during a read",
+                rusqlite::ffi::SQLITE_IOERR_WRITE => " during a write",
+                rusqlite::ffi::SQLITE_IOERR_FSYNC | rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC => " during a sync",
+                rusqlite::ffi::SQLITE_IOERR_TRUNCATE => " during a truncation",
+                _ => "",
+            };
+            format!("{error}{during} (sqlite error {})", code.extended_code)
         }
         _ => error.to_string(),
     }

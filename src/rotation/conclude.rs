@@ -240,6 +240,21 @@ impl ServiceState {
         strangers.iter().find(newer).cloned()
     }
 
+    /// The journal is older than the world: halted, with the key that shows it among the strangers, so that the operator is told its id.
+    pub(super) fn behind(
+        &self,
+        listing: &Listing,
+        issuer: Option<&IssuerSpec>,
+        why: &str,
+        newer: &KeyId,
+    ) -> Conclusion {
+        let why = format!(
+            "{why}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy"
+        );
+        let events = [self.strangers_event(listing, issuer), Some(self.halted(Reason::JournalBehind, &why))];
+        Conclusion::record(events.into_iter().flatten().collect())
+    }
+
     fn first_contact(
         &self,
         issuer: Box<IssuerSpec>,
@@ -324,12 +339,7 @@ impl ServiceState {
             }
         }
         if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing)) {
-            let why = format!(
-                "{}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy",
-                drift.join("; ").trim_end_matches('.')
-            );
-            let events = [self.strangers_event(listing, issuer), Some(self.halted(Reason::JournalBehind, &why))];
-            return Conclusion::record(events.into_iter().flatten().collect());
+            return self.behind(listing, issuer, drift.join("; ").trim_end_matches('.'), &newer);
         }
         let mut events: Vec<Event> = self.strangers_event(listing, issuer).into_iter().collect();
         if push && self.may_open() && self.order.is_none() {

@@ -45,13 +45,9 @@ impl ServiceState {
             return Conclusion::again(Pace::After(Duration::from_secs(30)), why);
         }
         if let Err((reason, why)) = self.current_stands(key, seen) {
-            return match self.newer_than_journal(seen.current_listing.as_ref().unwrap_or(&seen.listing)) {
-                Some(newer) => halt(
-                    Reason::JournalBehind,
-                    format!(
-                        "{why}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy"
-                    ),
-                ),
+            let listing = seen.current_listing.as_ref().unwrap_or(&seen.listing);
+            return match self.newer_than_journal(listing) {
+                Some(newer) => self.behind(listing, self.issuer_at_home(), &why, &newer),
                 None => halt(reason, why),
             };
         }
@@ -215,6 +211,17 @@ impl ServiceState {
         let expected = retirement.place.as_ref().map(|place| &place.account).or(self.account.as_ref());
         if let Some(changed) = self.account_changed(expected, account) {
             return Conclusion::record(vec![changed]);
+        }
+        // What follows says that journal and issuer agree, after which nothing older would look newer than the journal.
+        let is_home = match (&retirement.place, &self.home) {
+            (Some(place), Some(home)) => place.issuer.object == home.object,
+            _ => true,
+        };
+        if let (true, Some(current), Some(newer)) = (is_home, &self.current, self.newer_than_journal(listing))
+            && !listing.keys.iter().any(|listed| listed.id == current.key)
+        {
+            let why = format!("current key {} is not listed by its issuer", current.key);
+            return self.behind(listing, self.issuer_at_home(), &why, &newer);
         }
         let listed = listing.keys.iter().any(|listed| listed.id == *key);
         match (&retirement.stage, listed) {

@@ -37,12 +37,11 @@ impl ServiceState {
             listed.is_none() || self.is_unknown_to_us(target, &seen.reading, &key),
             self.newer_than_journal(&seen.listing),
         ) {
-            return halt(
-                Reason::JournalBehind,
-                format!(
-                    "key {key} was to be pushed to {target}, and the issuer lists {newer}, made after the journal's last \
-                     entry: the journal seems restored from an older copy"
-                ),
+            return self.behind(
+                &seen.listing,
+                Some(&rotation.snapshot.issuer),
+                &format!("key {key} was to be pushed to {target}"),
+                &newer,
             );
         }
         // A provider may take a while to refuse a key that was disabled; the listing knows at once.

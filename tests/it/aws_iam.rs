@@ -9,14 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekeyd::issuer::aws_iam::KIND;
-use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Secret, SystemRef, SystemSpec};
-use rekeyd::net::{Context, Shared};
-use rekeyd::ports::{Fault, Issuer, LastUse, LoginGuard, MintedKey, Probe};
-use rekeyd::table;
+use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Secret};
+use rekeyd::ports::{Fault, Issuer, LastUse, MintedKey, Probe};
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap};
 
-use super::moto::{Moto, PROPAGATION, Pair, moto};
+use super::moto::{Moto, PROPAGATION, Pair, connect_at, moto};
 
 /// An AWS with these in it: user `store`, who may list every bucket and has one key that was never used; user `idle`, who may do
 /// nothing and has none; bucket `gis-store`; the rotator, who may do `iam:*`; and `weak`, who may not.
@@ -370,44 +367,6 @@ impl World for Peer {
 
 fn connect(world: &dyn World, user: &str, rotator: Pair, bucket: &str, expect: &str) -> Arc<dyn Issuer> {
     connect_at(&world.endpoint(), "", user, rotator, bucket, expect)
-}
-
-/// Reads both tables as a policy has them, and connects. `account` is more of the account's table.
-pub(super) fn connect_at(
-    endpoint: &str,
-    account: &str,
-    user: &str,
-    rotator: Pair,
-    bucket: &str,
-    expect: &str,
-) -> Arc<dyn Issuer> {
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(rotator.1.as_bytes()).expect("written");
-    let account = format!(
-        "endpoint_url = \"{endpoint}\"\nregion = \"us-east-1\"\naccess_key_id = \"{}\"\n\
-         secret_access_key = {{ file = \"{}\" }}\n{account}\n",
-        rotator.0,
-        file.path().display()
-    );
-    let config = table::read(&account, "account", KIND.read_system).expect("no mistake").expect("an account");
-    let system = SystemSpec { at: SystemRef { table: "aws".into(), name: "main".into() }, config };
-    let issuer = format!(
-        "user = \"{user}\"\nprobe = {{ bucket = \"{bucket}\", region = \"us-east-1\", expect = \"{expect}\" }}"
-    );
-    let spec =
-        table::read(&issuer, "issuer", |table| (KIND.read)(table, Some(&system))).expect("no mistake").expect("a spec");
-    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(NoGuard), shared: Shared::default() };
-    (KIND.connect)(&spec, Some(&system), &context).expect("connects")
-}
-
-struct NoGuard;
-
-impl LoginGuard for NoGuard {
-    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
-        false
-    }
-    fn refused(&self, _: &str, _: &str, _: &Secret) {}
-    fn forgive(&self, _: &str) {}
 }
 
 async fn mint(issuer: &Arc<dyn Issuer>) -> Result<MintedKey, Fault> {

@@ -4,14 +4,13 @@
 //! What an operator is told is held here word for word, with ids, ports and folders replaced.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use rekeyd_lab::{ArcGisOptions, AwsOptions};
 
 use super::support::{
-    BUCKET, CLOUD_SERVICE, PROVIDER, PolicyText, Ran, SERVICE, Scene, USER, wait_until, wait_until_or,
+    BUCKET, CLOUD_SERVICE, Disk, PROVIDER, PolicyText, Ran, SERVICE, Scene, USER, wait_until, wait_until_or,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -436,7 +435,7 @@ async fn a_disk_that_is_full() {
             &scene,
             log.lines().last().unwrap_or_default(),
             "rekeyd: cannot write to journal HOME/state/journal.db: database or disk is full (0 KiB free in \
-             HOME/state); nothing more was done, since nothing is done that is not written down: make room, and \
+             HOME/state); nothing more was done, since nothing is done that is not written down: mend that, and \
              the next start goes on from the journal",
         );
         nothing_happened(&scene);
@@ -675,43 +674,5 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).expect("it can be made");
     for entry in std::fs::read_dir(from).expect("it can be read").flatten() {
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("it can be copied");
-    }
-}
-
-/// A small disk of its own, unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    const SIZE: &'static str = "size=4m";
-
-    /// `None` where this user may not mount: then nothing is shown, and it says so.
-    fn mount(at: PathBuf) -> Option<Disk> {
-        std::fs::create_dir(&at).expect("it can be made");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", Self::SIZE, "none"]).arg(&at).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Disk(at));
-        }
-        println!("NOT RUN: a disk that fills up needs the right to mount a tmpfs");
-        None
-    }
-
-    /// Leaves this many bytes.
-    fn fill_up_to(&self, left: usize) {
-        let path = self.0.join("filling");
-        let mut file = std::fs::File::create(&path).expect("there is room for its name");
-        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-        let length = file.metadata().expect("it is there").len();
-        file.set_len(length - left as u64).expect("it can be cut");
-    }
-
-    fn empty(&self) {
-        std::fs::remove_file(self.0.join("filling")).expect("it is there");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a daemon that is still ending keeps it busy.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

@@ -2,8 +2,15 @@
 //! once for all tests of this process, through plain requests while it asks for no authentication; then it does, for good. Each
 //! test has users and buckets of its own there.
 
+use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rekeyd::issuer::aws_iam::KIND;
+use rekeyd::model::{Secret, SystemRef, SystemSpec};
+use rekeyd::net::{Context, Shared};
+use rekeyd::ports::{Issuer, LoginGuard};
+use rekeyd::table;
 use tokio::sync::OnceCell;
 
 /// A key: its id and its secret.
@@ -87,4 +94,42 @@ fn element(xml: &str, name: &str) -> String {
     let rest = xml.split_once(&format!("<{name}>")).map(|(_, rest)| rest);
     let text = rest.and_then(|rest| rest.split_once("</")).map(|(text, _)| text);
     text.unwrap_or_else(|| panic!("no {name} in {xml}")).to_owned()
+}
+
+/// Reads both tables as a policy has them, and connects to an issuer. `account` is more of the account's table.
+pub fn connect_at(
+    endpoint: &str,
+    account: &str,
+    user: &str,
+    rotator: Pair,
+    bucket: &str,
+    expect: &str,
+) -> Arc<dyn Issuer> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(rotator.1.as_bytes()).expect("written");
+    let account = format!(
+        "endpoint_url = \"{endpoint}\"\nregion = \"us-east-1\"\naccess_key_id = \"{}\"\n\
+         secret_access_key = {{ file = \"{}\" }}\n{account}\n",
+        rotator.0,
+        file.path().display()
+    );
+    let config = table::read(&account, "account", KIND.read_system).expect("no mistake").expect("an account");
+    let system = SystemSpec { at: SystemRef { table: "aws".into(), name: "main".into() }, config };
+    let issuer = format!(
+        "user = \"{user}\"\nprobe = {{ bucket = \"{bucket}\", region = \"us-east-1\", expect = \"{expect}\" }}"
+    );
+    let spec =
+        table::read(&issuer, "issuer", |table| (KIND.read)(table, Some(&system))).expect("no mistake").expect("a spec");
+    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(NoGuard), shared: Shared::default() };
+    (KIND.connect)(&spec, Some(&system), &context).expect("connects")
+}
+
+struct NoGuard;
+
+impl LoginGuard for NoGuard {
+    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
+        false
+    }
+    fn refused(&self, _: &str, _: &str, _: &Secret) {}
+    fn forgive(&self, _: &str) {}
 }

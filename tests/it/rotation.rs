@@ -8,8 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rekeyd_lab::{ArcGis, ArcGisOptions, AwsOptions, Product, StoredCredential};
 use serde_json::Value;
 
-use super::aws_iam::connect_at;
-use super::moto::{Pair, ROTATED, moto};
+use super::moto::{Pair, ROTATED, connect_at, moto};
 use super::support::{Scene, wait_until_or};
 
 /// The verbs of a rotation, in the order of the house.

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, StoredCredential};
@@ -43,6 +43,7 @@ pub struct Scene {
     /// The key the cloud service holds at first: id and secret.
     pub first_key: (String, String),
     home: tempfile::TempDir,
+    program: PathBuf,
     printed: Printed,
 }
 
@@ -99,7 +100,8 @@ impl Scene {
         let held = StoredCredential { access_key: first_key.0.clone(), secret_key: first_key.1.clone() };
         arcgis.add_service(CLOUD_SERVICE, PROVIDER, BUCKET, Some(held));
         let home = tempfile::tempdir().expect("a temporary directory can be made");
-        let scene = Scene { aws, arcgis, first_key, home, printed: Printed::default() };
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_rekeyd"));
+        let scene = Scene { aws, arcgis, first_key, home, program, printed: Printed::default() };
         scene.write_secret("arcgis-password", &password);
         scene.write_secret("aws-secret", &scene.aws.admin().1);
         scene.write_policy(&PolicyText::default());
@@ -228,9 +230,24 @@ observe = "1s"
         Ran { code: status.code(), out, err }
     }
 
+    /// Runs a copy of the program from here on, the same for every scene of this process: in a long story, a build that goes on
+    /// meanwhile would put another in its place. The next process that keeps one replaces it.
+    #[allow(dead_code)] // only tests/chaos is that long
+    pub fn keep_program(&mut self) {
+        static KEPT: OnceLock<PathBuf> = OnceLock::new();
+        let kept = KEPT.get_or_init(|| {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rekeyd-kept");
+            let draft = kept.with_extension(std::process::id().to_string());
+            std::fs::copy(env!("CARGO_BIN_EXE_rekeyd"), &draft).expect("the program can be copied");
+            std::fs::rename(&draft, &kept).expect("it can be put in place");
+            kept
+        });
+        self.program.clone_from(kept);
+    }
+
     /// The program, with these words and this scene's policy.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rekeyd"));
+        let mut command = Command::new(&self.program);
         command.args(words).arg("--policy").arg(self.policy());
         // The finest level of all, so that the search for secrets sees the worst case.
         command.env("RUST_LOG", "trace");
@@ -335,16 +352,22 @@ observe = "1s"
     pub fn assert_no_secret_seen(&self) {
         let mut secrets = self.aws.all_secrets();
         secrets.extend(self.arcgis.all_secrets());
+        self.assert_none_seen(secrets, &self.arcgis.urls().join("\n"));
+    }
+
+    /// Neither what was printed since this was last asked, nor these URLs, nor a file beside the journal holds one of these
+    /// secrets. What was searched is forgotten, so that a long story does not search it again and again.
+    pub fn assert_none_seen(&self, mut secrets: Vec<String>, urls: &str) {
         secrets.retain(|secret| secret.len() >= 8);
-        let printed = lock(&self.printed).clone();
-        let urls = self.arcgis.urls().join("\n");
-        let files: Vec<(PathBuf, Vec<u8>)> = files_below(&self.path("state"));
+        let printed = std::mem::take(&mut *lock(&self.printed));
+        // Secrets are plain letters, so what is no text need not be read as it was.
+        let read = |(path, bytes): (PathBuf, Vec<u8>)| (path, String::from_utf8_lossy(&bytes).into_owned());
+        let files: Vec<(PathBuf, String)> = files_below(&self.path("state")).into_iter().map(read).collect();
         for secret in &secrets {
             assert!(!printed.contains(secret.as_str()), "a secret was printed");
             assert!(!urls.contains(secret.as_str()), "a secret stands in a URL");
-            for (file, bytes) in &files {
-                let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-                assert!(!found, "a secret stands in clear in {}", file.display());
+            for (file, text) in &files {
+                assert!(!text.contains(secret.as_str()), "a secret stands in clear in {}", file.display());
             }
         }
     }
@@ -408,6 +431,12 @@ impl Daemon<'_> {
         self.ended_within(Duration::from_secs(10))
     }
 
+    /// How it ended, if it has.
+    #[allow(dead_code)] // only tests/chaos looks without waiting
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it can be waited for")
+    }
+
     /// How it ends by itself.
     pub fn ended(&mut self) -> ExitStatus {
         self.ended_within(PATIENCE)
@@ -435,6 +464,53 @@ impl Drop for Daemon<'_> {
             let lines: Vec<_> = log.lines().collect();
             eprintln!("the daemon's last lines:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
+    }
+}
+
+/// A small disk of its own, unmounted when dropped.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    const SIZE: &'static str = "size=4m";
+
+    /// `None` where this user may not mount: then nothing is shown, and it says so.
+    pub fn mount(at: PathBuf) -> Option<Disk> {
+        std::fs::create_dir(&at).expect("it can be made");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", Self::SIZE, "none"]).arg(&at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Disk(at));
+        }
+        println!("NOT RUN: a disk that fills up needs the right to mount a tmpfs");
+        None
+    }
+
+    /// Leaves this many bytes.
+    pub fn fill_up_to(&self, left: usize) {
+        let path = self.0.join("filling");
+        let mut file = std::fs::File::create(&path).expect("there is room for its name");
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+        let length = file.metadata().expect("it is there").len();
+        file.set_len(length - left as u64).expect("it can be cut");
+    }
+
+    /// Writes are refused, as on a file system that found an error and saved itself; only with no file open for writing.
+    #[allow(dead_code)] // only tests/chaos has a use for it
+    pub fn set_read_only(&self, yes: bool) {
+        let how = if yes { "remount,ro" } else { "remount,rw" };
+        let done = Command::new("mount").args(["-o", how]).arg(&self.0).status().expect("it mounted before");
+        assert!(done.success(), "mount -o {how}");
+    }
+
+    /// Takes the filling away.
+    pub fn empty(&self) {
+        std::fs::remove_file(self.0.join("filling")).expect("it is there");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a daemon that is still ending keeps it busy.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -4,15 +4,20 @@
 //! releases this lock with its process, however that ends; the file stays, because removing it would race with the next.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{beside, give_to_owner};
 use crate::ports::JournalError;
+
+/// How often, and how far apart, the holder's number is looked for: a fifth of a second in all.
+const TRIES_MAX: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Held as long as it lives.
 #[derive(Debug)]
@@ -38,12 +43,9 @@ impl Lock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                // Only for the message; the holder may be about to write it.
-                let _ = (&mut file).take(20).read_to_string(&mut holder);
-                let holder = match holder.trim().parse::<u32>() {
-                    Ok(pid) => format!("process {pid}"),
-                    Err(_) => "another process".into(),
+                let holder = match holder(&mut file) {
+                    Some(pid) => format!("process {pid}"),
+                    None => "another process".into(),
                 };
                 return Err(JournalError::Locked(format!("journal {} is held by {holder}", journal.display())));
             }
@@ -55,6 +57,24 @@ impl Lock {
         // A full disk may keep the number out of the file; the lock holds without it.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { file })
+    }
+}
+
+/// Who holds the lock, as it says itself; only for the message. It has the lock a moment before it writes its number, and until then
+/// the file is empty or names one that is dead.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut tries = 0;
+    loop {
+        let mut text = String::new();
+        let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(20).read_to_string(&mut text));
+        let holder = read.ok().and_then(|_| text.trim().parse().ok());
+        let lives = holder.is_some_and(|pid: u32| Path::new("/proc").join(pid.to_string()).exists());
+        // One that is never seen may be in a container of its own.
+        if lives || tries == TRIES_MAX {
+            return holder;
+        }
+        tries += 1;
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -73,5 +93,24 @@ mod tests {
         assert_eq!(error, JournalError::Locked(expected));
         drop(first);
         Lock::take(&journal).unwrap();
+    }
+
+    #[test]
+    fn a_dead_holders_number_is_not_taken_for_that_of_the_next() {
+        let home = tempfile::tempdir().unwrap();
+        let journal = home.path().join("journal.db");
+        let first = Lock::take(&journal).unwrap();
+        // No process has so high a number; the holder writes its own a moment later.
+        std::fs::write(home.path().join("journal.db.lock"), "4294967290\n").unwrap();
+        let pid = std::process::id();
+        let writes = std::thread::spawn(move || {
+            std::thread::sleep(PAUSE * 3);
+            let mut file = &first.file;
+            file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| writeln!(file, "{pid}")).unwrap();
+            first
+        });
+        let error = Lock::take(&journal).unwrap_err();
+        assert!(error.to_string().ends_with(&format!("is held by process {pid}")), "{error}");
+        drop(writes.join().unwrap());
     }
 }

@@ -11,6 +11,10 @@ use crate::journal::wire::{self, Unread};
 use crate::model::{Instant, ServiceName};
 use crate::ports::{History, JournalError, Record};
 
+/// What is to be done about a damaged file.
+pub(super) const RESTORE: &str = "keep the file, and restore the journal from a backup; where that is behind the world, its services say \
+                                  so and nothing is destroyed";
+
 /// One service's chain, as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
@@ -126,8 +130,10 @@ fn each_service<T>(
     let verdict: String = look.query_row(&format!("PRAGMA {check} (1)"), [], |row| row.get(0)).map_err(fault)?;
     if verdict != "ok" {
         return Err(JournalError::Damaged(format!(
-            "journal {} is a damaged file ({verdict}): restore it from a backup",
-            path.display()
+            "journal {} is a damaged file ({}): {RESTORE}",
+            path.display(),
+            // SQLite puts a heading and a new line before it.
+            verdict.trim_start_matches("*** in database main ***").trim().replace('\n', "; ")
         )));
     }
     let orphan: Option<i64> = look
@@ -138,8 +144,7 @@ fn each_service<T>(
         .map_err(fault)?;
     if let Some(number) = orphan {
         return Err(JournalError::Damaged(format!(
-            "journal {} has events of service number {number} and not the row that says which that is: restore it from \
-             a backup",
+            "journal {} has events of service number {number} and not the row that says which that is: {RESTORE}",
             path.display()
         )));
     }

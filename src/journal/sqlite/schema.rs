@@ -9,7 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::StatVfsMountFlags;
 
 use super::{beside, directory_of, say};
 use crate::ports::JournalError;
@@ -147,7 +148,14 @@ pub(super) fn open(path: &Path, migrations: &[Migration]) -> Result<Connection, 
 
 /// Opens a journal for reading only; takes no lock and changes nothing.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
-    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| super::read_fault(path, &error))?;
+    let db = match connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // A reader shares memory with the writer, in a file that cannot be made there. But nobody writes there either.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && is_whole_and_fixed(path) => {
+            connect_fixed(path)
+        }
+        connected => connected,
+    };
+    let db = db.map_err(|error| super::read_fault(path, &error))?;
     let version = recognise(path, &db, MIGRATIONS)?;
     if version < MIGRATIONS.len() {
         return Err(JournalError::Unreachable(format!(
@@ -159,9 +167,22 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
     Ok(db)
 }
 
+/// Whether all of a journal stands in its one file, on a file system that is read-only.
+fn is_whole_and_fixed(path: &Path) -> bool {
+    let fixed = rustix::fs::statvfs(path).is_ok_and(|about| about.f_flag.contains(StatVfsMountFlags::RDONLY));
+    fixed && beside(path, "-wal").metadata().map_or(true, |log| log.len() == 0)
+}
+
+/// A connection to a file that nobody can change: no lock, no shared memory.
+fn connect_fixed(path: &Path) -> rusqlite::Result<Connection> {
+    let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    connect(Path::new(&format!("file:{name}?immutable=1")), access)
+}
+
 /// A connection set up as every connection to a journal is.
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
-    // Neither created here nor read as a URI. One thread has the connection, so it needs no mutex.
+    // Not created here. One thread has the connection, so it needs no mutex.
     let db = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(BUSY)?;
     // Every commit reaches the disk before it returns.

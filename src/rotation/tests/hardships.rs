@@ -319,6 +319,47 @@ fn a_stale_journal_pushes_no_key_the_world_has_left_behind() {
     assert!(walk.state.leaving.contains_key(&key(NEW)), "what was minted is not forgotten");
 }
 
+/// As a listing of a world that has rotated since shows it.
+fn ahead(walk: &Walk) -> Listing {
+    let mut ahead = listing(&["AKIANEXT"]);
+    ahead.keys[0].created = Some(walk.now.wall + TimeDelta::days(1));
+    ahead
+}
+
+#[test]
+fn a_stale_journal_retires_nothing_and_names_the_key_to_adopt() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.push("a", "newt");
+    let ahead = ahead(&walk);
+    walk.pass(MINUTE * 60 * 24 * 2);
+    let evidence = Evidence { listing: ahead, ..walk.evidence(LastUse::Never, "newt") };
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.reason(), Some(Reason::JournalBehind));
+    let next = walk.state.next_command(&ServiceName::new("store"));
+    assert_eq!(next.as_deref(), Some("rekeyd adopt store AKIANEXT, if that is the key the targets use now"));
+}
+
+#[test]
+fn a_stale_journal_counts_no_key_gone_in_a_world_that_has_moved_on() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.pass(MINUTE * 600);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.pass(MINUTE * 60);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.answer(Effect::Delete(key(OLD)), Ok(Finding::Done));
+    let ahead = ahead(&walk);
+    walk.pass(MINUTE * 60 * 24 * 2);
+    walk.answer(Effect::Absence(key(OLD)), Ok(listed(ahead)));
+    assert_eq!(walk.reason(), Some(Reason::JournalBehind));
+    assert!(walk.state.leaving.contains_key(&key(OLD)), "to write down that it is gone would say that all is well");
+}
+
 #[test]
 fn an_order_about_a_compromised_key_is_not_replaced_by_a_milder_one() {
     let mut walk = Walk::new(&["a"]);

@@ -91,6 +91,7 @@ impl Order {
             "lost-reply" => Fault::LostReply,
             "error-after-commit" => Fault::ErrorAfterCommit(self.status()?),
             "late" => Fault::Late(self.duration()?),
+            "delayed" => Fault::Delayed(self.duration()?),
             "throttle" => Fault::Throttle,
             "error" => Fault::Error(self.status()?),
             "slow" => Fault::Slow(self.duration()?),

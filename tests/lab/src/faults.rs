@@ -12,6 +12,8 @@ pub enum Fault {
     ErrorAfterCommit(u16),
     /// The connection is closed without an answer; executed this much later, if it is still valid then.
     Late(Duration),
+    /// Executed this much later, if it is still valid then, whether or not anybody still waits; answered when it was.
+    Delayed(Duration),
     /// Not executed: AWS `Throttling` 400 (S3 `SlowDown` 503), ArcGIS 429 with `Retry-After`.
     Throttle,
     /// Not executed; answered with this status.
@@ -38,6 +40,11 @@ impl FaultQueue {
 
     pub(crate) fn take(&mut self, operation: &str) -> Option<Fault> {
         self.0.get_mut(operation)?.pop_front()
+    }
+
+    /// How many still wait for a call of this operation.
+    pub(crate) fn left(&self, operation: &str) -> usize {
+        self.0.get(operation).map_or(0, VecDeque::len)
     }
 
     pub(crate) fn clear(&mut self) {

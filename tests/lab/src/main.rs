@@ -25,8 +25,8 @@
 //!      -d '{"system":"kubernetes","operation":"job-script","fault":"fail","text":"the store cannot be reached"}'
 //! ```
 //!
-//! Systems: `aws`, `kubernetes`, `server`. Faults: `lost-reply`, `error-after-commit` (status), `late` (ms), `throttle`, `error`
-//! (status), `slow` (ms), `drop-before`, `refuse` (text), `html`, `redirect` (text). Scripts for the next job: `complete`,
+//! Systems: `aws`, `kubernetes`, `server`. Faults: `lost-reply`, `error-after-commit` (status), `late` (ms), `delayed` (ms),
+//! `throttle`, `error` (status), `slow` (ms), `drop-before`, `refuse` (text), `html`, `redirect` (text). Scripts for the next job: `complete`,
 //! `fail` (text), `fail-after-store` (text), `inner-error` (text), `failed-stage` (text), `roll-back`, `timed-out`,
 //! `timed-out-after-store`, `unavailable` (times), `vanish`, `liar`, `slow` (ms), `mangled`.
 //!

@@ -178,6 +178,12 @@ impl ArcGis {
         self.site().faults.push(operation, fault);
     }
 
+    /// How many of the mishaps queued for this operation are not yet spent: a test that holds a request back learns from this that
+    /// it has arrived.
+    pub fn faults_left(&self, operation: &str) -> usize {
+        self.site().faults.left(operation)
+    }
+
     /// Forgets the faults not yet spent.
     pub fn clear_faults(&self) {
         self.site().faults.clear();

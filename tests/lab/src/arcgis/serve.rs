@@ -202,6 +202,15 @@ impl Server {
         log(&mut lock(&self.site), call, call.route.target(), "", status, false);
     }
 
+    /// In a task of its own: a client that gives up does not stop it.
+    fn delay(self: Arc<Self>, call: Call, delay: Duration) -> ReplyFuture {
+        let executed = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            self.execute(&call, None)
+        });
+        Box::pin(async move { executed.await.unwrap_or(Reply::Close) })
+    }
+
     fn stumble(self: &Arc<Self>, call: &Call, fault: Fault) -> (Reply, Duration) {
         let reply = match fault {
             Fault::LostReply => {
@@ -231,6 +240,7 @@ impl Server {
                 self.spare(call, status);
                 Reply::Answer(html_page(status, "Error", "The service is temporarily unable to service your request."))
             }
+            Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
             Fault::Slow(delay) => return (self.execute(call, None), delay),
             Fault::DropBefore => {
                 self.spare(call, 0);
@@ -283,6 +293,7 @@ impl Handler for Server {
         let (call, fault, restarting) = self.read(request);
         let (reply, delay) = match (restarting, fault) {
             (Some(how), _) => (self.restarting(&call, how), Duration::ZERO),
+            (None, Some(Fault::Delayed(delay))) => return self.delay(call, delay),
             (None, Some(fault)) => self.stumble(&call, fault),
             (None, None) => (self.execute(&call, None), Duration::ZERO),
         };

@@ -357,6 +357,9 @@ async fn a_lost_reply_leaves_a_job_behind_and_a_late_one_comes_later() {
     assert!(send().await.is_err() && lab.arcgis.jobs().len() == 1);
     until("late job", || lab.arcgis.jobs().len() == 2).await;
     assert_eq!(lab.arcgis.jobs()[1].access_key_id, lab.old.0);
+    lab.arcgis.fault("credential/update", Fault::Delayed(Duration::from_millis(20)));
+    assert!(send().await.is_ok_and(|r| r.status() == 200) && lab.arcgis.jobs().len() == 3);
+    assert_eq!(lab.arcgis.faults_left("credential/update"), 0);
 }
 
 #[tokio::test]

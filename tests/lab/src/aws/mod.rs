@@ -166,6 +166,13 @@ impl Aws {
         self.state().living(user).map(Key::view).collect()
     }
 
+    /// The user's deleted keys, oldest first, and when each was deleted.
+    pub fn deleted_keys(&self, user: &str) -> Vec<(String, DateTime<Utc>)> {
+        let state = self.state();
+        let keys = state.keys.iter().filter(|key| key.user == user);
+        keys.filter_map(|key| Some((key.id.clone(), key.deleted?))).collect()
+    }
+
     /// A key as `CreateAccessKey` makes it, still to propagate.
     #[cfg(test)]
     pub(crate) fn mint_for_test(&self, user: &str) -> (String, String) {
@@ -199,6 +206,12 @@ impl Aws {
     /// requests of ArcGIS's consumers, which no other queue touches.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
+    }
+
+    /// How many of the mishaps queued for this operation are not yet spent: a test that holds a request back learns from this that
+    /// it has arrived.
+    pub fn faults_left(&self, operation: &str) -> usize {
+        self.state().faults.left(operation)
     }
 
     /// Forgets the faults not yet spent.

@@ -197,6 +197,16 @@ impl Server {
         Reply::Answer(response)
     }
 
+    /// In a task of its own: a client that gives up does not stop it.
+    fn delay(self: Arc<Self>, call: Call, delay: Duration) -> ReplyFuture {
+        let executed = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let outcome = self.execute(&call, None);
+            self.answer(&call, outcome)
+        });
+        Box::pin(async move { executed.await.unwrap_or(Reply::Close) })
+    }
+
     fn stumble(self: Arc<Self>, call: Call, fault: Fault) -> (Reply, Duration) {
         let refused = |status, code, message: &str| {
             self.spare(&call, status);
@@ -228,6 +238,7 @@ impl Server {
             }
             Fault::Throttle => refused(400, "Throttling", "Rate exceeded"),
             Fault::Error(status) => refused(status, failure(call.dialect, status), "We encountered an internal error."),
+            Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
             Fault::Slow(delay) => {
                 let outcome = self.execute(&call, None);
                 return (self.answer(&call, outcome), delay);
@@ -263,6 +274,7 @@ impl Handler for Server {
                 let outcome = self.execute(&call, None);
                 (self.answer(&call, outcome), Duration::ZERO)
             }
+            Some(Fault::Delayed(delay)) => return self.delay(call, delay),
             Some(fault) => self.stumble(call, fault),
         };
         Box::pin(async move {

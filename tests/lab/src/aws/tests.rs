@@ -265,6 +265,16 @@ async fn faults_do_what_they_say_and_are_spent() {
     }
     assert!(create().await.is_ok_and(|a| a.0 == 200) && aws.mints() == 4);
     let seen: Vec<(u16, bool)> = aws.requests().iter().map(|line| (line.status, line.executed)).collect();
+    // The client gives up long before it is carried out.
+    aws.fault("CreateAccessKey", Fault::Delayed(Duration::from_millis(150)));
+    let gone = tokio::time::timeout(Duration::from_millis(100), create()).await;
+    assert!(gone.is_err() && aws.mints() == 4 && aws.faults_left("CreateAccessKey") == 0);
+    while aws.mints() == 4 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    aws.fault("CreateAccessKey", Fault::Delayed(Duration::from_millis(20)));
+    assert_eq!(aws.faults_left("CreateAccessKey"), 1);
+    assert!(create().await.is_ok_and(|a| a.0 == 200) && aws.mints() == 6);
     let expected = [
         (0, false),
         (0, true),
@@ -305,6 +315,8 @@ async fn a_restored_account_has_its_old_keys_and_forgets_no_secret() {
     aws.delete_key("store", &old.0);
     let new = aws.create_key("store");
     aws.restore(backup);
-    assert_eq!(aws.keys("store").iter().map(|key| key.id.clone()).collect::<Vec<_>>(), [old.0]);
+    assert_eq!(aws.keys("store").iter().map(|key| key.id.clone()).collect::<Vec<_>>(), [old.0.clone()]);
     assert!(aws.all_secrets().contains(&new.1));
+    aws.delete_key("store", &old.0);
+    assert_eq!(aws.deleted_keys("store").iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [old.0]);
 }
