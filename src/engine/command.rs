@@ -522,7 +522,18 @@ impl Engine {
                 (false, format!("key {key} is ours; it is retired, and watched before it is deleted"))
             }
         };
-        self.record(name, Event::ReclaimOrdered { key, unused, by }, None).await?;
+        self.record(
+            name,
+            Event::ReclaimOrdered {
+                key,
+                unused,
+                by,
+                issuer: Some(seen.issuer.clone()),
+                account: Some(seen.account.clone()),
+            },
+            None,
+        )
+        .await?;
         self.runner(name).pacing.hurry();
         Ok(Reply::one(name, true, message))
     }

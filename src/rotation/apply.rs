@@ -95,7 +95,7 @@ impl ServiceState {
                 self.disowned.insert(key.clone());
                 self.stranger_settled(key);
             }
-            Event::ReclaimOrdered { key, unused, .. } => {
+            Event::ReclaimOrdered { key, unused, issuer, account, .. } => {
                 if self.explains(key) && !self.disowned.contains(key) {
                     return Err(());
                 }
@@ -103,6 +103,14 @@ impl ServiceState {
                 // A key that was used before is asked to be silent from now on, and watched like any other.
                 let watch = if *unused { Duration::ZERO } else { FORMER_WATCH };
                 self.leave(key, Why::Debt, at, Duration::ZERO, watch);
+                if let (Some(retirement), Some(issuer), Some(account)) = (self.leaving.get_mut(key), issuer, account) {
+                    if let Some(place) = &mut retirement.place {
+                        place.issuer = (**issuer).clone();
+                        place.account.clone_from(account);
+                    }
+                    (retirement.shape, retirement.settle) = (issuer.shape, issuer.settle);
+                    retirement.lag = issuer.last_used_lag.unwrap_or_default();
+                }
                 if let (Some(retirement), false) = (self.leaving.get_mut(key), *unused) {
                     retirement.silent_since = Some(at.clone());
                 }

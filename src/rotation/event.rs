@@ -82,6 +82,10 @@ pub enum Event {
         unused: bool,
         /// Who.
         by: String,
+        /// The issuer object it was listed at; a migration may have left it elsewhere than the current key.
+        issuer: Option<Box<IssuerSpec>>,
+        /// The provider account it lives in.
+        account: Option<AccountIdentity>,
     },
     /// The operator takes responsibility for a key that is still in use.
     DespiteUseOrdered {

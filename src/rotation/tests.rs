@@ -315,7 +315,7 @@ fn an_operator_settles_the_candidates_of_a_lost_mint() {
 #[test]
 fn a_reclaimed_key_gives_its_slot_back_before_the_next_mint_wants_it() {
     let mut walk = lost_mint(false, LastUse::Never, "oldt");
-    walk.record(Event::ReclaimOrdered { key: key(NEW), unused: true, by: "test".into() });
+    walk.record(Event::ReclaimOrdered { key: key(NEW), unused: true, by: "test".into(), issuer: None, account: None });
     let settled =
         Finding::Settled { account: account(), listing: listing(&[OLD, NEW]), uses: vec![], readings: vec![] };
     walk.answer(Effect::SettleMint, Ok(settled));

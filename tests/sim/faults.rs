@@ -145,7 +145,10 @@ impl Plan {
                 if now >= *until || victim.as_ref().is_some_and(|victim| !about.contains(victim.as_str())) {
                     return None;
                 }
-                (chance.below(*one_in as usize) == 0).then(|| *chance.pick(site.op.strikes()))
+                let strike = (chance.below(*one_in as usize) == 0).then(|| *chance.pick(site.op.strikes()))?;
+                // What ends the process is everybody's trouble.
+                let ends = strike.kills() || matches!(strike, WriteFails | WriteFailsDurable);
+                (victim.is_none() || !ends).then_some(strike)
             }
         }
     }

@@ -178,7 +178,8 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
             let object = cast.object();
             let own = service.current_key.clone().filter(|key| works(world, key));
             let held = targets.iter().filter_map(|target| world.places[target].holds.clone());
-            let held: Option<KeyId> = held.into_iter().find(|key| works(world, key));
+            let here = |key: &KeyId| world.key(&object, key).is_some_and(|key| key.works());
+            let held: Option<KeyId> = held.into_iter().find(here);
             let key = own.clone().or(held).unwrap_or_else(|| make_by_hand(world, &object));
             put_by_hand(world, &targets, &key);
             if own.is_some() && tries % 3 != 0 {

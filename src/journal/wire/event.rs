@@ -58,7 +58,13 @@ events! {
     DriftCleared as "drift_cleared" {}
     StrangersSeen as "strangers_seen" { keys: Vec<KeyId> }
     Disowned as "disowned" { key: KeyId, by: String }
-    ReclaimOrdered as "reclaim_ordered" { key: KeyId, unused: bool, by: String }
+    ReclaimOrdered as "reclaim_ordered" {
+        key: KeyId,
+        unused: bool,
+        by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")] issuer: Option<Box<IssuerSpec>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] account: Option<AccountIdentity>,
+    }
     DespiteUseOrdered as "despite_use_ordered" { by: String }
 
     Opened as "opened" {

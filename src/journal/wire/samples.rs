@@ -141,8 +141,8 @@ pub fn events() -> Vec<Event> {
         Event::StrangersSeen { keys: vec![key(), KeyId::new("AKIAEXAMPLE2")] },
         Event::StrangersSeen { keys: vec![] },
         Event::Disowned { key: key(), by: by() },
-        Event::ReclaimOrdered { key: key(), unused: true, by: by() },
-        Event::ReclaimOrdered { key: key(), unused: false, by: by() },
+        Event::ReclaimOrdered { key: key(), unused: true, by: by(), issuer: None, account: None },
+        Event::ReclaimOrdered { key: key(), unused: false, by: by(), issuer: None, account: None },
         Event::DespiteUseOrdered { by: by() },
         Event::Opened {
             rotation: RotationId::new("019aa000-0000-7000-8000-000000000001"),
@@ -218,5 +218,12 @@ pub fn events() -> Vec<Event> {
         account: None,
         issuer: Some(Box::new(IssuerSpec { shape, ..issuer(None, None) })),
     }));
+    events.push(Event::ReclaimOrdered {
+        key: key(),
+        unused: true,
+        by: by(),
+        issuer: Some(Box::new(issuer(None, None))),
+        account: Some(AccountIdentity::new("aws:123456789012")),
+    });
     events
 }

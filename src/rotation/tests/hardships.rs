@@ -60,7 +60,13 @@ fn a_key_that_nobody_may_disable_holds_up_no_other() {
     let mut walk = Walk::new(&["a"]);
     walk.record(Event::StrangersSeen { keys: vec![key("AKIAAAA"), key("AKIABBB")] });
     for id in ["AKIAAAA", "AKIABBB"] {
-        walk.record(Event::ReclaimOrdered { key: key(id), unused: true, by: "test".into() });
+        walk.record(Event::ReclaimOrdered {
+            key: key(id),
+            unused: true,
+            by: "test".into(),
+            issuer: None,
+            account: None,
+        });
     }
     let steps = walk.state.steps(&walk.now);
     let evidence = |id: &str| Step::Run(Effect::Evidence(key(id), Act::Disable));
