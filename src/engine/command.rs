@@ -18,8 +18,20 @@ use super::{Engine, Performed, Place, Runner, World};
 
 /// An order whose answer needs a look at the world first.
 pub(crate) enum Pending {
-    Adopt { key: KeyId, material: Option<Material>, by: String, reply: oneshot::Sender<Reply> },
-    Reclaim { key: KeyId, by: String, reply: oneshot::Sender<Reply> },
+    /// `looked` names the issuer objects that do not list the key.
+    Adopt {
+        key: KeyId,
+        material: Option<Material>,
+        by: String,
+        looked: Vec<String>,
+        reply: oneshot::Sender<Reply>,
+    },
+    Reclaim {
+        key: KeyId,
+        by: String,
+        looked: Vec<String>,
+        reply: oneshot::Sender<Reply>,
+    },
 }
 
 impl Pending {
@@ -176,12 +188,12 @@ impl Engine {
                 Some(why) => Reply::one(name, false, why),
                 None => {
                     let material = secret.map(|secret| Material::AccessKey { id: key.clone(), secret });
-                    return self.look_first(name, Pending::Adopt { key, material, by, reply });
+                    return self.look_first(name, Pending::Adopt { key, material, by, looked: Vec::new(), reply });
                 }
             },
             Command::Reclaim { key, by, .. } => match self.stranger_refusal(name, &key, true) {
                 Some(why) => Reply::one(name, false, why),
-                None => return self.look_first(name, Pending::Reclaim { key, by, reply }),
+                None => return self.look_first(name, Pending::Reclaim { key, by, looked: Vec::new(), reply }),
             },
             Command::Pause { by, .. } => {
                 self.record(name, Event::Paused { by }, None).await?;
@@ -413,7 +425,7 @@ impl Engine {
     pub(super) async fn finish_command(
         &mut self,
         name: &ServiceName,
-        pending: Pending,
+        mut pending: Pending,
         performed: Performed,
         objection: Option<String>,
     ) -> Result<(), JournalError> {
@@ -424,22 +436,26 @@ impl Engine {
             Ok(_) => unreachable!("a first contact finds a first contact"),
             Err(fault) => Err(fault.why().to_owned()),
         };
-        // After a migration was ordered the key in use may still live where the service was at home.
-        if let (Pending::Adopt { key, .. }, Ok(seen)) = (&pending, &seen)
+        // While a service moves to another issuer object, a key may be where the policy no longer, or the rotation not yet, is.
+        if let (Pending::Adopt { key, looked, .. } | Pending::Reclaim { key, looked, .. }, Ok(seen)) =
+            (&mut pending, &seen)
             && seen.listing.keys.iter().all(|listed| listed.id != *key)
-            && let Some(place) = self.place_at_home(name).filter(|place| place.issuer.object != seen.issuer.object)
         {
-            self.spawn(name, Effect::FirstContact, place, Some(pending));
-            return Ok(());
+            looked.push(seen.issuer.object.clone());
+            let elsewhere = self.places_of_keys(name).into_iter().find(|place| !looked.contains(&place.issuer.object));
+            if let Some(place) = elsewhere {
+                self.spawn(name, Effect::FirstContact, place, Some(pending));
+                return Ok(());
+            }
         }
         let (answer, reply) = match (pending, seen) {
             (Pending::Adopt { reply, .. } | Pending::Reclaim { reply, .. }, Err(why)) => {
                 (Reply::one(name, false, why), reply)
             }
-            (Pending::Adopt { key, material, by, reply }, Ok(seen)) => {
+            (Pending::Adopt { key, material, by, reply, .. }, Ok(seen)) => {
                 (self.adopt(name, key, material, by, seen, objection).await?, reply)
             }
-            (Pending::Reclaim { key, by, reply }, Ok(seen)) => (self.reclaim(name, key, by, &seen).await?, reply),
+            (Pending::Reclaim { key, by, reply, .. }, Ok(seen)) => (self.reclaim(name, key, by, &seen).await?, reply),
         };
         let _ = reply.send(answer);
         Ok(())

@@ -32,11 +32,14 @@ impl Place {
 }
 
 impl Engine {
-    /// The policy's targets with the issuer object the current key lives at.
-    pub(super) fn place_at_home(&self, name: &ServiceName) -> Option<Place> {
-        let place = self.place(name, &Effect::FirstContact)?;
-        let home = place.current_at.clone()?;
-        Some(Place { issuer: home, current_at: None, ..place })
+    /// The policy's targets with every issuer object at which a key of the service may live: the policy's, the open rotation's,
+    /// and where the current key is at home.
+    pub(super) fn places_of_keys(&self, name: &ServiceName) -> Vec<Place> {
+        let Some(place) = self.place(name, &Effect::FirstContact) else { return Vec::new() };
+        let state = &self.services[name].state;
+        let opened = state.rotation.as_ref().map(|rotation| rotation.snapshot.issuer.clone());
+        let issuers = [Some(place.issuer.clone()), opened, state.home.clone()].into_iter().flatten();
+        issuers.map(|issuer| Place { issuer, current_at: None, ..place.clone() }).collect()
     }
 
     /// Where an effect acts. An open rotation and a key on its way out keep the specs they were opened with.

@@ -472,6 +472,8 @@ impl ServiceState {
             self.lift(super::Reason::Stranger);
             self.lift(super::Reason::MintUnsettled);
             self.lift(super::Reason::JournalBehind);
+            // A key said to be ours makes room when it goes.
+            self.lift(super::Reason::Quota);
         }
     }
 

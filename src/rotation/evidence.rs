@@ -168,7 +168,13 @@ impl ServiceState {
             let shown = reading.tail();
             let alone = shown.is_some() && self.tails.get(leaving) == shown && self.tails.get(current) != shown;
             if alone || self.read_back(target, reading, leaving) == ReadBack::New {
-                return Err((Reason::TargetChanged, format!("{target} shows key {leaving}, which was to be retired")));
+                return Err(match self.serves(target) {
+                    true => (Reason::TargetChanged, format!("{target} shows key {leaving}, which was to be retired")),
+                    false => (
+                        Reason::OldKeyStillUsed,
+                        format!("{target} is no longer a target of this service and shows key {leaving}"),
+                    ),
+                });
             }
         }
         Ok(())

@@ -149,26 +149,26 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
         Reason::OldKeyStillUsed => {
             let current = service.current_key.clone().filter(|key| works(world, key))?;
             // Whatever still holds the old one, a target that left the policy too.
-            let prefix = format!("arcgis:prod:{name}-");
-            let all: Vec<String> = world.places.keys().filter(|place| place.starts_with(&prefix)).cloned().collect();
-            put_by_hand(world, &all, &current);
+            put_by_hand(world, &all_places(world, &name), &current);
             None
         }
-        Reason::Quota => {
+        Reason::Quota if service.current_key.as_ref().is_some_and(|key| works(world, key)) || tries < 4 => {
             let object = cast.object();
             if let Some(current) = service.current_key.clone().filter(|key| works(world, key)) {
-                put_by_hand(world, &targets, &current);
+                put_by_hand(world, &all_places(world, &name), &current);
             }
             let held: BTreeSet<KeyId> = world.places.keys().flat_map(|place| world.held_or_coming(place)).collect();
             let spare = world.vaults[&object].keys.iter().find(|key| {
                 key.died.is_none() && !held.contains(&key.id) && Some(&key.id) != service.current_key.as_ref()
             });
             let spare = spare?.id.clone();
-            if cast.shape.has_slots() {
+            if cast.shape.has_slots() && tries % 2 == 1 {
                 // Said to be somebody else's before; nobody uses it now.
                 return Some(Command::Reclaim { service: name, key: spare, by });
             }
-            world.bury_by_hand(&object, &spare);
+            if !cast.shape.has_slots() {
+                world.bury_by_hand(&object, &spare);
+            }
             Some(retry)
         }
         _ if tries < 4 => None,
@@ -194,6 +194,12 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
             })
         }
     }
+}
+
+/// Every place that is or was a target of a service.
+fn all_places(world: &World, service: &ServiceName) -> Vec<String> {
+    let prefix = format!("arcgis:prod:{service}-");
+    world.places.keys().filter(|place| place.starts_with(&prefix)).cloned().collect()
 }
 
 fn put_by_hand(world: &mut World, targets: &[String], key: &KeyId) {

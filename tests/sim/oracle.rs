@@ -267,7 +267,10 @@ impl World {
             let by_other = matches!(key.made_by, Actor::Rekeyd(other) if other != process);
             by_other && self.vaults[object].shape.has_slots()
         };
-        if self.find(key).is_some_and(twins) {
+        // Nor can an older journal, where the target shows nothing.
+        let slots = self.find(key).is_some_and(|(object, _)| self.vaults[object].shape.has_slots());
+        let blind = self.oracle.restored && slots && !place.shows;
+        if blind || self.find(key).is_some_and(twins) {
             return true;
         }
         // What somebody puts into a place that is no target of the service is nobody's business but theirs.
