@@ -48,8 +48,9 @@ impl ServiceState {
             (true, _) => ReadBack::CannotTell,
             (false, Some(other)) => ReadBack::Old(Some((*other).clone())),
             (false, None) if opened == Some(reading) => ReadBack::Old(None),
-            // A key whose tail nobody knows could be what is shown.
-            (false, None) if untold || wanted.is_none() => ReadBack::CannotTell,
+            (false, None) if wanted.is_none() => ReadBack::CannotTell,
+            // It is not the key asked about, and may be one whose tail nobody knows.
+            (false, None) if untold => ReadBack::Old(None),
             (false, None) => ReadBack::Other,
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekeyd::model::{Instant, KeyId, Reason, ServiceName, Shape, TargetName};
+use rekeyd::model::{Instant, JobState, KeyId, Reason, ServiceName, Shape, TargetName};
 use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
@@ -270,6 +270,13 @@ impl World {
         // Nor can an older journal, where the target shows nothing.
         let slots = self.find(key).is_some_and(|(object, _)| self.vaults[object].shape.has_slots());
         let blind = self.oracle.restored && slots && !place.shows;
+        // What a second daemon with a copy of the journal is handing over at this moment shows nowhere yet.
+        let by_twin = |job: &crate::world::Job| {
+            job.key == *key && job.by != Actor::Rekeyd(process) && matches!(job.state, JobState::Running(_))
+        };
+        if place.holds.as_ref() != Some(key) && place.jobs.iter().any(by_twin) {
+            return true;
+        }
         if blind || self.find(key).is_some_and(twins) {
             return true;
         }
@@ -305,6 +312,12 @@ impl World {
             Some(lag) => never_pushed || place.since + lag + EVIDENCE >= sent,
             None => true,
         }
+    }
+
+    /// After a boot only wall time tells how much has passed, and it may be five minutes off.
+    fn clock_slack(&self) -> Duration {
+        let ahead = self.wall_ahead.abs().to_std().unwrap_or_default().min(Duration::from_secs(300));
+        Duration::from_secs(1) + if self.boot > 0 { ahead } else { Duration::ZERO }
     }
 
     fn ledger_of(&self, process: usize, key: &KeyId) -> Option<(&ServiceName, &Ledger)> {
@@ -359,7 +372,7 @@ impl World {
         });
         if let Some(superseded) = ledger.superseded.get(key) {
             let waited = sent.saturating_sub(superseded.at);
-            let second = Duration::from_secs(1);
+            let second = self.clock_slack();
             self.hold(Promise::FreshEvidence, waited + second >= superseded.soak, || {
                 format!(
                     "{op:?} of key {key} {waited:?} after every target was Verified, before its soak of {:?}",
@@ -387,7 +400,7 @@ impl World {
                 )
             });
             if let (Some(disabled), Some(superseded)) = (disabled, ledger.superseded.get(key)) {
-                let watched = sent.saturating_sub(disabled) + Duration::from_secs(1);
+                let watched = sent.saturating_sub(disabled) + self.clock_slack();
                 self.hold(Promise::FreshEvidence, watched >= superseded.watch, || {
                     format!("key {key} is deleted {watched:?} after it was disabled, before its watch is over")
                 });
@@ -431,7 +444,8 @@ impl World {
                 let ledger = self.oracle.ledgers.get(&(process, service.clone()));
                 let apart =
                     ledger.and_then(|ledger| ledger.absent_once.get(key)).map(|once| now - *once).unwrap_or_default();
-                self.hold(Promise::NothingForgotten, apart + Duration::from_secs(1) >= settle, || {
+                let slack = self.clock_slack();
+                self.hold(Promise::NothingForgotten, apart + slack >= settle, || {
                     format!("key {key} is called gone on listings {apart:?} apart, and not {settle:?}")
                 });
             }

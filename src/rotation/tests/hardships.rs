@@ -467,3 +467,14 @@ fn a_target_put_back_by_hand_while_the_old_key_soaks_is_told_to_roll_back() {
     assert!(next.contains("rekeyd rollback store puts the previous key back"), "{next}");
     assert!(walk.state.clone().apply(&Event::RollbackBegun { by: "test".into() }, &walk.now).is_ok());
 }
+
+#[test]
+fn a_target_that_shows_another_end_than_the_current_keys_does_not_hold_it_whatever_else_it_may_hold() {
+    let mut walk = soaked(&["a"]);
+    // The old key's end was never seen, so what is shown could be its own.
+    walk.state.tails.remove(&key(OLD));
+    walk.state.may_hold.insert(a(), [key(OLD), key(NEW)].into());
+    let evidence = walk.evidence(LastUse::Never, "oldt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(halt(&walk), Some(Reason::TargetChanged));
+}
