@@ -3,6 +3,7 @@
 mod arcgis;
 mod aws_iam;
 mod daemon;
+mod docs;
 mod floors;
 mod journal;
 mod kill;

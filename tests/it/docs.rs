@@ -1,0 +1,172 @@
+//! The page "What happens if…" names a proof for each of its claims. Here each of them is looked for, so that a test that is renamed
+//! or removed takes its claim along; and the page's halts are held against the product's.
+//!
+//! A proof is written `file` · `name`, more names of the same file behind further dots. What a name is depends on the file: a strike
+//! `at` a request in the simulator's table of strikes, the name of a planted mistake, an act, a story or a promise elsewhere in the
+//! simulator, and a test everywhere else.
+
+use std::collections::BTreeSet;
+
+use rekeyd::model::Reason;
+
+const PAGE: &str = "docs/what-happens-if.md";
+const STRIKES: &str = "tests/sim/faults.rs";
+
+/// What a claim rests on.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Proof<'p> {
+    file: &'p str,
+    name: &'p str,
+    /// What a strike hits.
+    at: Option<&'p str>,
+}
+
+#[test]
+fn every_proof_on_the_page_exists() {
+    let page = read(PAGE);
+    let named: BTreeSet<Proof<'_>> = proofs(&page).into_iter().collect();
+    let wrong: Vec<String> = named.iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{PAGE} names what is not there:\n{}", wrong.join("\n"));
+    assert!(named.len() >= 40, "only {} proofs were found on {PAGE}", named.len());
+}
+
+#[test]
+fn every_claim_has_a_proof_or_says_that_it_has_none() {
+    let page = read(PAGE);
+    let claims: Vec<&str> = page.split("\n\n").filter(|paragraph| paragraph.trim_start().starts_with("**")).collect();
+    assert!(claims.len() >= 40, "only {} claims were found on {PAGE}", claims.len());
+    for claim in claims {
+        let proven = claim.contains("\nProof") && !proofs(claim).is_empty();
+        assert!(proven || claim.contains("No test"), "{PAGE} claims without a proof:\n{claim}");
+    }
+}
+
+#[test]
+fn every_halt_on_the_page_is_one_and_none_is_left_out() {
+    let (page, reasons) = (read(PAGE), reasons());
+    assert!(reasons.len() > 20 && reasons.iter().all(|word| is_reason(word)), "{reasons:?}");
+    let table = page.split("\n## Every halt").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its table");
+    let listed: BTreeSet<String> = table.lines().filter_map(|row| quoted(row.strip_prefix("| ")?)).collect();
+    assert_eq!(listed, reasons, "the table of halts on {PAGE}, and the product's");
+    let text = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told: BTreeSet<String> = text.split("halts with ").skip(1).filter_map(quoted).collect();
+    assert!(told.len() > 20, "only {told:?}");
+    assert!(told.is_subset(&reasons), "{PAGE} tells of halts there are none of: {:?}", told.difference(&reasons));
+}
+
+#[test]
+fn the_readme_links_the_page() {
+    assert!(read("README.md").contains(&format!("({PAGE})")));
+}
+
+/// A search that finds everything proves nothing.
+#[test]
+fn a_proof_that_is_not_there_is_seen() {
+    let there = "`tests/it/docs.rs` · `the_readme_links_the_page` ·\n`a_proof_that_is_not_there_is_seen`; `tests/it/policy.rs` · \
+                 `unknown_key`, `tests/sim/faults.rs` · `ReplyLost` at\n`Mint`";
+    let found = proofs(there);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(found[3], Proof { file: STRIKES, name: "ReplyLost", at: Some("Mint") });
+    assert_eq!(found.iter().filter_map(Proof::flaw).collect::<Vec<_>>(), Vec::<String>::new());
+    for planted in [
+        "`tests/it/docs.rs` · `no_such_test`",
+        "`tests/it/docs.rs` · `the_readme_links`",
+        "`tests/it/docs.rs` · `read`",
+        "`tests/it/nowhere.rs` · `the_readme_links_the_page`",
+        "`tests/it/policy.rs` · `unknown_ke`",
+        "`tests/sim/random.rs` · `Earthquake`",
+        "`tests/sim/mistakes/table.rs` · `everything is in order`",
+        "`tests/sim/faults.rs` · `ReplyLost`",
+        "`tests/sim/faults.rs` · `ReplyLost` at `List`",
+    ] {
+        let found = proofs(planted);
+        assert!(found.len() == 1 && found[0].flaw().is_some(), "{planted}: {found:?}");
+    }
+    assert!(!is_reason("no-such-halt"));
+}
+
+impl Proof<'_> {
+    /// What is wrong with it, where something is.
+    fn flaw(&self) -> Option<String> {
+        let Ok(text) = std::fs::read_to_string(self.file) else {
+            return Some(format!("there is no file {}", self.file));
+        };
+        let stands = match self.at {
+            Some(request) => self.file == STRIKES && is_struck(&text, self.name, request),
+            None if self.file == STRIKES => false,
+            None if self.file.starts_with("tests/sim/") && self.name.contains(' ') => {
+                text.contains(&format!("\"{}\"", self.name))
+            }
+            None if self.file.starts_with("tests/sim/") => has_word(&text, self.name),
+            None => is_test(&text, self.name) || (self.file == "tests/it/policy.rs" && is_story(&text, self.name)),
+        };
+        (!stands).then(|| format!("{self:?}"))
+    }
+}
+
+/// The proofs named in a text. Between two ticks stands code, at every other place.
+fn proofs(text: &str) -> Vec<Proof<'_>> {
+    let parts: Vec<&str> = text.split('`').collect();
+    let (mut found, mut file) = (Vec::new(), "");
+    for place in (1..parts.len().saturating_sub(2)).step_by(2) {
+        if parts[place].ends_with(".rs") {
+            file = parts[place];
+        }
+        if parts[place + 1].trim() == "·" {
+            let is_at = parts.get(place + 3).is_some_and(|between| between.trim() == "at");
+            let at = if is_at { parts.get(place + 4).copied() } else { None };
+            found.push(Proof { file, name: parts[place + 2], at });
+        }
+    }
+    found
+}
+
+/// Whether there is a function of this name, marked as a test.
+fn is_test(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.windows(2).any(|pair| {
+        let head = pair[1].strip_prefix("async ").unwrap_or(pair[1]);
+        let is_it =
+            head.strip_prefix("fn ").and_then(|head| head.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('));
+        is_it && pair[0].starts_with("#[") && pair[0].contains("test")
+    })
+}
+
+/// Whether a story of this name stands in the list of broken policies: a macro makes a test of each.
+fn is_story(text: &str, name: &str) -> bool {
+    let list = text.split("\nstories! {").nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
+    list.split_whitespace().any(|story| story == name)
+}
+
+/// Whether the simulator strikes this request in this way.
+fn is_struck(text: &str, strike: &str, request: &str) -> bool {
+    let table =
+        text.split("pub fn strikes").nth(1).and_then(|rest| rest.split("impl Strike").next()).unwrap_or_default();
+    let mut arms = table.split(']').filter_map(|arm| arm.split_once("=>"));
+    arms.any(|(requests, strikes)| has_word(requests, request) && has_word(strikes, strike))
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|other| other == word)
+}
+
+/// The words of all halts, as the product writes them.
+fn reasons() -> BTreeSet<String> {
+    let model = read("src/model/mod.rs");
+    let written = model.split("impl Reason {").nth(1).and_then(|rest| rest.split("\n}\n").next()).expect("as_str");
+    let arms = written.lines().filter_map(|line| line.trim().strip_prefix("Self::"));
+    arms.filter_map(|arm| arm.split('"').nth(1)).map(str::to_owned).collect()
+}
+
+fn is_reason(word: &str) -> bool {
+    serde_json::from_value::<Reason>(word.into()).is_ok_and(|reason| reason.as_str() == word)
+}
+
+/// What stands between ticks at the beginning of a text.
+fn quoted(text: &str) -> Option<String> {
+    text.strip_prefix('`')?.split('`').next().map(str::to_owned)
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
