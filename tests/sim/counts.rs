@@ -116,11 +116,6 @@ impl Finds {
         self.0.is_empty()
     }
 
-    /// Whether a promise was broken.
-    pub fn of(&self, promise: Promise) -> bool {
-        self.0.keys().any(|(broken, _)| *broken == promise)
-    }
-
     /// Prints each kind, with the story of its first history.
     pub fn print(&self, stories: usize) {
         for ((promise, what), find) in &self.0 {

@@ -8,7 +8,7 @@ use crate::scene::Scene;
 use crate::world::{Actor, Shared, World};
 
 /// No operator types more than this for one service before calling it hopeless.
-const PATIENCE: u32 = 120;
+const PATIENCE: u32 = 400;
 
 #[derive(Default)]
 pub struct Operator {

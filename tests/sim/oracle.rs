@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekeyd::model::{Instant, JobState, KeyId, Reason, ServiceName, Shape, TargetName};
+use rekeyd::model::{Instant, JobState, KeyId, Reading, Reason, ServiceName, Shape, TargetName};
 use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
@@ -55,7 +55,6 @@ impl Promise {
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub promise: Promise,
-    pub at: At,
     pub what: String,
 }
 
@@ -137,6 +136,13 @@ impl Oracle {
         self.ledgers.entry((process, service.clone())).or_default().read(event, at);
     }
 
+    /// What one process has seen stands in the copy of its journal that another one has.
+    pub fn copy_seen(&mut self, from: usize, to: usize) {
+        let seen: Vec<_> =
+            self.seen.iter().filter(|((of, ..), _)| *of == from).map(|(key, at)| (key.clone(), *at)).collect();
+        self.seen.extend(seen.into_iter().map(|((_, op, about), at)| ((to, op, about), at)));
+    }
+
     /// Forgets what was read of a journal that was replaced.
     pub fn forget(&mut self, process: usize) {
         self.restored = true;
@@ -148,9 +154,8 @@ impl Oracle {
 
 impl World {
     pub fn violated(&mut self, promise: Promise, what: String) {
-        let at = self.now();
         self.tell(|| format!("VIOLATION of {promise:?}: {what}"));
-        self.oracle.violations.push(Violation { promise, at, what });
+        self.oracle.violations.push(Violation { promise, what });
     }
 
     /// Whether a promise was broken.
@@ -232,7 +237,10 @@ impl World {
         let end = |key: &KeyId| self.find(key).map(|(_, key)| key.secret[key.secret.len() - 4..].to_owned());
         let ends: BTreeSet<_> = [&open.former, &open.installing].into_iter().flatten().map(end).collect();
         let stranger = place.holds.clone().filter(|held| !ledger.knows(held) && !ends.contains(&end(held)));
-        let overwritten = stranger.filter(|_| changed && seen);
+        // Where nothing was shown when the rotation opened, what is shown now may be what was there then.
+        let mut found = open.snapshot.targets.iter().filter(|found| found.spec.name == name);
+        let known = found.any(|found| found.reading != Reading::Hidden);
+        let overwritten = stranger.filter(|_| changed && seen && known);
         self.hold(Promise::StrangersSafe, overwritten.is_none(), || {
             format!("{target} was changed by hand to key {overwritten:?}, which was seen, and it is overwritten")
         });
@@ -267,9 +275,9 @@ impl World {
             let by_other = matches!(key.made_by, Actor::Rekeyd(other) if other != process);
             by_other && self.vaults[object].shape.has_slots()
         };
-        // Nor can an older journal, where the target shows nothing.
+        // Nor can an older journal know which slot was filled since it was copied, where a clock was wrong or a target shows nothing.
         let slots = self.find(key).is_some_and(|(object, _)| self.vaults[object].shape.has_slots());
-        let blind = self.oracle.restored && slots && !place.shows;
+        let blind = self.oracle.restored && slots;
         // What a second daemon with a copy of the journal is handing over at this moment shows nowhere yet.
         let by_twin = |job: &crate::world::Job| {
             job.key == *key && job.by != Actor::Rekeyd(process) && matches!(job.state, JobState::Running(_))
@@ -304,20 +312,24 @@ impl World {
             .and_then(|(_, ledger)| ledger.current.as_ref())
             .is_some_and(|current| ends_alike(current) == ends_alike(key));
         // Nobody asks whether a key is silent that no target was ever handed by us.
-        let never_pushed = current.is_some_and(|(_, ledger)| !ledger.superseded.contains_key(key));
+        // Nor where the key is in wrong hands, which use it.
+        let unasked = current
+            .is_some_and(|(_, ledger)| ledger.superseded.get(key).is_none_or(|superseded| !superseded.silence_asked));
         match vault.and_then(|vault| vault.use_lag) {
             _ if place.shows && !same_end => false,
             // What it held from the beginning nobody else changed.
             _ if place.since.is_zero() => false,
-            Some(lag) => never_pushed || place.since + lag + EVIDENCE >= sent,
+            Some(lag) => unasked || place.since + lag + EVIDENCE >= sent,
             None => true,
         }
     }
 
-    /// After a boot only wall time tells how much has passed, and it may be five minutes off.
+    /// After a boot only wall time tells how much has passed: a clock that was set since then makes it as much as it likes.
     fn clock_slack(&self) -> Duration {
-        let ahead = self.wall_ahead.abs().to_std().unwrap_or_default().min(Duration::from_secs(300));
-        Duration::from_secs(1) + if self.boot > 0 { ahead } else { Duration::ZERO }
+        match self.boot > 0 && self.clock_was_set {
+            true => Duration::MAX / 4,
+            false => Duration::from_secs(1),
+        }
     }
 
     fn ledger_of(&self, process: usize, key: &KeyId) -> Option<(&ServiceName, &Ledger)> {
@@ -429,7 +441,9 @@ impl World {
             let everywhere = key.made.is_zero() || key.made + self.vaults[object].propagation <= now;
             (key.works() && everywhere, key.killed_by)
         });
-        let fine = known.is_some_and(|(works, killed_by)| works || killed_by == Some(Actor::Human));
+        // What somebody else killed, or the twin that has a copy of the journal, this one could not know.
+        let by_other = |killed_by: Option<Actor>| killed_by.is_some_and(|killer| killer != by);
+        let fine = known.is_some_and(|(works, killed_by)| works || by_other(killed_by));
         self.hold(Promise::NoOutage, fine, || format!("{target} is given key {key}, which does not work"));
     }
 

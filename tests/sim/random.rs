@@ -367,6 +367,7 @@ impl Hand {
                     seconds
                 };
                 world.wall_ahead = chrono::TimeDelta::seconds(ahead);
+                world.clock_was_set = true;
                 world.tell(|| format!("the clock is set {ahead} s off"));
             }
             Act::Reboot => {
@@ -538,6 +539,8 @@ impl Hand {
         world.shelves.push(Shelf::default());
         world.bells.push(Default::default());
         world.restore_shelf(TWIN, copy);
+        // The copy holds what was seen, too.
+        world.oracle.copy_seen(FIRST, TWIN);
         self.twin.notify_one();
     }
 

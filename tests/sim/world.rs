@@ -111,7 +111,6 @@ pub struct Job {
     pub id: JobId,
     pub key: KeyId,
     pub by: Actor,
-    pub ends: At,
     pub state: JobState,
 }
 
@@ -173,6 +172,7 @@ pub struct World {
     pub dead: BTreeSet<usize>,
     /// How far the wall clock is off.
     pub wall_ahead: chrono::TimeDelta,
+    pub clock_was_set: bool,
     pub boot: u32,
     pub booted: At,
     /// The end of a secret is one of this many.
@@ -206,6 +206,7 @@ impl Shared {
             bells: Vec::new(),
             dead: BTreeSet::new(),
             wall_ahead: chrono::TimeDelta::zero(),
+            clock_was_set: false,
             boot: 0,
             booted: Duration::ZERO,
             ends: 10_000,
@@ -407,7 +408,7 @@ impl World {
                 let place = self.places.get_mut(target).expect("targets do not vanish");
                 let ends = now + place.takes;
                 let state = JobState::Running("in progress".into());
-                place.jobs.push(Job { id: id.clone(), key: key.clone(), by, ends, state });
+                place.jobs.push(Job { id: id.clone(), key: key.clone(), by, state });
                 self.tell(|| format!("{target}: takes key {key} from {by:?} as {id}"));
                 let number = self.number();
                 self.queue.insert((ends, number), Happening::JobEnds { target: target.clone(), job: id.clone() });
