@@ -125,7 +125,7 @@ impl Operator {
             Reason::TargetChanged | Reason::CurrentKeyBroken if tries > 1 => {
                 if service.phase.is_some() && next.contains("rollback") && tries == 2 {
                     Command::Rollback { service: name, by }
-                } else if service.phase.is_none() && tries % 2 == 0 {
+                } else if service.phase.is_none() && tries.is_multiple_of(2) {
                     Command::Repush { service: name, target: None, by }
                 } else {
                     held.filter(|_| all_hold_it).map_or(retry, adopt)
@@ -182,7 +182,7 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
             let held: Option<KeyId> = held.into_iter().find(here);
             let key = own.clone().or(held).unwrap_or_else(|| make_by_hand(world, &object));
             put_by_hand(world, &targets, &key);
-            if own.is_some() && tries % 3 != 0 {
+            if own.is_some() && !tries.is_multiple_of(3) {
                 return (tries % 3 == 1).then_some(retry);
             }
             let secret = world.material(&key).map(|material| Secret::new(material.secret().expose().to_owned()));

@@ -278,7 +278,9 @@ async fn settle(shared: &Shared, base: &Scene, hand: &mut Hand, handle: &Handle,
             }
         }
         if rests && quiet.is_none() {
-            shared.world().check_end(FIRST, &BTreeMap::new());
+            let mut world = shared.world();
+            world.hold(Promise::NoDeadEnd, true, String::new);
+            world.check_end(FIRST, &BTreeMap::new());
             return;
         }
         if now - began > run::LONGEST || operator.gave_up {
@@ -294,6 +296,9 @@ async fn settle(shared: &Shared, base: &Scene, hand: &mut Hand, handle: &Handle,
     }
 }
 
+/// What every target held, and the jobs it knew.
+type Held = BTreeMap<String, (Option<KeyId>, Vec<Job>)>;
+
 /// Operators, colleagues, clocks and backups, while the storm lasts.
 struct Hand {
     shared: Shared,
@@ -306,7 +311,7 @@ struct Hand {
     victim: Option<String>,
     /// Copies of the journal, and of what the targets held.
     backups: Vec<Shelf>,
-    earlier: Vec<BTreeMap<String, (Option<KeyId>, Vec<Job>)>>,
+    earlier: Vec<Held>,
     twin: Arc<Notify>,
 }
 

@@ -151,7 +151,9 @@ pub async fn until_at_rest(shared: &Shared, scene: &Scene, handle: &Handle, oper
         let quiet = shared.world().quiet_at();
         let rests = report.services.iter().all(|service| is_at_rest(shared, scene, service));
         if rests && quiet.is_none() && !report.services.is_empty() {
-            shared.world().check_end(0, &halted(&report));
+            let mut world = shared.world();
+            world.hold(Promise::NoDeadEnd, true, String::new);
+            world.check_end(0, &halted(&report));
             return;
         }
         if shared.world().now() > LONGEST || operator.gave_up {

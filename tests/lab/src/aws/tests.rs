@@ -315,7 +315,7 @@ async fn a_restored_account_has_its_old_keys_and_forgets_no_secret() {
     aws.delete_key("store", &old.0);
     let new = aws.create_key("store");
     aws.restore(backup);
-    assert_eq!(aws.keys("store").iter().map(|key| key.id.clone()).collect::<Vec<_>>(), [old.0.clone()]);
+    assert_eq!(aws.keys("store").iter().map(|key| key.id.clone()).collect::<Vec<_>>(), std::slice::from_ref(&old.0));
     assert!(aws.all_secrets().contains(&new.1));
     aws.delete_key("store", &old.0);
     assert_eq!(aws.deleted_keys("store").iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [old.0]);
