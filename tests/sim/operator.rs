@@ -146,8 +146,8 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
     let targets: Vec<String> = cast.target_names();
     let works = |world: &World, key: &KeyId| world.find(key).is_some_and(|(_, key)| key.works());
     match reason {
-        Reason::OldKeyStillUsed => {
-            let current = service.current_key.clone().filter(|key| works(world, key))?;
+        Reason::OldKeyStillUsed if service.current_key.as_ref().is_some_and(|key| works(world, key)) => {
+            let current = service.current_key.clone()?;
             // Whatever still holds the old one, a target that left the policy too.
             put_by_hand(world, &all_places(world, &name), &current);
             None

@@ -100,6 +100,8 @@ pub struct Ledger {
     halt: Option<Reason>,
     /// On its way out, whatever sent it there.
     leaving: BTreeSet<KeyId>,
+    /// The targets of the service when a key was sent out, which are those that may hold it.
+    held_at: BTreeMap<KeyId, Vec<TargetName>>,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +150,7 @@ impl Oracle {
         self.restored = true;
         // An older journal sends an intent again that it does not know of: nothing can tell it.
         self.sends.retain(|(of, _), _| *of != process);
+        self.unanswered.retain(|(of, _), _| *of != process);
         self.ledgers.retain(|(of, _), _| *of != process);
     }
 }
@@ -294,7 +297,7 @@ impl World {
             .and_then(|(_, ledger)| ledger.open.as_ref().map(|open| &open.snapshot).or(ledger.last.as_ref()));
         let served =
             targets.is_none_or(|snapshot| snapshot.targets.iter().any(|found| found.spec.name.as_str() == target));
-        if !served && place.put_by == Actor::Human {
+        if !served && (place.put_by == Actor::Human || self.oracle.restored) {
             return true;
         }
         if place.holds.as_ref() != Some(key) || place.put_by == Actor::Rekeyd(process) {
@@ -373,10 +376,10 @@ impl World {
         {
             missing.push(format!("a probe of current key {current}"));
         }
-        let targets = ledger.open.as_ref().map(|open| &open.snapshot).or(ledger.last.as_ref());
-        for target in targets.into_iter().flat_map(|snapshot| &snapshot.targets) {
-            if !self.seen_since(process, Op::Read, target.spec.name.as_str(), since) {
-                missing.push(format!("a reading of {}", target.spec.name));
+        let targets = ledger.held_at.get(key).cloned().unwrap_or_else(|| ledger.targets());
+        for target in targets {
+            if !self.seen_since(process, Op::Read, target.as_str(), since) {
+                missing.push(format!("a reading of {target}"));
             }
         }
         self.hold(Promise::FreshEvidence, missing.is_empty(), || {
@@ -586,7 +589,19 @@ impl Ledger {
         self.ours.contains(key) || self.taken_on.contains(key) || self.current.as_ref() == Some(key)
     }
 
+    /// The targets of the service as a rotation last found them.
+    fn targets(&self) -> Vec<TargetName> {
+        let snapshot = self.open.as_ref().map(|open| &open.snapshot).or(self.last.as_ref());
+        snapshot.into_iter().flat_map(|snapshot| &snapshot.targets).map(|found| found.spec.name.clone()).collect()
+    }
+
     fn read(&mut self, event: &Event, now: At) {
+        // Whatever this event sends out, the targets are those of now.
+        let (current, installing) = (self.current.clone(), self.open.as_ref().and_then(|open| open.installing.clone()));
+        let targets = self.targets();
+        for key in [current, installing].into_iter().flatten().filter(|key| !self.leaving.contains(key)) {
+            self.held_at.insert(key, targets.clone());
+        }
         match event {
             Event::Adopted { key, by, .. } => {
                 match by {

@@ -571,6 +571,12 @@ impl World {
                 place.put_by = Actor::Human;
             }
         }
+        // And so was what it is still handing over.
+        for job in
+            self.places.values_mut().flat_map(|place| &mut place.jobs).filter(|job| job.by == Actor::Rekeyd(process))
+        {
+            job.by = Actor::Human;
+        }
         self.shelves[process] = shelf;
     }
 
