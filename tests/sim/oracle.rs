@@ -11,7 +11,7 @@ use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
 use crate::faults::Op;
-use crate::world::{Actor, At, Deed, Key, World};
+use crate::world::{Actor, At, Deed, Job, Key, World};
 
 /// What a violation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,7 +96,8 @@ pub struct Ledger {
     pub done: u32,
     pub strangers: BTreeSet<KeyId>,
     pub disowned: BTreeSet<KeyId>,
-    despite_use: bool,
+    /// An operator said that these go although they are in use.
+    despite_use: BTreeSet<KeyId>,
     halt: Option<Reason>,
     /// On its way out, whatever sent it there.
     leaving: BTreeSet<KeyId>,
@@ -268,7 +269,7 @@ impl World {
 
     /// What somebody else did to a target after it was last looked at, or what a look cannot show, is not of our making.
     fn is_excused(&self, target: &str, key: &KeyId, process: usize, sent: At) -> bool {
-        let despite = self.ledger_of(process, key).is_some_and(|(_, ledger)| ledger.despite_use);
+        let despite = self.ledger_of(process, key).is_some_and(|(_, ledger)| ledger.despite_use.contains(key));
         if despite {
             return true;
         }
@@ -278,11 +279,11 @@ impl World {
             let by_other = matches!(key.made_by, Actor::Rekeyd(other) if other != process);
             by_other && self.vaults[object].shape.has_slots()
         };
-        // Nor can an older journal know which slot was filled since it was copied, where a clock was wrong or a target shows nothing.
+        // Nor can an older journal know which slot was filled since it was copied, where a target shows nothing.
         let slots = self.find(key).is_some_and(|(object, _)| self.vaults[object].shape.has_slots());
-        let blind = self.oracle.restored && slots;
+        let blind = self.oracle.restored && slots && !place.shows;
         // What a second daemon with a copy of the journal is handing over at this moment shows nowhere yet.
-        let by_twin = |job: &crate::world::Job| {
+        let by_twin = |job: &Job| {
             job.key == *key && job.by != Actor::Rekeyd(process) && matches!(job.state, JobState::Running(_))
         };
         if place.holds.as_ref() != Some(key) && place.jobs.iter().any(by_twin) {
@@ -314,8 +315,7 @@ impl World {
         let same_end = current
             .and_then(|(_, ledger)| ledger.current.as_ref())
             .is_some_and(|current| ends_alike(current) == ends_alike(key));
-        // Nobody asks whether a key is silent that no target was ever handed by us.
-        // Nor where the key is in wrong hands, which use it.
+        // Nobody asks for the silence of a key that no target was ever handed, nor of one in wrong hands, which use it.
         let unasked = current
             .is_some_and(|(_, ledger)| ledger.superseded.get(key).is_none_or(|superseded| !superseded.silence_asked));
         match vault.and_then(|vault| vault.use_lag) {
@@ -327,12 +327,10 @@ impl World {
         }
     }
 
-    /// After a boot only wall time tells how much has passed: a clock that was set since then makes it as much as it likes.
+    /// After a boot only wall time tells how much has passed, and a clock that was wrong at one end shortens it by as much.
     fn clock_slack(&self) -> Duration {
-        match self.boot > 0 && self.clock_was_set {
-            true => Duration::MAX / 4,
-            false => Duration::from_secs(1),
-        }
+        let wrong = if self.boot > 0 { self.clock_wrong } else { Duration::ZERO };
+        Duration::from_secs(1) + wrong
     }
 
     fn ledger_of(&self, process: usize, key: &KeyId) -> Option<(&ServiceName, &Ledger)> {
@@ -424,7 +422,7 @@ impl World {
         // Silence: where its use is reported, nobody may have used it since the last Confirmed, as far as that was told.
         if let (Some(lag), Some(superseded)) = (self.vaults[object].use_lag, ledger.superseded.get(key).copied())
             && superseded.silence_asked
-            && !ledger.despite_use
+            && !ledger.despite_use.contains(key)
         {
             let told = sent.saturating_sub(lag);
             let used = self.key(object, key).and_then(|key| key.used);
@@ -650,10 +648,11 @@ impl Ledger {
                 self.strangers.remove(key);
                 self.disowned.remove(key);
             }
-            Event::DespiteUseOrdered { .. } => self.despite_use = true,
+            Event::DespiteUseOrdered { .. } => {
+                self.despite_use.extend(self.leaving.iter().chain(self.superseded.keys()).cloned());
+            }
             Event::Opened { cause, kind, snapshot, .. } => {
                 let fresh = *kind == RotationKind::Fresh;
-                self.despite_use = false;
                 self.last = Some((**snapshot).clone());
                 self.open = Some(Open {
                     at: now,
@@ -715,6 +714,7 @@ impl Ledger {
             }
             Event::Gone { key } => {
                 self.gone.insert(key.clone());
+                self.despite_use.remove(key);
                 self.superseded.remove(key);
             }
             _ => {}

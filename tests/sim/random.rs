@@ -372,7 +372,7 @@ impl Hand {
                     seconds
                 };
                 world.wall_ahead = chrono::TimeDelta::seconds(ahead);
-                world.clock_was_set = true;
+                world.clock_wrong = world.clock_wrong.max(Duration::from_secs(seconds.unsigned_abs()));
                 world.tell(|| format!("the clock is set {ahead} s off"));
             }
             Act::Reboot => {

@@ -172,7 +172,8 @@ pub struct World {
     pub dead: BTreeSet<usize>,
     /// How far the wall clock is off.
     pub wall_ahead: chrono::TimeDelta,
-    pub clock_was_set: bool,
+    /// The most it ever was.
+    pub clock_wrong: Duration,
     pub boot: u32,
     pub booted: At,
     /// The end of a secret is one of this many.
@@ -206,7 +207,7 @@ impl Shared {
             bells: Vec::new(),
             dead: BTreeSet::new(),
             wall_ahead: chrono::TimeDelta::zero(),
-            clock_was_set: false,
+            clock_wrong: Duration::ZERO,
             boot: 0,
             booted: Duration::ZERO,
             ends: 10_000,
