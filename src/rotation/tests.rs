@@ -142,6 +142,13 @@ impl Walk {
         self.answer(Effect::ReadBack(name), Ok(Finding::Reading(tail(reading))))
     }
 
+    /// The old key is disabled, on evidence that nothing speaks against.
+    fn disable_old(&mut self) {
+        let evidence = self.evidence(LastUse::Never, "newt");
+        self.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+        self.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    }
+
     fn evidence(&self, last_use: LastUse, shown: &str) -> Evidence {
         let mut listing = Listing { date: Some(self.now.wall), ..listing(&[OLD, NEW]) };
         for listed in &mut listing.keys {
@@ -222,9 +229,7 @@ fn a_rotation_goes_from_old_key_to_new_and_leaves_one() {
     assert_eq!(walk.state.current.as_ref().map(|current| current.key.clone()), Some(key(NEW)));
 
     walk.waits(MINUTE * 600);
-    let evidence = walk.evidence(LastUse::Never, "newt");
-    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
-    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.disable_old();
     assert_eq!(walk.state.phase(), Some(Phase::Disabled));
     walk.waits(MINUTE * 60);
     let evidence = walk.evidence(LastUse::Never, "newt");
@@ -480,9 +485,7 @@ fn a_rollback_enables_the_old_key_before_it_is_pushed_back() {
     walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
-    let evidence = walk.evidence(LastUse::Never, "newt");
-    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
-    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.disable_old();
     walk.pass(MINUTE * 10);
     walk.record(Event::RollbackBegun { by: "test".into() });
     walk.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
@@ -525,9 +528,7 @@ fn a_key_taken_on_by_itself_is_disabled_and_then_waits_for_a_word() {
     walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
-    let evidence = walk.evidence(LastUse::Never, "newt");
-    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
-    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.disable_old();
     walk.pass(MINUTE * 60);
     let Step::Record(halt) = walk.step() else { panic!("{:?}", walk.step()) };
     walk.record(halt);

@@ -20,9 +20,7 @@ fn soaked(targets: &[&'static str]) -> Walk {
 
 fn disabled() -> Walk {
     let mut walk = soaked(&["a"]);
-    let evidence = walk.evidence(LastUse::Never, "newt");
-    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
-    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.disable_old();
     walk
 }
 
@@ -281,9 +279,7 @@ fn a_target_that_shows_the_old_keys_end_stops_its_retire_even_where_the_current_
 #[test]
 fn a_rollback_onto_a_key_that_somebody_deleted_leaves_a_way_out() {
     let mut walk = soaked(&["a"]);
-    let evidence = walk.evidence(LastUse::Never, "newt");
-    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
-    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.disable_old();
     walk.record(Event::RollbackBegun { by: "uid 0 (root)".into() });
     let gone = Fault::Refused { reason: Reason::NotFound, why: "no such key".into() };
     walk.answer(Effect::Enable(key(OLD)), Err(gone));
@@ -352,9 +348,7 @@ fn a_stale_journal_counts_no_key_gone_in_a_world_that_has_moved_on() {
     walk.get_ready();
     walk.push("a", "newt");
     walk.pass(MINUTE * 600);
-    let evidence = walk.evidence(LastUse::Never, "newt");
-    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
-    walk.answer(Effect::Disable(key(OLD)), Ok(Finding::Done));
+    walk.disable_old();
     walk.pass(MINUTE * 60);
     let evidence = walk.evidence(LastUse::Never, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
