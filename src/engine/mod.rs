@@ -6,7 +6,7 @@
 //! Invariants: a service has at most one effect in flight. Commands touch a service only between two effects. No error of the
 //! journal is survived: the loop ends, and the next start replays.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use tokio::time::Instant as Tick;
 use tracing::{error, info, warn};
 
 use crate::model::{Instant, Material, Reason, RotationId, ServiceName};
-use crate::policy::{Policy, Service};
-use crate::ports::{Clock, Connect, Fault, History, Journal, JournalError, Meter};
+use crate::policy::Policy;
+use crate::ports::{Clock, Connect, Fault, Journal, JournalError, Meter};
 use crate::rotation::event::{Cause, Event, RotationKind};
-use crate::rotation::{Circumstances, Effect, Pace, ServiceState, Step};
+use crate::rotation::{Circumstances, Effect, Pace, Step};
 
 mod budget;
 mod command;
@@ -31,6 +31,8 @@ mod perform;
 mod place;
 mod plan;
 mod report;
+mod runner;
+mod say;
 
 pub use decide::{Decide, Machine};
 pub use look::{Picture, look};
@@ -41,7 +43,10 @@ pub(crate) use plan::opening;
 pub use plan::{Next, plan};
 pub use report::{Report, ServiceReport, StateWord};
 
-use pace::Pacing;
+pub(crate) use runner::Runner;
+use runner::put_under;
+pub(crate) use say::effect_name;
+use say::{log_event, log_fault};
 
 /// How long the commit of a minted key is retried before the process gives up; the secret is held in memory meanwhile.
 const MINTED_PATIENCE: Duration = Duration::from_secs(60);
@@ -86,18 +91,6 @@ pub struct Engine {
     tasks: HashMap<task::Id, (ServiceName, Effect)>,
     reports: watch::Sender<Arc<Report>>,
     commands: mpsc::Receiver<(Command, oneshot::Sender<Reply>)>,
-}
-
-/// One service as the engine runs it.
-pub(crate) struct Runner {
-    state: ServiceState,
-    policy: Option<Service>,
-    busy: Option<Effect>,
-    pacing: Pacing,
-    waits_for: String,
-    observed: Option<Tick>,
-    queue: VecDeque<(Command, oneshot::Sender<Reply>)>,
-    damage: Option<String>,
 }
 
 struct Finished {
@@ -538,93 +531,5 @@ impl Engine {
 
     fn publish(&self) {
         self.reports.send_replace(Arc::new(self.report()));
-    }
-}
-
-impl Runner {
-    fn new() -> Self {
-        Runner {
-            state: ServiceState::default(),
-            policy: None,
-            busy: None,
-            pacing: Pacing::default(),
-            waits_for: String::new(),
-            observed: None,
-            queue: VecDeque::new(),
-            damage: None,
-        }
-    }
-
-    /// A service as its history leaves it, up to the first event that does not verify or does not fit.
-    fn replayed(history: History) -> (ServiceName, Runner) {
-        let replayed = ServiceState::replay(history.records.iter().map(|record| (&record.event, &record.at)));
-        let (state, illegal) = match replayed {
-            Ok(state) => (state, None),
-            Err((sequence, illegal)) => {
-                let sound = history.records.iter().take_while(|record| record.sequence < sequence);
-                let state = ServiceState::replay(sound.map(|record| (&record.event, &record.at)));
-                (state.unwrap_or_default(), Some(format!("event {sequence} does not fit: {illegal}")))
-            }
-        };
-        (history.service, Runner { state, damage: history.damage.or(illegal), ..Runner::new() })
-    }
-}
-
-/// New services appear, others lose their policy and leave once they are clean.
-fn put_under(services: &mut BTreeMap<ServiceName, Runner>, policy: &Policy) {
-    for runner in services.values_mut() {
-        runner.policy = None;
-    }
-    for service in &policy.services {
-        let runner = services.entry(service.name.clone()).or_insert_with(Runner::new);
-        runner.policy = Some(service.clone());
-        runner.observed = None;
-    }
-}
-
-/// The effect's name for logs and back-off; effects of one name share one back-off.
-pub(crate) fn effect_name(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::Survey => "survey",
-        Effect::FirstContact => "first contact",
-        Effect::Observe => "observe",
-        Effect::PlanMint => "plan mint",
-        Effect::Mint(_) => "mint",
-        Effect::SettleMint => "settle mint",
-        Effect::Probe(_) => "probe",
-        Effect::BeforePush(_) => "look before push",
-        Effect::Push(_) => "push",
-        Effect::SettlePush(_) => "settle push",
-        Effect::Poll(..) => "poll",
-        Effect::ReadBack(_) => "read back",
-        Effect::Evidence(..) => "gather evidence",
-        Effect::Disable(_) => "disable",
-        Effect::Enable(_) => "enable",
-        Effect::Delete(_) => "delete",
-        Effect::Absence(_) => "look for absence",
-        Effect::Health => "health",
-    }
-}
-
-fn log_fault(name: &ServiceName, effect: &Effect, fault: &Fault) {
-    warn!(service = %name, effect = effect_name(effect), outcome = fault.outcome(), "{}", fault.why());
-}
-
-fn log_event(name: &ServiceName, event: &Event, state: &ServiceState) {
-    let rotation = state.rotation.as_ref().map_or("-", |rotation| rotation.id.as_str());
-    match event {
-        Event::Halted { reason, message } => {
-            let next = state.next_command(name).unwrap_or_default();
-            error!(service = %name, rotation, reason = %reason, next, "halted: {message}");
-        }
-        Event::Closed { outcome: crate::rotation::event::Outcome::Failed { reason, why } } => {
-            let next = state.next_command(name).unwrap_or_default();
-            error!(service = %name, rotation, reason = %reason, next, "the new key was taken back: {why}");
-        }
-        Event::DriftFound { what } => warn!(service = %name, "drift: {what}"),
-        other => {
-            let phase = state.phase().map_or("-", crate::rotation::Phase::as_str);
-            info!(service = %name, rotation, phase, "{}", crate::rotation::in_words(other));
-        }
     }
 }
