@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, IntentId, JobId, KeyId, Reason, Tail, Timestamp};
+use super::{Holder, Instant, IntentId, JobId, KeyId, Reason, Tail, Timestamp};
 
 /// What became of a request, by what the caller may do next.
 ///
@@ -73,6 +74,15 @@ pub struct Listing {
     pub quota: Option<usize>,
     /// The provider's `Date` of the answer, to measure our clock against.
     pub date: Option<Timestamp>,
+}
+
+impl Listing {
+    /// When a key was made, on our wall clock as it goes now: a provider's clock is compared with ours by the answer's date.
+    pub fn created_on_our_clock(&self, key: &KeyId, now: &Instant) -> Option<Timestamp> {
+        let created = self.keys.iter().find(|listed| listed.id == *key)?.created?;
+        let ahead = self.date.map_or(TimeDelta::zero(), |date| date - now.wall);
+        created.checked_sub_signed(ahead)
+    }
 }
 
 /// How a key answered the consumer's own kind of request.

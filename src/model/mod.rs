@@ -9,7 +9,7 @@ mod answer;
 
 pub use answer::{Fault, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -176,6 +176,24 @@ impl Instant {
         }
         let boot = self.boot.saturating_sub(earlier.boot);
         wall.map_or(boot, |wall| wall.min(boot))
+    }
+
+    /// This much later, on both clocks.
+    pub fn plus(&self, later: Duration) -> Instant {
+        let wall = TimeDelta::from_std(later).ok().and_then(|later| self.wall.checked_add_signed(later));
+        Instant {
+            wall: wall.unwrap_or(Timestamp::MAX_UTC),
+            boot: self.boot.saturating_add(later),
+            boot_id: self.boot_id.clone(),
+        }
+    }
+
+    /// Whether it is the later one: by boot time within one boot, by wall time across boots.
+    pub fn is_after(&self, other: &Instant) -> bool {
+        match self.boot_id == other.boot_id {
+            true => self.boot > other.boot,
+            false => self.wall > other.wall,
+        }
     }
 }
 

@@ -30,7 +30,7 @@ impl ServiceState {
         let mut next = self.clone();
         next.fold(event, at).map_err(|()| IllegalEvent { event: event.kind().to_owned(), state: self.place() })?;
         if event.agrees_with_issuer() {
-            next.agreed = Some(at.wall);
+            next.agreed = Some(at.clone());
         }
         next.sequence += 1;
         next.last_event = Some(at.clone());
@@ -212,6 +212,10 @@ impl ServiceState {
                 let retirement = self.leaving.get_mut(key).ok_or(())?;
                 // One that only was not listed may be listed again, and what holds it then still does.
                 let by_us = !matches!(retirement.stage, Stage::Waiting);
+                if let Some(until) = retirement.emptied_until() {
+                    self.explain_slots(&until, at);
+                }
+                let retirement = self.leaving.get_mut(key).ok_or(())?;
                 retirement.stage = Stage::Deleted(at.clone());
                 retirement.refused = None;
                 if by_us {
@@ -302,6 +306,7 @@ impl ServiceState {
         }
         self.disowned.remove(key);
         self.strangers.remove(key);
+        self.slots_explained = Some(at.clone());
         match self.current.replace(Current { key: key.clone(), created, ours }) {
             Some(former) if former.key != *key && self.leaving.contains_key(&former.key) => {
                 self.previous = Some(former.key);
@@ -464,6 +469,14 @@ impl ServiceState {
                 delete_sent: None,
             },
         );
+    }
+
+    /// What was put into the slots until then is idle: an operator said so, or we did it.
+    pub(super) fn explain_slots(&mut self, until: &Instant, now: &Instant) {
+        let until = if until.is_after(now) { now } else { until };
+        if self.slots_explained.as_ref().is_none_or(|known| until.is_after(known)) {
+            self.slots_explained = Some(until.clone());
+        }
     }
 
     fn stranger_settled(&mut self, key: &KeyId) {

@@ -12,11 +12,15 @@ use crate::model::{
 };
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
+use super::evidence::on_the_clock_of;
 use super::finding::{Circumstances, Conclusion, Finding, Found, Pace};
 use super::mint::Room;
 use super::push::SeenBefore;
 use super::readback::ReadBack;
 use super::{Effect, Rotation, ServiceState};
+
+/// How far apart a provider's and our own idea may be of when a slot was filled, where both clocks were compared.
+const PUT_THERE_SLACK: TimeDelta = TimeDelta::minutes(1);
 
 /// A key that is to be taken on by itself must have been used this lately.
 const USED_LATELY: TimeDelta = TimeDelta::days(7);
@@ -32,20 +36,20 @@ impl ServiceState {
 
     fn conclude_finding(&self, effect: &Effect, finding: Finding, now: &Instant, around: &Circumstances) -> Conclusion {
         match (effect, finding) {
-            (Effect::Survey, Finding::Survey { snapshot, listing }) => self.surveyed(snapshot, &listing, around),
+            (Effect::Survey, Finding::Survey { snapshot, listing }) => self.surveyed(snapshot, &listing, around, now),
             (Effect::FirstContact, Finding::FirstContact { issuer, account, listing, uses, readings }) => {
                 self.first_contact(issuer, account, &listing, &uses, readings, now)
             }
             (Effect::Observe, Finding::Observed { listing, readings, probe }) => {
-                self.observed(&listing, &readings, probe.as_ref(), around)
+                self.observed(&listing, &readings, probe.as_ref(), around, now)
             }
-            (Effect::PlanMint, Finding::Listing { account, listing }) => self.planned(&account, &listing, &[]),
+            (Effect::PlanMint, Finding::Listing { account, listing }) => self.planned(&account, &listing, &[], now),
             (Effect::PlanMint, Finding::Settled { account, listing, readings, .. }) => {
-                self.planned(&account, &listing, &readings)
+                self.planned(&account, &listing, &readings, now)
             }
             (Effect::Mint(_), Finding::Minted { key, created, tail }) => self.minted(key, created, tail),
             (Effect::SettleMint, Finding::Settled { account, listing, uses, readings }) => {
-                self.settled(&account, &listing, &uses, &readings)
+                self.settled(&account, &listing, &uses, &readings, now)
             }
             (Effect::Probe(key), Finding::Probe(probe)) => self.probed(key, probe, now),
             (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs, listing }) => {
@@ -122,7 +126,13 @@ impl ServiceState {
         }
     }
 
-    fn surveyed(&self, snapshot: Box<Snapshot>, listing: &Listing, around: &Circumstances) -> Conclusion {
+    fn surveyed(
+        &self,
+        snapshot: Box<Snapshot>,
+        listing: &Listing,
+        around: &Circumstances,
+        now: &Instant,
+    ) -> Conclusion {
         let Some(current) = &self.current else {
             return Conclusion::record(vec![self.halted(Reason::NoCurrentKey, "no current key is known")]);
         };
@@ -139,9 +149,9 @@ impl ServiceState {
         let readings: Vec<_> =
             snapshot.targets.iter().map(|found| (found.spec.name.clone(), found.reading.clone())).collect();
         // On a migration the current key lives elsewhere, and everything at the new issuer is looked at before the mint.
-        if !moves && let Err((reason, why)) = self.as_expected(listing, issuer, &readings, around) {
+        if !moves && let Err((reason, why)) = self.as_expected(listing, issuer, &readings, around, now) {
             return Conclusion::record(
-                vec![self.strangers_event(listing, Some(issuer)), Some(self.halted(reason, &why))]
+                vec![self.strangers_event(listing, Some(issuer), now), Some(self.halted(reason, &why))]
                     .into_iter()
                     .flatten()
                     .collect(),
@@ -170,9 +180,10 @@ impl ServiceState {
         issuer: &IssuerSpec,
         readings: &[(TargetName, Reading)],
         around: &Circumstances,
+        now: &Instant,
     ) -> Result<(), (Reason, String)> {
         let current = &self.current.as_ref().expect("called with a current key").key;
-        let strangers = self.strangers_in(listing, Some(issuer));
+        let strangers = self.strangers_in(listing, Some(issuer), now);
         let listed = listing.keys.iter().find(|listed| listed.id == *current);
         let changed = match around.kind {
             // What a target shows instead is what this rotation is ordered to replace.
@@ -187,7 +198,7 @@ impl ServiceState {
             Some(_) => None,
         };
         if let Some(why) = broken.clone().or(changed.clone())
-            && let Some(newer) = self.newer_than_journal(listing)
+            && let Some(newer) = self.newer_than_journal(listing, now)
         {
             return Err((
                 Reason::JournalBehind,
@@ -229,14 +240,16 @@ impl ServiceState {
         self.may_hold.contains_key(target)
     }
 
-    /// An unexplained key made after the last time that journal and issuer are known to have agreed; also in slots, where it is
-    /// no stranger.
-    pub(super) fn newer_than_journal(&self, listing: &Listing) -> Option<KeyId> {
-        let last = self.agreed?;
-        let strangers = self.unexplained(listing);
-        let newer = |id: &&KeyId| {
-            listing.keys.iter().any(|listed| listed.id == **id && listed.created.is_some_and(|created| created > last))
+    /// An unexplained key made after the last time that journal and issuer are known to have agreed; in slots that are ours alone,
+    /// after whatever explains an idle one.
+    pub(super) fn newer_than_journal(&self, listing: &Listing, now: &Instant) -> Option<KeyId> {
+        let in_slots = self.issuer_at_home().is_some_and(|issuer| issuer.shape.has_slots() && issuer.exclusive);
+        let last = match in_slots {
+            true => on_the_clock_of(now, self.slots_explained.as_ref()?) + PUT_THERE_SLACK,
+            false => on_the_clock_of(now, self.agreed.as_ref()?),
         };
+        let strangers = self.unexplained(listing);
+        let newer = |id: &&KeyId| listing.created_on_our_clock(id, now).is_some_and(|created| created > last);
         strangers.iter().find(newer).cloned()
     }
 
@@ -247,11 +260,12 @@ impl ServiceState {
         issuer: Option<&IssuerSpec>,
         why: &str,
         newer: &KeyId,
+        now: &Instant,
     ) -> Conclusion {
         let why = format!(
             "{why}, and the issuer lists {newer}, made after the journal's last entry: the journal seems restored from an older copy"
         );
-        let events = [self.strangers_event(listing, issuer), Some(self.halted(Reason::JournalBehind, &why))];
+        let events = [self.strangers_event(listing, issuer, now), Some(self.halted(Reason::JournalBehind, &why))];
         Conclusion::record(events.into_iter().flatten().collect())
     }
 
@@ -316,6 +330,7 @@ impl ServiceState {
         readings: &[(TargetName, Reading)],
         probe: Option<&Probe>,
         around: &Circumstances,
+        now: &Instant,
     ) -> Conclusion {
         let Some(current) = self.current.as_ref().map(|current| &current.key) else {
             return Conclusion::record(Vec::new());
@@ -338,10 +353,10 @@ impl ServiceState {
                 drift.push(format!("current key {current} does not work: {why}"));
             }
         }
-        if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing)) {
-            return self.behind(listing, issuer, drift.join("; ").trim_end_matches('.'), &newer);
+        if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing, now)) {
+            return self.behind(listing, issuer, drift.join("; ").trim_end_matches('.'), &newer, now);
         }
-        let mut events: Vec<Event> = self.strangers_event(listing, issuer).into_iter().collect();
+        let mut events: Vec<Event> = self.strangers_event(listing, issuer, now).into_iter().collect();
         if push && self.may_open() && self.order.is_none() {
             // Only where a target lost a key that works: a key that does not would be no help there.
             events.push(Event::Ordered { cause: Cause::Drift });

@@ -15,7 +15,7 @@ use super::{Act, Retirement, ServiceState, Stage};
 pub const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// When an earlier instant was, on a wall clock that was compared with the provider's just now: ours may have been wrong then.
-fn on_the_clock_of(now: &Instant, earlier: &Instant) -> Timestamp {
+pub(super) fn on_the_clock_of(now: &Instant, earlier: &Instant) -> Timestamp {
     let passed = now.boot.checked_sub(earlier.boot).and_then(|passed| TimeDelta::from_std(passed).ok());
     match passed.filter(|_| now.boot_id == earlier.boot_id) {
         Some(passed) => now.wall - passed,
@@ -46,8 +46,8 @@ impl ServiceState {
         }
         if let Err((reason, why)) = self.current_stands(key, seen) {
             let listing = seen.current_listing.as_ref().unwrap_or(&seen.listing);
-            return match self.newer_than_journal(listing) {
-                Some(newer) => self.behind(listing, self.issuer_at_home(), &why, &newer),
+            return match self.newer_than_journal(listing, now) {
+                Some(newer) => self.behind(listing, self.issuer_at_home(), &why, &newer, now),
                 None => halt(reason, why),
             };
         }
@@ -81,10 +81,10 @@ impl ServiceState {
         let issuer = retirement.place.as_ref().map(|place| &place.issuer).or(self.issuer_at_home());
         // What lives where the key is that leaves says nothing about the strangers where the service is at home.
         let at_home = issuer.is_none_or(|issuer| self.issuer_at_home().is_none_or(|home| home.object == issuer.object));
-        let strangers = if at_home { self.strangers_event(&seen.listing, issuer) } else { None };
+        let strangers = if at_home { self.strangers_event(&seen.listing, issuer, now) } else { None };
         let mut events: Vec<Event> = strangers.into_iter().collect();
         if let Some(issuer) = issuer.filter(|issuer| issuer.shape.has_slots() && at_home)
-            && let Some(stranger) = self.strangers_in(&seen.listing, Some(issuer)).first()
+            && let Some(stranger) = self.strangers_in(&seen.listing, Some(issuer), now).first()
         {
             // A slot holds what nobody here put there; whatever is retired now would let it pass for idle.
             let why = format!("the issuer lists key {stranger} in a slot, which the journal cannot explain");
@@ -223,11 +223,11 @@ impl ServiceState {
             (Some(place), Some(home)) => place.issuer.object == home.object,
             _ => true,
         };
-        if let (true, Some(current), Some(newer)) = (is_home, &self.current, self.newer_than_journal(listing))
+        if let (true, Some(current), Some(newer)) = (is_home, &self.current, self.newer_than_journal(listing, now))
             && !listing.keys.iter().any(|listed| listed.id == current.key)
         {
             let why = format!("current key {} is not listed by its issuer", current.key);
-            return self.behind(listing, self.issuer_at_home(), &why, &newer);
+            return self.behind(listing, self.issuer_at_home(), &why, &newer, now);
         }
         let listed = listing.keys.iter().any(|listed| listed.id == *key);
         match (&retirement.stage, listed) {

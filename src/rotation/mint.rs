@@ -11,6 +11,7 @@ use crate::model::{
 
 use super::conclude::asked_pause;
 use super::event::Event;
+use super::evidence::on_the_clock_of;
 use super::finding::{Conclusion, Pace};
 use super::readback::ReadBack;
 use super::{Mint, Retirement, Rotation, ServiceState};
@@ -37,14 +38,15 @@ impl ServiceState {
         account: &AccountIdentity,
         listing: &Listing,
         readings: &[(TargetName, Reading)],
+        now: &Instant,
     ) -> Conclusion {
         let rotation = self.open_rotation();
         let issuer = &rotation.snapshot.issuer;
         if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
             return Conclusion::record(vec![changed]);
         }
-        let mut events: Vec<Event> = self.strangers_event(listing, Some(issuer)).into_iter().collect();
-        if let Some(stranger) = self.strangers_in(listing, Some(issuer)).first() {
+        let mut events: Vec<Event> = self.strangers_event(listing, Some(issuer), now).into_iter().collect();
+        if let Some(stranger) = self.strangers_in(listing, Some(issuer), now).first() {
             let why =
                 format!("the issuer lists key {stranger}, which the journal cannot explain, so nothing was minted");
             events.push(self.halted(Reason::Stranger, &why));
@@ -192,6 +194,7 @@ impl ServiceState {
         listing: &Listing,
         uses: &[(KeyId, LastUse)],
         readings: &[(TargetName, Reading)],
+        now: &Instant,
     ) -> Conclusion {
         let rotation = self.open_rotation();
         if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
@@ -211,7 +214,10 @@ impl ServiceState {
             readings.iter().any(|(name, reading)| *name == target.spec.name && *reading == target.reading)
         });
         if issuer.shape.has_slots() {
-            return match unmoved && issuer.exclusive {
+            // What came later is not of this mint: an older copy of the journal may wait for one that was answered long ago.
+            let until = on_the_clock_of(now, &mint.may_arrive_until(issuer)) + CREATED_SLACK;
+            let later = |key: &KeyId| listing.created_on_our_clock(key, now).is_some_and(|created| created > until);
+            return match unmoved && issuer.exclusive && !found.iter().any(later) {
                 true => Conclusion::record(vec![Event::MintSettled { found, reclaim: false }]),
                 false => self.unsettled(mint, found.clone(), &found),
             };
@@ -223,7 +229,8 @@ impl ServiceState {
         let told = !labelled.is_empty() || issuer.shape == crate::model::Shape::Labelled;
         if told {
             // The label tells: what has none, or another, is not of this mint.
-            let before = self.strangers_in(listing, Some(issuer)).into_iter().filter(|key| mint.before.contains(key));
+            let before =
+                self.strangers_in(listing, Some(issuer), now).into_iter().filter(|key| mint.before.contains(key));
             let strangers = others.into_iter().chain(before).collect();
             return match labelled.as_slice() {
                 [] => self.with_strangers(strangers, Event::MintSettled { found: labelled, reclaim: false }),
@@ -236,8 +243,7 @@ impl ServiceState {
             _ => None,
         };
         let ours = only.is_some_and(|listed| {
-            let window = mint.begun.wall - CREATED_SLACK
-                ..=mint.begun.wall + TimeDelta::from_std(issuer.settle).unwrap_or(TimeDelta::MAX / 4);
+            let window = mint.begun.wall - CREATED_SLACK..=mint.may_arrive_until(issuer).wall;
             let made_then = listed.created.is_some_and(|created| window.contains(&created));
             let never_used = uses.iter().any(|(key, last_use)| *key == listed.id && *last_use == LastUse::Never);
             made_then && never_used && unmoved
@@ -273,12 +279,12 @@ impl ServiceState {
 
     /// The keys at an issuer that nobody can explain. In slots that are ours alone, such a key is idle; and one that carries
     /// the intent of the mint under way is that mint's.
-    pub(super) fn strangers_in(&self, listing: &Listing, issuer: Option<&IssuerSpec>) -> Vec<KeyId> {
+    pub(super) fn strangers_in(&self, listing: &Listing, issuer: Option<&IssuerSpec>, now: &Instant) -> Vec<KeyId> {
         if let Some(issuer) = issuer.filter(|issuer| issuer.shape.has_slots() && issuer.exclusive) {
             let minting = self.rotation.as_ref().is_some_and(|rotation| rotation.mint.is_some());
             let moving = minting || self.slots_in_motion(issuer).next().is_some();
             // What we left in an idle slot is older than our last look; what is newer was put there by somebody, who may use it.
-            return if moving { Vec::new() } else { self.newer_than_journal(listing).into_iter().collect() };
+            return if moving { Vec::new() } else { self.newer_than_journal(listing, now).into_iter().collect() };
         }
         let mint = self.rotation.as_ref().and_then(|rotation| rotation.mint.as_ref());
         let being_made = |id: &KeyId| {
@@ -291,8 +297,13 @@ impl ServiceState {
         strangers
     }
 
-    pub(super) fn strangers_event(&self, listing: &Listing, issuer: Option<&IssuerSpec>) -> Option<Event> {
-        let keys = self.strangers_in(listing, issuer);
+    pub(super) fn strangers_event(
+        &self,
+        listing: &Listing,
+        issuer: Option<&IssuerSpec>,
+        now: &Instant,
+    ) -> Option<Event> {
+        let keys = self.strangers_in(listing, issuer, now);
         self.strangers_differ(&keys).then_some(Event::StrangersSeen { keys })
     }
 

@@ -87,6 +87,9 @@ impl ServiceState {
                     return Err(());
                 }
                 rotation.phase = Phase::Opened;
+                if slots && !found.is_empty() {
+                    self.explain_slots(&mint.may_arrive_until(&rotation.snapshot.issuer), at);
+                }
                 if let Some(key) = settled {
                     let place = rotation.snapshot.clone();
                     self.strangers.remove(key);

@@ -35,13 +35,14 @@ impl ServiceState {
         // A journal restored from an older copy would put back a key that the world has left behind.
         if let (true, Some(newer)) = (
             listed.is_none() || self.is_unknown_to_us(target, &seen.reading, &key),
-            self.newer_than_journal(&seen.listing),
+            self.newer_than_journal(&seen.listing, now),
         ) {
             return self.behind(
                 &seen.listing,
                 Some(&rotation.snapshot.issuer),
                 &format!("key {key} was to be pushed to {target}"),
                 &newer,
+                now,
             );
         }
         // A provider may take a while to refuse a key that was disabled; the listing knows at once.

@@ -181,6 +181,14 @@ impl Retirement {
         matches!(self.stage, Stage::Deleting(_) | Stage::Deleted(_) | Stage::Absent(_)) || self.delete_sent.is_some()
     }
 
+    /// Until when a deletion that was sent may have emptied its slot.
+    pub(super) fn emptied_until(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Deleting(begun) => Some(begun.plus(EVIDENCE_AGE_MAX + self.settle)),
+            _ => Some(self.delete_sent.as_ref()?.plus(self.settle)),
+        }
+    }
+
     /// When a disable may last have been sent, if it may still be carried out at `at`.
     pub(super) fn late_disable(&self, at: &Instant) -> Option<Instant> {
         let sent = match &self.stage {

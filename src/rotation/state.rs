@@ -18,7 +18,10 @@ pub struct ServiceState {
     /// When the last of them was written.
     pub last_event: Option<Instant>,
     /// When journal and issuer are last known to have agreed; a stranger made later means that the journal may be the older one.
-    pub agreed: Option<Timestamp>,
+    pub agreed: Option<Instant>,
+    /// In slots that are ours alone: what was made until then is idle on an operator's word, or by our own doing. Looking proves
+    /// nothing here, since a slot that somebody else filled looks like any other.
+    pub slots_explained: Option<Instant>,
     /// The snapshot of the last rotation, for keys that leave while none is open.
     pub last_place: Option<Snapshot>,
     /// The key every target was last Verified to hold.
@@ -217,6 +220,13 @@ pub struct Mint {
     pub begun: Instant,
     /// Why its answer is lost, and since when that is known.
     pub unknown: Option<(String, Instant)>,
+}
+
+impl Mint {
+    /// Until when the provider may have made the key.
+    pub(super) fn may_arrive_until(&self, issuer: &IssuerSpec) -> Instant {
+        self.begun.plus(issuer.settle)
+    }
 }
 
 /// A key to be enabled before it is pushed back.

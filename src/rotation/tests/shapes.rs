@@ -164,9 +164,9 @@ fn the_key_of_a_mint_under_way_is_no_stranger() {
     walk.answer(Effect::Mint(intent()), unknown());
     let mut found = listing(&[OLD, NEW]);
     found.keys[1].intent = Some(intent());
-    assert_eq!(walk.state.strangers_in(&found, None), vec![]);
+    assert_eq!(walk.state.strangers_in(&found, None, &walk.now), vec![]);
     found.keys[1].intent = Some(IntentId::new("r0.1"));
-    assert_eq!(walk.state.strangers_in(&found, None), vec![key(NEW)]);
+    assert_eq!(walk.state.strangers_in(&found, None, &walk.now), vec![key(NEW)]);
 }
 
 fn labelled(labels: &[(&str, &str)], shown: &str) -> Walk {
