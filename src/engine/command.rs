@@ -361,7 +361,13 @@ impl Engine {
                 true if leaving.stage == Stage::Waiting => {
                     format!("a request that was sent may still hit key {}; try again in a while", leaving.key)
                 }
-                true => format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key),
+                true if rotation.cannot_turn_back().is_none() => {
+                    format!("key {} is disabled already; rekeyd rollback {name} brings it back", leaving.key)
+                }
+                true => format!(
+                    "key {0} is disabled already; enable it at its issuer, then rekeyd adopt {name} {0}",
+                    leaving.key
+                ),
                 false => format!("key {} is already being deleted, so no target can go on using it", leaving.key),
             };
             return Ok(Reply::one(name, false, why));
@@ -471,14 +477,13 @@ impl Engine {
         objection: Option<String>,
     ) -> Result<Reply, JournalError> {
         let state = &self.services[name].state;
-        let leaving = state.leaving.contains_key(&key);
         let about_old = state.only_vouches(&key, &seen.readings, &self.clock.now());
         let Some(listed) = seen.listing.keys.iter().find(|listed| listed.id == key).cloned() else {
             let ids: Vec<_> = seen.listing.keys.iter().map(|listed| listed.id.as_str()).collect();
             let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
             return Ok(Reply::one(name, false, format!("key {key} is not at the issuer, which lists: {ids}")));
         };
-        if !listed.active && !leaving {
+        if !listed.active && !about_old {
             let why = format!("key {key} is inactive at the issuer, so no target can be using it");
             return Ok(Reply::one(name, false, why));
         }
@@ -495,6 +500,7 @@ impl Engine {
             readings: seen.readings,
             account: Some(seen.account),
             issuer: Some(seen.issuer),
+            tail,
         };
         let secret = if material.is_some() { ", and its secret is sealed" } else { "" };
         if !self.record(name, event, material.as_ref()).await? {

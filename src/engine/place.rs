@@ -74,11 +74,20 @@ impl Engine {
         let of_rotation = || state.rotation.as_ref().map(|rotation| from_snapshot(&rotation.snapshot));
         match effect {
             Effect::Survey | Effect::FirstContact | Effect::Observe => from_policy,
-            Effect::Evidence(key, _)
-            | Effect::Disable(key)
-            | Effect::Enable(key)
-            | Effect::Delete(key)
-            | Effect::Absence(key) => of_leaving(key).or_else(of_rotation),
+            Effect::Evidence(key, _) => {
+                let mut place = of_leaving(key).or_else(of_rotation)?;
+                // A key may have come to any target that the service has had since.
+                let latest = of_rotation().or_else(|| state.last_place.as_ref().map(from_snapshot));
+                for spec in [latest, from_policy].into_iter().flatten().flat_map(|place| place.targets) {
+                    if place.targets.iter().all(|known| known.name != spec.name) {
+                        place.targets.push(spec);
+                    }
+                }
+                Some(place)
+            }
+            Effect::Disable(key) | Effect::Enable(key) | Effect::Delete(key) | Effect::Absence(key) => {
+                of_leaving(key).or_else(of_rotation)
+            }
             _ => of_rotation(),
         }
     }

@@ -47,9 +47,13 @@ impl ServiceState {
 
     fn fold(&mut self, event: &Event, at: &Instant) -> Result<(), ()> {
         match event {
-            Event::Adopted { key, by, readings, .. } if self.only_vouches(key, readings, at) => self.vouch(key, by),
-            Event::Adopted { key, created, by, readings, account, issuer } => {
+            Event::Adopted { key, by, readings, tail, .. } if self.only_vouches(key, readings, at) => {
+                self.vouch(key, by);
+                self.tails.extend(tail.clone().map(|tail| (key.clone(), tail)));
+            }
+            Event::Adopted { key, created, by, readings, account, issuer, tail } => {
                 let unsure = self.adopt(key, created.unwrap_or(at.wall), by, at)?;
+                self.tails.extend(tail.clone().map(|tail| (key.clone(), tail)));
                 // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
                     if *reading == crate::model::Reading::Nothing {
@@ -121,6 +125,7 @@ impl ServiceState {
                     self.may_hold.keys().filter(|target| self.serves(target)).cloned().collect();
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
+                    retirement.despite_use = true;
                     for (target, held) in &mut self.may_hold {
                         if !retirement.reads(target) || !served.contains(target) {
                             held.remove(&retirement.key);
@@ -278,7 +283,7 @@ impl ServiceState {
         }
         // A key that was taken out of service and is in it again.
         if let Some(retirement) = self.leaving.get(key) {
-            if !retirement.is_untouched(at) {
+            if !retirement.may_serve_again(at) {
                 return Err(());
             }
             self.leaving.remove(key);
@@ -336,14 +341,15 @@ impl ServiceState {
     }
 
     /// Whether an operator's word is about a key that is on its way out, or is to be replaced: it may be deleted, and its secret
-    /// may have come with the word. What the targets hold is not what the word is about. At rest it is the word that the
-    /// targets hold the key, and makes it current again, if it only waits, they do not show another, and its deletion is not
-    /// what the service asked for.
+    /// may have come with the word. What the targets hold is not what the word is about. At rest, or where the
+    /// rotation has come to nothing, it is the word that the targets hold the key, and makes it current again, if nothing that
+    /// was sent can still hit it, they do not show another, and its deletion is not what the service asked for.
     pub fn only_vouches(&self, key: &KeyId, readings: &[(TargetName, Reading)], now: &Instant) -> bool {
         if let Some(retirement) = self.leaving.get(key) {
             let asked = self.halt.as_ref().is_some_and(|halt| halt.reason == super::Reason::AdoptNeeded);
             let shown = self.adoption_contradicted(key, None, readings).is_none();
-            return self.rotation.is_some() || asked || !retirement.is_untouched(now) || !shown;
+            let goes_on = self.rotation.is_some() && !self.adoption_ends_rotation();
+            return goes_on || asked || !retirement.may_serve_again(now) || !shown;
         }
         let replaced = self.rotation.as_ref().is_some_and(|rotation| rotation.former.key == *key);
         replaced && !self.is_left_behind()
@@ -457,6 +463,7 @@ impl ServiceState {
                 wait,
                 watch,
                 silent_since: None,
+                despite_use: false,
                 unproven: false,
                 ours: true,
                 stage: Stage::Waiting,

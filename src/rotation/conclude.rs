@@ -133,9 +133,9 @@ impl ServiceState {
         around: &Circumstances,
         now: &Instant,
     ) -> Conclusion {
-        let Some(current) = &self.current else {
+        if self.current.is_none() {
             return Conclusion::record(vec![self.halted(Reason::NoCurrentKey, "no current key is known")]);
-        };
+        }
         let moves = self.home.as_ref().is_some_and(|home| home.object != snapshot.issuer.object);
         if let Some(account) = &self.account
             && *account != snapshot.account
@@ -149,7 +149,11 @@ impl ServiceState {
         let readings: Vec<_> =
             snapshot.targets.iter().map(|found| (found.spec.name.clone(), found.reading.clone())).collect();
         // On a migration the current key lives elsewhere, and everything at the new issuer is looked at before the mint.
-        if !moves && let Err((reason, why)) = self.as_expected(listing, issuer, &readings, around, now) {
+        let expected = match moves {
+            true => self.targets_as_expected(&readings, around),
+            false => self.as_expected(listing, issuer, &readings, around, now),
+        };
+        if let Err((reason, why)) = expected {
             return Conclusion::record(
                 vec![self.strangers_event(listing, Some(issuer), now), Some(self.halted(reason, &why))]
                     .into_iter()
@@ -164,7 +168,6 @@ impl ServiceState {
                 Room::None(why) => return Conclusion::record(vec![self.halted(Reason::Quota, &why)]),
             }
         }
-        let _ = current;
         Conclusion::record(vec![Event::Opened {
             rotation: around.fresh_id.clone(),
             cause: around.cause.clone(),
@@ -185,19 +188,13 @@ impl ServiceState {
         let current = &self.current.as_ref().expect("called with a current key").key;
         let strangers = self.strangers_in(listing, Some(issuer), now);
         let listed = listing.keys.iter().find(|listed| listed.id == *current);
-        let changed = match around.kind {
-            // What a target shows instead is what this rotation is ordered to replace.
-            RotationKind::Repush(_) => None,
-            RotationKind::Fresh => {
-                readings.iter().find_map(|(target, reading)| self.contradiction(target, reading, current))
-            }
-        };
+        let changed = self.targets_as_expected(readings, around);
         let broken = match listed {
             None => Some(format!("current key {current} is not listed by its issuer")),
             Some(listed) if !listed.active => Some(format!("current key {current} is inactive at its issuer")),
             Some(_) => None,
         };
-        if let Some(why) = broken.clone().or(changed.clone())
+        if let Some(why) = broken.clone().or(changed.clone().err().map(|(_, why)| why))
             && let Some(newer) = self.newer_than_journal(listing, now)
         {
             return Err((
@@ -216,18 +213,28 @@ impl ServiceState {
                 format!("the issuer lists key {stranger}, which the journal cannot explain"),
             ));
         }
+        changed
+    }
+
+    /// Whether the targets show what the journal says they hold; what they show instead a push again is ordered to replace.
+    fn targets_as_expected(
+        &self,
+        readings: &[(TargetName, Reading)],
+        around: &Circumstances,
+    ) -> Result<(), (Reason, String)> {
+        let current = &self.current.as_ref().expect("called with a current key").key;
+        let mut fresh = readings.iter().filter(|_| around.kind == RotationKind::Fresh);
+        let changed = fresh.find_map(|(target, reading)| self.contradiction(target, reading, current));
         changed.map_or(Ok(()), |why| Err((Reason::TargetChanged, why)))
     }
 
     /// Why a target's reading contradicts that it holds the current key.
     pub(super) fn contradiction(&self, target: &TargetName, reading: &Reading, current: &KeyId) -> Option<String> {
-        // Where nothing is known of what the target shows, this reading becomes the first thing known.
-        if !self.tails.contains_key(current) && *reading != Reading::Nothing {
-            return None;
-        }
         match self.read_back(target, reading, current) {
-            ReadBack::New | ReadBack::CannotTell => None,
             ReadBack::Old(Some(key)) => Some(format!("{target} shows key {key} instead of {current}")),
+            // Where nothing is known of what the target shows, this reading becomes the first thing known.
+            _ if !self.tails.contains_key(current) && *reading != Reading::Nothing => None,
+            ReadBack::New | ReadBack::CannotTell => None,
             // A service that inherits has nothing of its own to show; the policy's explicit add is what changes that.
             ReadBack::Other if *reading == Reading::Nothing && !self.has_shown(target) => None,
             ReadBack::Old(None) | ReadBack::Other => Some(format!(
@@ -321,6 +328,7 @@ impl ServiceState {
             readings,
             account: Some(account),
             issuer: Some(issuer),
+            tail: None,
         }])
     }
 

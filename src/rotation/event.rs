@@ -27,6 +27,8 @@ pub enum Event {
         account: Option<AccountIdentity>,
         /// The issuer object it lives at.
         issuer: Option<Box<IssuerSpec>>,
+        /// The end of its secret, where that came with the word.
+        tail: Option<Tail>,
     },
     /// Somebody ordered a rotation; it is opened when window, group and budget allow.
     Ordered {

@@ -11,7 +11,7 @@ use super::finding::{Conclusion, Evidence, Pace};
 use super::readback::ReadBack;
 use super::{Act, Retirement, ServiceState, Stage};
 
-/// Our clock and the provider's may differ by this much at most when something is disabled or deleted.
+/// Our clock and the provider's may differ by this much at most when something is done to a key.
 pub const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// When an earlier instant was, on a wall clock that was compared with the provider's just now: ours may have been wrong then.
@@ -21,6 +21,17 @@ pub(super) fn on_the_clock_of(now: &Instant, earlier: &Instant) -> Timestamp {
         Some(passed) => now.wall - passed,
         None => earlier.wall,
     }
+}
+
+/// No key is minted, handed over, disabled or deleted while our clock and the provider's differ: whatever was used since is told
+/// by the provider's clock, and after a boot only wall time says since when.
+pub(super) fn clocks_differ(listing: &Listing, now: &Instant) -> Option<Conclusion> {
+    let apart = listing.date? - now.wall;
+    let why = format!(
+        "our clock and the provider's differ by {} s, and no key is touched while they do; check time synchronisation",
+        apart.num_seconds()
+    );
+    (apart.abs() > CLOCK_DIFFERENCE_MAX).then(|| Conclusion::again(Pace::After(Duration::from_secs(30)), why))
 }
 
 impl ServiceState {
@@ -34,15 +45,8 @@ impl ServiceState {
                 format!("{} answers as account {}, and not as {}", place.issuer.object, seen.account, place.account);
             return halt(Reason::AccountChanged, why);
         }
-        if let Some(date) = seen.listing.date
-            && (date - now.wall).abs() > CLOCK_DIFFERENCE_MAX
-        {
-            let why = format!(
-                "our clock and the provider's differ by {} s, and nothing is disabled or deleted while they do; check time \
-                 synchronisation",
-                (date - now.wall).num_seconds()
-            );
-            return Conclusion::again(Pace::After(Duration::from_secs(30)), why);
+        if let Some(wait) = clocks_differ(&seen.listing, now) {
+            return wait;
         }
         if let Err((reason, why)) = self.current_stands(key, seen) {
             let listing = seen.current_listing.as_ref().unwrap_or(&seen.listing);
@@ -167,7 +171,10 @@ impl ServiceState {
             // The end of its secret is shown, and that of the current key is another or unknown: no proof, and reason enough.
             let shown = reading.tail();
             let alone = shown.is_some() && self.tails.get(leaving) == shown && self.tails.get(current) != shown;
-            if alone || self.read_back(target, reading, leaving) == ReadBack::New {
+            let shows_it = alone || self.read_back(target, reading, leaving) == ReadBack::New;
+            // What was a target once and shows the key is what an operator's word is about; a target never is.
+            let accepted = self.leaving.get(leaving).is_some_and(|retirement| retirement.despite_use);
+            if shows_it && (self.serves(target) || !accepted) {
                 return Err(match self.serves(target) {
                     true => (Reason::TargetChanged, format!("{target} shows key {leaving}, which was to be retired")),
                     false => (

@@ -11,7 +11,7 @@ use crate::model::{
 
 use super::conclude::asked_pause;
 use super::event::Event;
-use super::evidence::on_the_clock_of;
+use super::evidence::{clocks_differ, on_the_clock_of};
 use super::finding::{Conclusion, Pace};
 use super::readback::ReadBack;
 use super::{Mint, Retirement, Rotation, ServiceState};
@@ -44,6 +44,9 @@ impl ServiceState {
         let issuer = &rotation.snapshot.issuer;
         if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
             return Conclusion::record(vec![changed]);
+        }
+        if let Some(wait) = clocks_differ(listing, now) {
+            return wait;
         }
         let mut events: Vec<Event> = self.strangers_event(listing, Some(issuer), now).into_iter().collect();
         if let Some(stranger) = self.strangers_in(listing, Some(issuer), now).first() {

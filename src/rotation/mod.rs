@@ -198,8 +198,12 @@ impl ServiceState {
     /// Whether an operator's word for another key may end the open rotation: where the world has left it behind, or nothing was
     /// made by it yet, and nothing of it is under way.
     pub fn adoption_ends_rotation(&self) -> bool {
-        let made_nothing = self.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Opened);
-        self.is_left_behind() || (made_nothing && self.halt.is_some())
+        self.is_left_behind() || (self.has_made_nothing() && self.halt.is_some())
+    }
+
+    /// Whether a rotation is open that has made nothing yet.
+    pub(super) fn has_made_nothing(&self) -> bool {
+        self.rotation.as_ref().is_some_and(|rotation| rotation.phase == Phase::Opened)
     }
 
     /// Whether the world has left the open rotation behind, and nothing of it is under way.

@@ -249,8 +249,10 @@ impl ServiceState {
         let snapshot = &rotation.snapshot;
         for found in &snapshot.targets {
             self.may_hold.entry(found.spec.name.clone()).or_default().insert(current.clone());
-            if let (Some(tail), false) = (found.reading.tail(), self.tails.contains_key(current)) {
-                self.tails.insert(current.clone(), tail.clone());
+            let Some(shown) = found.reading.tail().filter(|_| rotation.kind == RotationKind::Fresh) else { continue };
+            // What a push is ordered to replace tells nothing of the key that is pushed.
+            if !self.tails.contains_key(current) && !self.tails.values().any(|known| known == shown) {
+                self.tails.insert(current.clone(), shown.clone());
             }
         }
         if self.home.is_none() {

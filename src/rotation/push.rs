@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::model::{Health, Instant, JobId, JobState, KeyId, Listing, Probe, Reading, Reason, TargetName};
 
-use super::event::Event;
+use super::event::{Event, RotationKind};
+use super::evidence::clocks_differ;
 use super::finding::{Conclusion, Pace};
 use super::readback::ReadBack;
 use super::{Course, JobEnd, Phase, Push, Rotation, ServiceState, Stage};
@@ -31,6 +32,11 @@ impl ServiceState {
         let rotation = self.open_rotation();
         let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
         let halt = |reason, why: String| Conclusion::record(vec![self.halted(reason, &why)]);
+        // Putting back a key that worked mends something, and waits for no clock.
+        let is_new = rotation.course == Course::Forward && rotation.kind == RotationKind::Fresh;
+        if let (true, Some(wait)) = (is_new, clocks_differ(&seen.listing, now)) {
+            return wait;
+        }
         let listed = seen.listing.keys.iter().find(|listed| listed.id == key);
         // A journal restored from an older copy would put back a key that the world has left behind.
         if let (true, Some(newer)) = (

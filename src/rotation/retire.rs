@@ -48,6 +48,8 @@ pub struct Retirement {
     pub watch: Duration,
     /// Uses after this instant mean that somebody still needs it; `None` where that is not asked.
     pub silent_since: Option<Instant>,
+    /// Whether an operator said that it goes although it is in use.
+    pub despite_use: bool,
     /// Whether a read-back could not tell, so that only the longer soak lets it leave the may-hold sets.
     pub unproven: bool,
     /// Whether the journal proves it ours; if not it is disabled at most.
@@ -174,6 +176,12 @@ impl Retirement {
     /// Whether the key can be relied on as it is: nothing was done to it, and nothing that was sent can still hit it.
     pub fn is_untouched(&self, now: &Instant) -> bool {
         self.stage == Stage::Waiting && self.disable_sent.is_none() && self.may_come_back(now)
+    }
+
+    /// Whether the key can be relied on where its issuer lists it as active: also one that we disabled and somebody enabled.
+    pub fn may_serve_again(&self, now: &Instant) -> bool {
+        let enabled = matches!(&self.stage, Stage::Disabled(since) if now.since(since) >= self.settle);
+        self.is_untouched(now) || (enabled && self.may_come_back(now))
     }
 
     /// Whether a deletion was sent and its slot may be emptied by it still.

@@ -8,6 +8,7 @@ use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot, Sna
 use super::*;
 use crate::model::*;
 
+mod chance;
 mod hardships;
 mod shapes;
 
@@ -43,6 +44,7 @@ impl Walk {
             readings,
             account: Some(AccountIdentity::new("aws:1")),
             issuer: None,
+            tail: None,
         });
         walk
     }
@@ -540,6 +542,7 @@ fn a_key_taken_on_by_itself_is_disabled_and_then_waits_for_a_word() {
         readings: vec![],
         account: None,
         issuer: None,
+        tail: None,
     });
     assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(OLD), Act::Delete)));
     assert_eq!(walk.state.current.as_ref().map(|current| current.key.clone()), Some(key(NEW)));
@@ -662,6 +665,6 @@ fn a_target_that_shows_nothing_of_its_own_is_not_said_to_hold_the_adopted_key() 
     let mut walk = Walk::new(&[]);
     let readings = vec![(TargetName::new("inherits"), Reading::Nothing), (TargetName::new("a"), tail("oldt"))];
     let by = AdoptedBy::Operator("test".into());
-    walk.record(Event::Adopted { key: key(OLD), created: None, by, readings, account: None, issuer: None });
+    walk.record(Event::Adopted { key: key(OLD), created: None, by, readings, account: None, issuer: None, tail: None });
     assert_eq!(walk.state.may_hold.keys().map(TargetName::as_str).collect::<Vec<_>>(), ["a"]);
 }

@@ -99,6 +99,8 @@ pub struct Ledger {
     /// An operator said that these go although they are in use.
     despite_use: BTreeSet<KeyId>,
     halt: Option<Reason>,
+    /// Their deletion was sent and is not known to have come to nothing.
+    deleting: BTreeSet<KeyId>,
     /// On its way out, whatever sent it there.
     leaving: BTreeSet<KeyId>,
     /// The targets of the service when a key was sent out, which are those that may hold it.
@@ -128,6 +130,9 @@ struct Superseded {
 
 /// Evidence may be this old when the act is sent; the requests of one look take a moment, and so does what they cannot see.
 const EVIDENCE: Duration = Duration::from_secs(302);
+
+/// How late a request may be carried out at any issuer of a scene.
+const SETTLE: Duration = Duration::from_secs(120);
 
 impl Oracle {
     fn checked(&mut self, promise: Promise) {
@@ -619,14 +624,21 @@ impl Ledger {
                 let leaving =
                     self.leaving.contains(key) || self.superseded.contains_key(key) || self.disabled.contains_key(key);
                 let replaced = self.open.as_ref().is_some_and(|open| open.former.as_ref() == Some(key));
+                let asked = self.halt == Some(Reason::AdoptNeeded);
+                // What was sent may still hit it.
+                let lately = self.disabled.get(key).is_some_and(|at| now.saturating_sub(*at) < SETTLE);
+                let hit = lately || self.deleting.contains(key);
                 let only_vouched = match self.open {
-                    Some(_) => leaving || (replaced && !ends) || !(ends || unmade),
-                    None => leaving && (self.halt == Some(Reason::AdoptNeeded) || self.disabled.contains_key(key)),
+                    Some(_) if leaving => !(ends || unmade) || asked || hit,
+                    Some(_) => (replaced && !ends) || !(ends || unmade),
+                    None => leaving && (asked || hit),
                 };
                 if !only_vouched {
                     self.current = Some(key.clone());
                     self.open = None;
                     self.superseded.remove(key);
+                    self.disabled.remove(key);
+                    self.leaving.remove(key);
                     self.halt = None;
                 }
             }
@@ -709,7 +721,11 @@ impl Ledger {
             Event::AbsentOnce { key } => {
                 self.absent_once.insert(key.clone(), now);
             }
+            Event::DeleteBegun { key, .. } => _ = self.deleting.insert(key.clone()),
             Event::Reappeared { key } => {
+                if !self.absent_once.contains_key(key) {
+                    self.deleting.remove(key);
+                }
                 self.absent_once.remove(key);
             }
             Event::Gone { key } => {

@@ -202,6 +202,7 @@ fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
         readings,
         account: Some(AccountIdentity::new("aws:123456789012")),
         issuer: Some(Box::new(spec)),
+        tail: None,
     };
     let material = world.material(key).expect("it was just made");
     let shelf = &mut world.shelves[0];

@@ -48,6 +48,8 @@ events! {
         readings: Vec<(TargetName, Reading)>,
         account: Option<AccountIdentity>,
         issuer: Option<Box<IssuerSpec>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tail: Option<Tail>,
     }
     Ordered as "ordered" { cause: Cause }
     Paused as "paused" { by: String }

@@ -119,6 +119,7 @@ pub fn events() -> Vec<Event> {
             ],
             account: Some(AccountIdentity::new("aws:123456789012")),
             issuer: Some(Box::new(issuer(None, None))),
+            tail: None,
         },
         Event::Adopted {
             key: key(),
@@ -127,6 +128,7 @@ pub fn events() -> Vec<Event> {
             readings: vec![],
             account: None,
             issuer: None,
+            tail: None,
         },
         Event::Ordered { cause: Cause::Timetable },
         Event::Ordered { cause: Cause::MaxAge },
@@ -217,6 +219,7 @@ pub fn events() -> Vec<Event> {
         readings: Vec::new(),
         account: None,
         issuer: Some(Box::new(IssuerSpec { shape, ..issuer(None, None) })),
+        tail: None,
     }));
     events.push(Event::ReclaimOrdered {
         key: key(),
@@ -224,6 +227,15 @@ pub fn events() -> Vec<Event> {
         by: by(),
         issuer: Some(Box::new(issuer(None, None))),
         account: Some(AccountIdentity::new("aws:123456789012")),
+    });
+    events.push(Event::Adopted {
+        key: key(),
+        created: None,
+        by: AdoptedBy::Operator(by()),
+        readings: Vec::new(),
+        account: None,
+        issuer: None,
+        tail: Some(Tail::new("wxyz")),
     });
     events
 }

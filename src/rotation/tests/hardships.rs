@@ -32,6 +32,7 @@ fn adopted(id: &str, shown: &str) -> Event {
         readings: vec![(a(), tail(shown))],
         account: Some(account()),
         issuer: Some(Box::new(issuer())),
+        tail: None,
     }
 }
 

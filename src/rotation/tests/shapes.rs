@@ -373,6 +373,7 @@ fn adopted(id: &str, shown: Reading) -> Event {
         readings: vec![(a(), shown)],
         account: Some(account()),
         issuer: Some(Box::new(issuer())),
+        tail: None,
     }
 }
 
@@ -438,4 +439,41 @@ fn a_secret_that_is_lacking_for_a_deletion_comes_with_an_operators_word() {
     assert_eq!(next.as_deref(), Some("rekeyd adopt store AKIAOLD --secret-file FILE"));
     walk.record(adopted(OLD, tail("oldt")));
     assert_eq!((walk.reason(), walk.step()), (None, Step::Run(Effect::Evidence(key(NEW), Act::Delete))));
+}
+
+/// A rotation in slots that is done, the next one opened on what the issuer shows then.
+fn after_a_rotation(filled: &str, made: TimeDelta, date: Option<TimeDelta>) -> Walk {
+    let mut walk = soaking(Shape::Slots);
+    walk.waits(MINUTE * 660);
+    weighed(&mut walk, Act::Delete, |_| ());
+    walk.answer(Effect::Delete(key(OLD)), Ok(Finding::Done));
+    let deleted = walk.now.wall;
+    walk.answer(Effect::Absence(key(OLD)), Ok(listed(listing(&[NEW, "key1@9"]))));
+    walk.waits(MINUTE * 10);
+    walk.answer(Effect::Absence(key(OLD)), Ok(listed(listing(&[NEW, "key1@9"]))));
+    walk.record(Event::Closed { outcome: Outcome::Done });
+    let mut found = listing(&[NEW, filled]);
+    found.keys[1].created = Some(deleted + made);
+    found.date = date.map(|ahead| walk.now.wall + ahead);
+    let snapshot = Box::new(walk.snapshot("newt"));
+    walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot, listing: found }));
+    walk
+}
+
+#[test]
+fn a_slot_is_idle_only_by_what_we_did_to_it() {
+    let ours = after_a_rotation("key1@9", TimeDelta::seconds(2), None);
+    assert_eq!(ours.state.phase(), Some(Phase::Opened));
+    let theirs = after_a_rotation("key1@12", TimeDelta::minutes(5), None);
+    assert_eq!(theirs.reason(), Some(Reason::Stranger), "it was seen gone since, which explains no other key");
+    assert!(theirs.state.strangers.contains(&key("key1@12")));
+}
+
+#[test]
+fn when_a_slot_was_filled_is_told_by_the_providers_clock() {
+    let ahead = TimeDelta::minutes(4);
+    let ours = after_a_rotation("key1@9", ahead, Some(ahead));
+    assert_eq!(ours.state.phase(), Some(Phase::Opened));
+    let theirs = after_a_rotation("key1@12", TimeDelta::seconds(2), Some(-ahead));
+    assert_eq!(theirs.reason(), Some(Reason::Stranger));
 }

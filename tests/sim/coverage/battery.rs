@@ -180,8 +180,15 @@ fn outcomes(state: &ServiceState, by: &str, why: &str) -> Vec<Outcome> {
 
 fn about_key(key: &KeyId, by: &str, why: &str) -> Vec<Event> {
     let (key, by, why) = (key.clone(), by.to_owned(), why.to_owned());
-    let adopted =
-        |by| Event::Adopted { key: key.clone(), created: None, by, readings: Vec::new(), account: None, issuer: None };
+    let adopted = |by| Event::Adopted {
+        key: key.clone(),
+        created: None,
+        by,
+        readings: Vec::new(),
+        account: None,
+        issuer: None,
+        tail: None,
+    };
     vec![
         adopted(AdoptedBy::FirstContact),
         adopted(AdoptedBy::Operator(by.clone())),

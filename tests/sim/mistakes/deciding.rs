@@ -136,6 +136,7 @@ pub fn stranger_taken_on() -> Plant {
                 readings: Vec::new(),
                 account: None,
                 issuer: None,
+                tail: None,
             }]),
             None => state.conclude(effect, found, now, around),
         }

@@ -98,7 +98,16 @@ pub fn ends_alike() -> Scene {
 
 /// Somebody else's key, which an operator leaves alone.
 pub fn a_stranger() -> Scene {
-    of("a stranger beside ours", store()).by_hand(at(0), |world| {
+    beside_a_stranger("a stranger beside ours", store())
+}
+
+/// The same where no target tells that it is not the key in use.
+pub fn a_stranger_untold() -> Scene {
+    beside_a_stranger("a stranger beside ours, and a target that shows nothing", Cast { shows: false, ..store() })
+}
+
+fn beside_a_stranger(title: &str, cast: Cast) -> Scene {
+    of(title, cast).by_hand(at(0), |world| {
         vault(world).quota = Some(3);
         world.make(OBJECT, KeyId::new("break-glass"), Actor::Human, None, false);
     })

@@ -63,7 +63,7 @@ pub const MISTAKES: &[Mistake] = &[
     },
     Mistake {
         name: "a stranger is taken on as the key in use", seen_at: "cloud-key-rotator: first key listed",
-        plant: deciding::stranger_taken_on, scene: scenes::a_stranger, struck: Calm, promise: StrangersSafe,
+        plant: deciding::stranger_taken_on, scene: scenes::a_stranger_untold, struck: Calm, promise: StrangersSafe,
     },
     Mistake {
         name: "a target changed by hand is overwritten", seen_at: NONE,

@@ -1,0 +1,135 @@
+//! What random histories found: sequences that nobody would think of, and that broke a promise or led into a dead end.
+
+use super::*;
+
+fn a() -> TargetName {
+    TargetName::new("a")
+}
+
+fn adopted(id: &str, reading: Reading, end: Option<&str>) -> Event {
+    Event::Adopted {
+        key: key(id),
+        created: None,
+        by: AdoptedBy::Operator("test".into()),
+        readings: vec![(a(), reading)],
+        account: Some(account()),
+        issuer: None,
+        tail: end.map(Tail::new),
+    }
+}
+
+fn halted(reason: Reason) -> Event {
+    Event::Halted { reason, message: "test".into() }
+}
+
+fn current(walk: &Walk) -> Option<&str> {
+    walk.state.current.as_ref().map(|current| current.key.as_str())
+}
+
+#[test]
+fn nothing_is_minted_or_handed_over_while_the_clocks_differ() {
+    let an_hour_off =
+        |walk: &Walk, ids: &[&str]| Listing { date: Some(walk.now.wall + TimeDelta::hours(1)), ..listing(ids) };
+    let mut walk = Walk::new(&["a"]);
+    walk.survey(&[OLD]);
+    let off = an_hour_off(&walk, &[OLD]);
+    assert_eq!(walk.answer(Effect::PlanMint, Ok(listed(off))), vec![]);
+    assert_eq!(walk.step(), Step::Run(Effect::PlanMint), "it is looked at again");
+
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    let seen = |walk: &Walk, shown| Finding::BeforePush {
+        probe: Probe::Works,
+        reading: tail(shown),
+        jobs: vec![],
+        listing: an_hour_off(walk, &[OLD, NEW]),
+    };
+    let found = seen(&walk, "oldt");
+    assert_eq!(walk.answer(Effect::BeforePush(a()), Ok(found)), vec![]);
+    walk.push("a", "newt");
+    walk.record(adopted(OLD, tail("newt"), None));
+    walk.record(Event::RollbackBegun { by: "test".into() });
+    let found = seen(&walk, "newt");
+    walk.answer(Effect::BeforePush(a()), Ok(found));
+    assert_eq!(walk.step(), Step::Run(Effect::Push(a())), "putting back what worked waits for no clock");
+}
+
+#[test]
+fn a_disabled_key_that_somebody_enabled_and_put_back_can_be_adopted() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.pass(MINUTE * 600);
+    walk.disable_old();
+    walk.record(halted(Reason::CurrentKeyBroken));
+    let shown = [(a(), tail("oldt"))];
+    assert!(walk.state.only_vouches(&key(OLD), &shown, &walk.now), "the disable may still be carried out");
+    walk.pass(MINUTE * 10);
+    assert!(walk.state.only_vouches(&key(OLD), &[(a(), tail("newt"))], &walk.now), "the target shows the other key");
+    walk.record(adopted(OLD, tail("oldt"), None));
+    assert_eq!((current(&walk), walk.reason()), (Some(OLD), None));
+    assert!(walk.state.rotation.is_none() && walk.state.leaving.contains_key(&key(NEW)));
+}
+
+#[test]
+fn a_word_about_a_leaving_key_ends_a_rotation_that_has_made_nothing() {
+    let mut walk = Walk::new(&["a"]);
+    walk.record(adopted("AKIATHEIRS", tail("thrt"), None));
+    walk.survey(&["AKIATHEIRS", OLD]);
+    walk.record(halted(Reason::CurrentKeyBroken));
+    walk.record(adopted(OLD, tail("oldt"), None));
+    assert_eq!((current(&walk), walk.reason()), (Some(OLD), None));
+    assert!(walk.state.rotation.is_none());
+}
+
+#[test]
+fn what_a_repush_is_to_replace_tells_nothing_of_the_key_that_is_pushed() {
+    let mut walk = Walk::new(&["a"]);
+    walk.record(adopted("AKIATHEIRS", Reading::Hidden, None));
+    let snapshot = Box::new(walk.snapshot("else"));
+    let kind = RotationKind::Repush(vec![a()]);
+    walk.feed_as(Effect::Survey, Ok(Finding::Survey { snapshot, listing: listing(&["AKIATHEIRS", OLD]) }), kind);
+    assert!(walk.state.rotation.is_some() && !walk.state.tails.contains_key(&key("AKIATHEIRS")));
+    walk.record(halted(Reason::TargetChanged));
+    walk.record(adopted("AKIATHEIRS", tail("thrt"), Some("thrt")));
+    assert_eq!(walk.state.tails.get(&key("AKIATHEIRS")), Some(&Tail::new("thrt")), "the secret came with the word");
+}
+
+#[test]
+fn a_known_end_of_another_key_contradicts_one_whose_end_is_unknown() {
+    let mut walk = Walk::new(&["a"]);
+    walk.record(adopted("AKIATHEIRS", Reading::Hidden, None));
+    walk.state.may_hold.entry(a()).or_default().insert(key(OLD));
+    let snapshot = Box::new(walk.snapshot("oldt"));
+    walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot, listing: listing(&["AKIATHEIRS", OLD]) }));
+    assert_eq!(walk.reason(), Some(Reason::TargetChanged));
+}
+
+#[test]
+fn a_migration_opens_on_no_target_that_somebody_changed() {
+    let mut walk = Walk::new(&["a"]);
+    walk.state.home = Some(IssuerSpec { object: "aws-iam:main:elsewhere".into(), ..issuer() });
+    let snapshot = Box::new(walk.snapshot("else"));
+    walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot, listing: listing(&[]) }));
+    assert_eq!((walk.reason(), walk.state.phase()), (Some(Reason::TargetChanged), None));
+}
+
+#[test]
+fn despite_use_settles_a_target_of_former_days() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.push("a", "newt");
+    walk.pass(MINUTE * 600);
+    let seen = |walk: &Walk| {
+        let mut evidence = walk.evidence(LastUse::Never, "newt");
+        evidence.readings.push((TargetName::new("former"), tail("oldt")));
+        Ok(Finding::Evidence(Box::new(evidence)))
+    };
+    let found = seen(&walk);
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), found);
+    assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
+    walk.record(Event::DespiteUseOrdered { by: "test".into() });
+    let found = seen(&walk);
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), found);
+    assert_eq!((walk.reason(), walk.step()), (None, Step::Run(Effect::Disable(key(OLD)))));
+}
