@@ -79,9 +79,13 @@ pub struct Listing {
 impl Listing {
     /// When a key was made, on our wall clock as it goes now: a provider's clock is compared with ours by the answer's date.
     pub fn created_on_our_clock(&self, key: &KeyId, now: &Instant) -> Option<Timestamp> {
-        let created = self.keys.iter().find(|listed| listed.id == *key)?.created?;
+        Some(self.on_our_clock(self.keys.iter().find(|listed| listed.id == *key)?.created?, now))
+    }
+
+    /// What our wall clock would say, as it goes now, at a time that this provider tells.
+    pub fn on_our_clock(&self, told: Timestamp, now: &Instant) -> Timestamp {
         let ahead = self.date.map_or(TimeDelta::zero(), |date| date - now.wall);
-        created.checked_sub_signed(ahead)
+        told.checked_sub_signed(ahead).unwrap_or(told)
     }
 }
 

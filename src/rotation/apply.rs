@@ -147,7 +147,7 @@ impl ServiceState {
                     self.order = None;
                 }
                 self.last_place = Some((**snapshot).clone());
-                self.open(Rotation::opened(rotation, cause, kind, snapshot, at, &current), &current.key);
+                self.open(Rotation::opened(rotation, cause, kind, snapshot, at, &current), &current.key, at);
             }
             Event::Closed { outcome } => self.close(outcome, at)?,
             Event::DisableBegun { key, .. } => {
@@ -294,9 +294,10 @@ impl ServiceState {
             let both: Vec<KeyId> = [&rotation.installing, &rotation.retiring].into_iter().flatten().cloned().collect();
             // A push that was lost may still be carried out after the operator has looked.
             let lost = rotation.lost_pushes(at);
-            let longest = lost.iter().map(|(_, _, left)| *left).max();
+            self.remember_lost_pushes(&rotation, at);
+            let longest = lost.iter().map(|push| push.left(at)).max();
             let wait = longest.map_or(terms.soak, |left| left.max(terms.soak_unproven));
-            unsure.extend(lost.into_iter().map(|(name, key, _)| (name, vec![key])));
+            unsure.extend(lost.into_iter().map(|push| (push.target, vec![push.key])));
             for other in both.iter().filter(|other| *other != key) {
                 if !self.leaving.contains_key(other) {
                     let place = self.where_it_lives(&rotation, other);

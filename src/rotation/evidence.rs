@@ -56,7 +56,7 @@ impl ServiceState {
             };
         }
         if let (Some(confirmed), LastUse::At { at, by }) = (&retirement.silent_since, &seen.last_use)
-            && *at > on_the_clock_of(now, confirmed)
+            && seen.listing.on_our_clock(*at, now) > on_the_clock_of(now, confirmed)
         {
             let why =
                 format!("old key {key} was used at {at} ({by}), after every target was confirmed to hold the new one");

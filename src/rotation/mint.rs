@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::model::{
-    AccountIdentity, Fault, Instant, IntentId, IssuerSpec, KeyId, LastUse, Listing, Reading, Reason, Tail, TargetName,
-    Timestamp,
+    AccountIdentity, Fault, Instant, IntentId, IssuerSpec, KeyId, LastUse, Listing, Reading, Reason, Shape, Tail,
+    TargetName, Timestamp,
 };
 
 use super::conclude::asked_pause;
@@ -169,8 +169,10 @@ impl ServiceState {
             _ => Pace::BackOff,
         };
         match fault {
-            // What became of the first request, a later one does not tell: the intent stays open until it is answered.
-            Fault::Refused { reason, .. } if is_repeat => Conclusion::record(vec![self.halted(reason, &why)]),
+            // What became of the first request, a later one that is refused does not tell: that is looked for.
+            Fault::Refused { reason, .. } if is_repeat => {
+                Conclusion::record(vec![Event::MintUnknown { why: why.clone() }, self.halted(reason, &why)])
+            }
             _ if is_repeat => Conclusion::again(pace, why),
             Fault::NotSent(_) => {
                 Conclusion::record(vec![Event::MintFailed { why: why.clone() }]).slowly(Pace::BackOff, &why)
@@ -229,7 +231,7 @@ impl ServiceState {
             listing.keys.iter().any(|listed| listed.id == *key && listed.intent.as_ref() == Some(&mint.intent))
         };
         let (labelled, others): (Vec<KeyId>, Vec<KeyId>) = found.iter().cloned().partition(made_for_it);
-        let told = !labelled.is_empty() || issuer.shape == crate::model::Shape::Labelled;
+        let told = !labelled.is_empty() || matches!(issuer.shape, Shape::Labelled | Shape::ClientNamed);
         if told {
             // The label tells: what has none, or another, is not of this mint.
             let before =

@@ -329,7 +329,7 @@ impl Rotation {
             }
             return Step::Run(Effect::Mint(mint.intent.clone()));
         };
-        if shape.mint_may_be_repeated() {
+        if shape.mint_may_be_repeated() && !mint.refused {
             return Step::Run(Effect::Mint(mint.intent.clone()));
         }
         // From when the answer was known to be lost: a machine that slept may have sent the request just before it woke.

@@ -7,6 +7,7 @@ use crate::model::{Instant, KeyId, TargetName};
 
 use super::event::{Event, Outcome, RotationKind, Snapshot};
 use super::retire::{Stage, Why};
+use super::state::LostPush;
 use super::{Course, Current, EnableFirst, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, TargetProgress};
 
 impl ServiceState {
@@ -39,6 +40,7 @@ impl ServiceState {
                     replaces: replaces.clone(),
                     begun: at.clone(),
                     unknown: None,
+                    refused: false,
                 });
             }
             Event::Minted { key, created, tail } => {
@@ -68,9 +70,11 @@ impl ServiceState {
             }
             Event::MintUnknown { why } => {
                 let mint = rotation.mint.as_mut().ok_or(())?;
-                if rotation.phase != Phase::Minting || mint.unknown.is_some() {
+                let repeated = rotation.snapshot.issuer.shape.mint_may_be_repeated();
+                if rotation.phase != Phase::Minting || mint.refused || (mint.unknown.is_some() && !repeated) {
                     return Err(());
                 }
+                mint.refused = mint.unknown.is_some();
                 mint.unknown = Some((why.clone(), at.clone()));
             }
             Event::MintSettled { found, reclaim } => {
@@ -245,7 +249,10 @@ impl ServiceState {
         Ok(())
     }
 
-    pub(super) fn open(&mut self, rotation: Rotation, current: &KeyId) {
+    pub(super) fn open(&mut self, mut rotation: Rotation, current: &KeyId, at: &Instant) {
+        for target in &mut rotation.targets {
+            target.other_lost = self.lost_before(&target.name, rotation.installing.as_ref(), at);
+        }
         let snapshot = &rotation.snapshot;
         for found in &snapshot.targets {
             self.may_hold.entry(found.spec.name.clone()).or_default().insert(current.clone());
@@ -339,14 +346,31 @@ impl ServiceState {
         rotation.phase = Phase::Ready;
         rotation.verified = None;
         for target in &mut rotation.targets {
-            let other_lost = target.last_lost().cloned();
+            let earlier = self.lost_before(&target.name, rotation.installing.as_ref(), at);
+            let other_lost = target.last_lost().cloned().or(earlier);
             *target = TargetProgress { other_lost, ..TargetProgress::pending(target.name.clone()) };
         }
         Ok(())
     }
 
+    /// What a rotation that is over has sent and lost is remembered: it may come after the next one's push.
+    pub(super) fn remember_lost_pushes(&mut self, rotation: &Rotation, at: &Instant) {
+        self.lost_pushes.retain(|push| !push.left(at).is_zero());
+        let new: Vec<_> =
+            rotation.lost_pushes(at).into_iter().filter(|push| !self.lost_pushes.contains(push)).collect();
+        self.lost_pushes.extend(new);
+    }
+
+    /// When the last push of another key was begun that an earlier rotation lost at a target.
+    fn lost_before(&self, target: &TargetName, installing: Option<&KeyId>, at: &Instant) -> Option<Instant> {
+        let other = |push: &&LostPush| push.target == *target && Some(&push.key) != installing;
+        let running = self.lost_pushes.iter().filter(other).filter(|push| !push.left(at).is_zero());
+        running.map(|push| &push.begun).reduce(|last, begun| if begun.is_after(last) { begun } else { last }).cloned()
+    }
+
     pub(super) fn close(&mut self, outcome: &Outcome, at: &Instant) -> Result<(), ()> {
         let rotation = self.rotation.take().ok_or(())?;
+        self.remember_lost_pushes(&rotation, at);
         match outcome {
             Outcome::Done if rotation.phase >= Phase::Deployed => self.tally.done += 1,
             Outcome::RolledBack if rotation.phase >= Phase::Deployed => {
@@ -382,7 +406,8 @@ impl ServiceState {
         self.halt = None;
         let both = [rotation.installing.clone(), rotation.retiring.clone()];
         let holds = match holds {
-            Some(key) => key.clone(),
+            Some(key) if both.iter().flatten().any(|known| known == key) => key.clone(),
+            Some(_) => return Err(()),
             // Nothing was pushed, so the targets hold what they held.
             None if !rotation.any_touched() && rotation.course == Course::Forward => rotation.former.key.clone(),
             None => return Err(()),
@@ -498,19 +523,22 @@ impl Rotation {
         Ok(())
     }
 
-    /// The pushes that were lost and may still be carried out: where, of which key, and for how long.
-    pub(super) fn lost_pushes(&self, now: &Instant) -> Vec<(TargetName, KeyId, Duration)> {
+    /// The pushes that were lost or are under way, and may still be carried out.
+    pub(super) fn lost_pushes(&self, now: &Instant) -> Vec<LostPush> {
         let mut lost = Vec::new();
         for target in &self.targets {
-            let pushes = [(&self.installing, target.last_lost()), (&self.retiring, target.other_lost.as_ref())];
-            for (key, begun) in pushes {
-                let (Some(key), Some(begun)) = (key, begun) else { continue };
-                let left = self.job_timeout(&target.name).saturating_sub(now.since(begun));
-                if !left.is_zero() {
-                    lost.push((target.name.clone(), key.clone(), left));
-                }
+            let under_way = match &target.push {
+                Push::Begun { at, .. } | Push::Unknown { at, .. } | Push::Submitted { at, .. } => Some(at),
+                _ => None,
+            };
+            let installing = under_way.or(target.last_lost());
+            for (key, begun) in [(&self.installing, installing), (&self.retiring, target.other_lost.as_ref())] {
+                let (Some(key), Some(begun)) = (key.clone(), begun.cloned()) else { continue };
+                let takes = self.job_timeout(&target.name);
+                lost.push(LostPush { target: target.name.clone(), key, begun, takes });
             }
         }
+        lost.retain(|push| !push.left(now).is_zero());
         lost
     }
 

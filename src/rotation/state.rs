@@ -38,6 +38,8 @@ pub struct ServiceState {
     pub leaving: BTreeMap<KeyId, Retirement>,
     /// Which keys each target may hold, as far as anybody can know.
     pub may_hold: BTreeMap<TargetName, BTreeSet<KeyId>>,
+    /// Pushes of rotations that are over whose jobs may still run, and store their key when nobody expects it.
+    pub lost_pushes: Vec<LostPush>,
     /// The end of each key's secret, where known.
     pub tails: BTreeMap<KeyId, Tail>,
     /// Keys at the issuer that the journal does not know, as last seen.
@@ -220,6 +222,8 @@ pub struct Mint {
     pub begun: Instant,
     /// Why its answer is lost, and since when that is known.
     pub unknown: Option<(String, Instant)>,
+    /// Whether the issuer refuses to do it again, where that may be asked: what came of it is then looked for.
+    pub refused: bool,
 }
 
 impl Mint {
@@ -261,6 +265,26 @@ pub struct TargetProgress {
     pub other_lost: Option<Instant>,
     /// What the last failed attempt said.
     pub trouble: Option<String>,
+}
+
+/// A push that may still be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostPush {
+    /// Where.
+    pub target: TargetName,
+    /// Of which key.
+    pub key: KeyId,
+    /// When it was begun.
+    pub begun: Instant,
+    /// How long its job may take from then.
+    pub takes: Duration,
+}
+
+impl LostPush {
+    /// How much longer it may run.
+    pub(super) fn left(&self, now: &Instant) -> Duration {
+        self.takes.saturating_sub(now.since(&self.begun))
+    }
 }
 
 /// Where a push stands.

@@ -123,9 +123,8 @@ const LAX: [(&str, &str, &str); 16] = [
 /// Why a key may move in E.
 const IN_PASSING: &str = "a key on its way out has its own stages; E is over before it can move";
 
-/// Kinds that may speak of a key or target that the state does not know: what is new, or somebody else's. `closed` is too lax: the
-/// machine takes any key for the one that an operator says the targets hold, and only the engine asks that it be of the rotation.
-const OF_NOBODY: [&str; 6] = ["adopted", "closed", "disowned", "mint_settled", "minted", "reclaim_ordered"];
+/// Kinds that may speak of a key or target that the state does not know: what is new, or somebody else's.
+const OF_NOBODY: [&str; 5] = ["adopted", "disowned", "mint_settled", "minted", "reclaim_ordered"];
 
 /// A kind of event in a phase.
 type Pair = (&'static str, usize);

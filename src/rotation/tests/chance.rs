@@ -133,3 +133,48 @@ fn despite_use_settles_a_target_of_former_days() {
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), found);
     assert_eq!((walk.reason(), walk.step()), (None, Step::Run(Effect::Disable(key(OLD)))));
 }
+
+#[test]
+fn a_lost_push_of_an_earlier_rotation_is_waited_for() {
+    let mut walk = Walk::new(&["a"]);
+    let snapshot = Box::new(walk.snapshot("oldt"));
+    let survey = Finding::Survey { snapshot, listing: listing(&[OLD]) };
+    walk.feed_as(Effect::Survey, Ok(survey), RotationKind::Repush(vec![a()]));
+    let before =
+        Finding::BeforePush { probe: Probe::Works, reading: tail("oldt"), jobs: vec![], listing: listing(&[OLD]) };
+    walk.answer(Effect::BeforePush(a()), Ok(before));
+    walk.answer(Effect::Push(a()), unknown());
+    walk.record(Event::JobLost { target: a(), why: "test".into() });
+    walk.record(halted(Reason::PushUnproven));
+    walk.record(Event::Closed { outcome: Outcome::Abandoned { by: "test".into(), holds: Some(key(OLD)) } });
+    walk.get_ready();
+    assert!(matches!(walk.step(), Step::Wait(left) if left > MINUTE * 110), "{:?}", walk.step());
+    walk.pass(MINUTE * 120);
+    assert_eq!(walk.step(), Step::Run(Effect::BeforePush(a())));
+}
+
+#[test]
+fn a_use_is_told_by_the_providers_clock() {
+    let weighed = |ahead: i64| {
+        let mut walk = Walk::new(&["a"]);
+        walk.get_ready();
+        walk.push("a", "newt");
+        let provider = TimeDelta::seconds(-ahead);
+        let used = walk.now.wall + provider + TimeDelta::seconds(11);
+        walk.pass(MINUTE * 600);
+        let mut evidence = walk.evidence(LastUse::At { at: used, by: "s3".into() }, "newt");
+        evidence.listing.date = Some(walk.now.wall + provider);
+        walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+        walk.reason()
+    };
+    assert_eq!(weighed(0), Some(Reason::OldKeyStillUsed));
+    assert_eq!(weighed(30), Some(Reason::OldKeyStillUsed), "our clock was ahead when the job was confirmed");
+}
+
+#[test]
+fn an_abandon_takes_no_key_of_nobody() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    let outcome = Outcome::Abandoned { by: "test".into(), holds: Some(key("AKIATHEIRS")) };
+    assert!(walk.state.clone().apply(&Event::Closed { outcome }, &walk.now).is_err());
+}

@@ -137,7 +137,7 @@ fn a_deletion_is_illegal_while_a_target_may_hold_the_key() {
 }
 
 #[test]
-fn the_mint_of_a_named_key_is_sent_again_until_it_answers() {
+fn the_mint_of_a_named_key_is_sent_again_until_it_answers_or_is_refused() {
     let mut walk = minting(Shape::ClientNamed);
     for event in walk.state.recover() {
         walk.record(event);
@@ -154,8 +154,9 @@ fn the_mint_of_a_named_key_is_sent_again_until_it_answers() {
     assert_eq!(walk.reason(), Some(Reason::Quota));
     assert_eq!(walk.state.phase(), Some(Phase::Minting), "an earlier request may have made the key");
     walk.record(Event::Retried { by: "test".into() });
-    walk.answer(Effect::Mint(intent()), Ok(minted()));
-    assert_eq!(walk.state.phase(), Some(Phase::Minted));
+    walk.waits(MINUTE * 10);
+    walk.answer(Effect::SettleMint, seen(&[OLD], "oldt"));
+    assert_eq!(walk.state.phase(), Some(Phase::Opened), "no key has that name, and none can get it any more");
 }
 
 #[test]
