@@ -151,10 +151,9 @@ impl ServiceState {
         let known = self.explains(&key) || mint.is_some_and(|mint| mint.before.contains(&key));
         if known {
             let why = format!("the issuer answered the mint with key {key}, which existed before");
+            // Asking again would be answered with the same key, so what came of the mint is looked for.
             let unknown = Event::MintUnknown { why: why.clone() };
-            let first = mint.is_none_or(|mint| mint.unknown.is_none()).then_some(unknown);
-            let halted = self.halted(Reason::Refused, &why);
-            return Conclusion::record(first.into_iter().chain([halted]).collect());
+            return Conclusion::record(vec![unknown, self.halted(Reason::Refused, &why)]);
         }
         Conclusion::record(vec![Event::Minted { key, created, tail }])
     }

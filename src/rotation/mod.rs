@@ -155,10 +155,11 @@ impl ServiceState {
             return rescued.map(|retirement| retirement.step(now)).collect();
         }
         let rotation = self.rotation.iter().map(|rotation| rotation.step(self, now));
-        // While targets move, some show the new key and some the old, and neither speaks for or against a third.
+        // While targets move, some show the new key and some the old, and neither speaks for or against a third. And nothing that
+        // is found about another key may halt a service before it is known what became of its mint.
         let moves = self.rotation.as_ref().is_some_and(|rotation| {
             let undoing = matches!(rotation.course, Course::Undoing { .. });
-            !undoing && matches!(rotation.phase, Phase::Ready | Phase::Deploying)
+            !undoing && matches!(rotation.phase, Phase::Minting | Phase::Ready | Phase::Deploying)
         });
         let waits_for_rest = |step: &Step| moves && matches!(step, Step::Run(Effect::Evidence(..)) | Step::Record(_));
         let leaving = self.leaving.values().map(|retirement| retirement.step(now)).filter(|step| !waits_for_rest(step));

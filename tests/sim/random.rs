@@ -406,7 +406,8 @@ impl Hand {
             Act::Lag => {
                 let (cast, lag) = (self.one(), *self.chance.pick(&[0, 3, 50, 110]));
                 let mut world = shared.world();
-                if let Some(vault) = world.vaults.get_mut(&cast.object()) {
+                let now = world.now();
+                if let Some(vault) = world.vaults.get_mut(&cast.object()).filter(|vault| vault.steady_until <= now) {
                     vault.lag = Duration::from_secs(lag);
                     world.tell(|| format!("{}: listings lag {lag} s", cast.object()));
                 }

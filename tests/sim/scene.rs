@@ -164,6 +164,7 @@ fn vault(cast: &Cast) -> Vault {
         keys: Vec::new(),
         quota: matches!(cast.shape, Shape::ShownOnce | Shape::ClientNamed).then_some(2),
         lag: cast.list_lag,
+        steady_until: At::ZERO,
         propagation: Duration::from_secs(5),
         settle: Duration::from_secs(120),
         use_lag: cast.use_lag,

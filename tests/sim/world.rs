@@ -67,6 +67,8 @@ pub struct Vault {
     pub quota: Option<usize>,
     /// How late a listing is.
     pub lag: Duration,
+    /// Its horizon was reckoned with the lag of now, for something that is still on its way.
+    pub steady_until: At,
     /// How long a new key is not known everywhere.
     pub propagation: Duration,
     pub settle: Duration,
@@ -157,6 +159,8 @@ pub struct Tally {
 /// Everything there is.
 pub struct World {
     start: tokio::time::Instant,
+    /// When that happens which is being caught up with.
+    as_of: Option<At>,
     pub vaults: BTreeMap<String, Vault>,
     pub places: BTreeMap<String, Place>,
     queue: BTreeMap<(At, u64), Happening>,
@@ -195,6 +199,7 @@ impl Shared {
     pub fn new(plan: Plan, tell: bool) -> Self {
         Shared(Arc::new(Mutex::new(World {
             start: tokio::time::Instant::now(),
+            as_of: None,
             vaults: BTreeMap::new(),
             places: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -253,7 +258,7 @@ impl Shared {
 
 impl World {
     pub fn now(&self) -> At {
-        tokio::time::Instant::now().duration_since(self.start)
+        self.as_of.unwrap_or_else(|| tokio::time::Instant::now().duration_since(self.start))
     }
 
     /// The date as the rest of the world has it.
@@ -310,7 +315,9 @@ impl World {
         while let Some(((at, _), _)) = self.queue.first_key_value()
             && *at <= now
         {
-            let (_, happening) = self.queue.pop_first().expect("it was just looked at");
+            let ((at, _), happening) = self.queue.pop_first().expect("it was just looked at");
+            // Nobody looked since, and it happened when it was due.
+            self.as_of = Some(at);
             match happening {
                 Happening::Late { deed, by, sent } => {
                     self.tell(|| format!("what was sent at {:.2} s arrives: {deed:?}", sent.as_secs_f64()));
@@ -320,6 +327,7 @@ impl World {
                 Happening::ByHand(deed) => deed(self),
             }
         }
+        self.as_of = None;
     }
 
     /// Somebody else will do something.
@@ -342,9 +350,17 @@ impl World {
                 | Deed::Enable { object, .. }
                 | Deed::Delete { object, .. },
                 true,
-            ) => self.vaults[object].settle.saturating_sub(Duration::from_secs(2)),
+            ) => {
+                // The horizon is that of a look, and what arrives must be listed by then.
+                let vault = &self.vaults[object];
+                vault.settle.saturating_sub(vault.lag + Duration::from_secs(2))
+            }
         };
         let sent = self.now();
+        if let Deed::Mint { object, .. } | Deed::Disable { object, .. } | Deed::Delete { object, .. } = &deed {
+            let vault = self.vaults.get_mut(object).expect("a deed is about a vault that is there");
+            vault.steady_until = sent + vault.settle;
+        }
         let number = self.number();
         self.queue.insert((sent + delay, number), Happening::Late { deed, by, sent });
     }

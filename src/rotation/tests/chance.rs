@@ -178,3 +178,32 @@ fn an_abandon_takes_no_key_of_nobody() {
     let outcome = Outcome::Abandoned { by: "test".into(), holds: Some(key("AKIATHEIRS")) };
     assert!(walk.state.clone().apply(&Event::Closed { outcome }, &walk.now).is_err());
 }
+
+#[test]
+fn nothing_is_judged_about_another_key_while_a_mint_is_unsettled() {
+    let mut walk = Walk::new(&["a"]);
+    walk.survey(&[OLD]);
+    walk.record(Event::StrangersSeen { keys: vec![key("AKIAAAA")] });
+    walk.answer(Effect::PlanMint, Ok(listed(listing(&[OLD]))));
+    walk.answer(Effect::Mint(IntentId::new("r1.1")), unknown());
+    let (by, issuer, account) = ("test".into(), None, None);
+    walk.record(Event::ReclaimOrdered { key: key("AKIAAAA"), unused: true, by, issuer, account });
+    assert_eq!(
+        walk.step(),
+        Step::Wait(MINUTE * 10),
+        "a halt would keep the mint unsettled, and no word could end that"
+    );
+}
+
+#[test]
+fn a_mint_that_is_answered_with_an_older_key_is_settled_by_looking() {
+    let mut walk = Walk::new(&["a"]);
+    walk.shape = Shape::ClientNamed;
+    walk.survey(&[OLD]);
+    walk.answer(Effect::PlanMint, Ok(listed(listing(&[OLD]))));
+    walk.answer(Effect::Mint(IntentId::new("r1.1")), unknown());
+    let older = Finding::Minted { key: key(OLD), created: None, tail: None };
+    walk.answer(Effect::Mint(IntentId::new("r1.1")), Ok(older));
+    walk.record(Event::Retried { by: "test".into() });
+    assert_eq!(walk.step(), Step::Wait(MINUTE * 10));
+}
