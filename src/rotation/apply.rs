@@ -32,10 +32,19 @@ impl ServiceState {
         if event.agrees_with_issuer() {
             next.agreed = Some(at.clone());
         }
+        next.correct_clocks(at);
         next.sequence += 1;
         next.last_event = Some(at.clone());
         *self = next;
         Ok(())
+    }
+
+    /// What was written before cannot have been later: a clock that was ahead then would hide uses after a boot, when only wall
+    /// time says since when a key must be silent.
+    fn correct_clocks(&mut self, at: &Instant) {
+        for silent_since in self.leaving.values_mut().filter_map(|retirement| retirement.silent_since.as_mut()) {
+            silent_since.wall = silent_since.wall.min(at.wall);
+        }
     }
 
     fn place(&self) -> String {

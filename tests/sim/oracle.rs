@@ -11,7 +11,7 @@ use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
 use crate::faults::Op;
-use crate::world::{Actor, At, Deed, Job, Key, World};
+use crate::world::{Actor, At, Deed, Job, Key, World, epoch};
 
 /// What a violation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +118,20 @@ struct Open {
     verified: BTreeMap<TargetName, bool>,
 }
 
+/// When an event was written by the clocks of its machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    pub wall: At,
+    pub boot: u32,
+}
+
+impl Told {
+    pub fn of(at: &Instant) -> Told {
+        let boot = at.boot_id.strip_prefix("boot-").and_then(|number| number.parse().ok());
+        Told { wall: (at.wall - epoch()).to_std().unwrap_or_default(), boot: boot.expect("the ports name boots so") }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Superseded {
     at: At,
@@ -126,6 +140,9 @@ struct Superseded {
     silence_asked: bool,
     /// Whoever used it before has moved.
     silent_from: At,
+    /// The same by the journal's wall clock, and the boot it was told in: after another boot there is nothing else to go by.
+    silent_wall: At,
+    boot: u32,
 }
 
 /// Evidence may be this old when the act is sent; the requests of one look take a moment, and so does what they cannot see.
@@ -140,8 +157,8 @@ impl Oracle {
     }
 
     /// Reads an event of a journal.
-    pub fn read(&mut self, process: usize, service: &ServiceName, event: &Event, at: At) {
-        self.ledgers.entry((process, service.clone())).or_default().read(event, at);
+    pub fn read(&mut self, process: usize, service: &ServiceName, event: &Event, at: At, told: Told) {
+        self.ledgers.entry((process, service.clone())).or_default().read(event, at, told);
     }
 
     /// What one process has seen stands in the copy of its journal that another one has.
@@ -316,7 +333,12 @@ impl World {
         // Where the end of the secret tells nothing, only the provider's report of its use does, and that comes late.
         let vault = self.find(key).map(|(object, _)| &self.vaults[object]);
         let ends_alike = |key: &KeyId| self.find(key).map(|(_, key)| key.secret[key.secret.len() - 4..].to_owned());
-        let current = self.oracle.ledgers.iter().find(|((of, _), ledger)| *of == process && ledger.knows(key));
+        let object = self.find(key).map(|(object, _)| object);
+        let at_home = |ledger: &Ledger| ledger.last.as_ref().is_some_and(|last| Some(&*last.issuer.object) == object);
+        let mut of_process = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process);
+        // What a lost mint put into a slot no journal knows by name.
+        let current = of_process.clone().find(|(_, ledger)| ledger.knows(key));
+        let current = current.or_else(|| of_process.find(|(_, ledger)| at_home(ledger)));
         let same_end = current
             .and_then(|(_, ledger)| ledger.current.as_ref())
             .is_some_and(|current| ends_alike(current) == ends_alike(key));
@@ -430,9 +452,10 @@ impl World {
             && !ledger.despite_use.contains(key)
         {
             let told = sent.saturating_sub(lag);
+            let same_boot = superseded.boot == self.boot;
+            let silent_from = superseded.silent_from.max(if same_boot { At::ZERO } else { superseded.silent_wall });
             let used = self.key(object, key).and_then(|key| key.used);
-            let used =
-                used.filter(|used| *used > superseded.silent_from + Duration::from_secs(1) && *used + EVIDENCE <= told);
+            let used = used.filter(|used| *used > silent_from + Duration::from_secs(1) && *used + EVIDENCE <= told);
             self.hold(Promise::FreshEvidence, used.is_none(), || {
                 format!("{op:?} of key {key}, which was used {used:?} after every target was confirmed to hold another")
             });
@@ -454,7 +477,7 @@ impl World {
     }
 
     /// An event has become durable.
-    pub fn check_event(&mut self, process: usize, service: &ServiceName, event: &Event, _at: &Instant) {
+    pub fn check_event(&mut self, process: usize, service: &ServiceName, event: &Event, at: &Instant) {
         let now = self.now();
         match event {
             Event::Gone { key } => {
@@ -524,7 +547,8 @@ impl World {
             Event::ReclaimOrdered { key, .. } | Event::Adopted { key, .. } => _ = self.oracle.guessed.remove(key),
             _ => {}
         }
-        self.oracle.read(process, service, event, now);
+        let told = Told::of(at);
+        self.oracle.read(process, service, event, now, told);
     }
 
     /// Whether a service's last rotation was at this issuer object.
@@ -587,6 +611,12 @@ impl World {
     }
 }
 
+impl Superseded {
+    fn is_silent_from(&mut self, now: At, told: Told) {
+        (self.silent_from, self.silent_wall, self.boot) = (now, told.wall, told.boot);
+    }
+}
+
 impl Ledger {
     pub fn knows(&self, key: &KeyId) -> bool {
         self.ours.contains(key) || self.taken_on.contains(key) || self.current.as_ref() == Some(key)
@@ -598,7 +628,10 @@ impl Ledger {
         snapshot.into_iter().flat_map(|snapshot| &snapshot.targets).map(|found| found.spec.name.clone()).collect()
     }
 
-    fn read(&mut self, event: &Event, now: At) {
+    fn read(&mut self, event: &Event, now: At, told: Told) {
+        for superseded in self.superseded.values_mut() {
+            superseded.silent_wall = superseded.silent_wall.min(told.wall);
+        }
         // Whatever this event sends out, the targets are those of now.
         let (current, installing) = (self.current.clone(), self.open.as_ref().and_then(|open| open.installing.clone()));
         let targets = self.targets();
@@ -645,7 +678,7 @@ impl Ledger {
             Event::Halted { reason, .. } => self.halt = Some(*reason),
             Event::Retried { .. } => {
                 if matches!(self.halt, Some(Reason::OldKeyStillUsed | Reason::EnabledAgain)) {
-                    self.superseded.values_mut().for_each(|superseded| superseded.silent_from = now);
+                    self.superseded.values_mut().for_each(|superseded| superseded.is_silent_from(now, told));
                 }
                 self.halt = None;
             }
@@ -690,7 +723,7 @@ impl Ledger {
                 self.leaving.extend(found.iter().cloned());
             }
             Event::UndoBegun { .. } => self.leaving.extend(self.open.as_ref().and_then(|open| open.installing.clone())),
-            Event::Verified { target, proven } => self.verified(target, *proven, now),
+            Event::Verified { target, proven } => self.verified(target, *proven, now, told),
             Event::RollbackBegun { .. } => {
                 if let Some(open) = &mut self.open {
                     std::mem::swap(&mut open.installing, &mut open.former);
@@ -737,7 +770,7 @@ impl Ledger {
         }
     }
 
-    fn verified(&mut self, target: &TargetName, proven: bool, now: At) {
+    fn verified(&mut self, target: &TargetName, proven: bool, now: At, told: Told) {
         let Some(open) = &mut self.open else { return };
         open.verified.insert(target.clone(), proven);
         let all = open.snapshot.targets.iter().all(|found| open.verified.contains_key(&found.spec.name));
@@ -752,7 +785,9 @@ impl Ledger {
             (false, _) => terms.soak_unproven,
         };
         let silence_asked = !(open.compromised && proven);
-        let superseded = Superseded { at: now, soak, watch: terms.watch, silence_asked, silent_from: now };
+        let (silent_wall, boot) = (told.wall, told.boot);
+        let watch = terms.watch;
+        let superseded = Superseded { at: now, soak, watch, silence_asked, silent_from: now, silent_wall, boot };
         if let Some(old) = open.former.clone() {
             self.superseded.insert(old, superseded);
         }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::faults::{Op, Plan, Site, Strike};
 use crate::journal::Shelf;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Told};
 
 /// True time since the world began.
 pub type At = Duration;
@@ -578,7 +578,7 @@ impl World {
         for (service, records) in &shelf.records {
             let times = shelf.times.get(service).cloned().unwrap_or_default();
             for (record, at) in records.iter().zip(times) {
-                self.oracle.read(process, service, &record.event, at);
+                self.oracle.read(process, service, &record.event, at, Told::of(&record.at));
             }
         }
         // What the journal does not know of was done by an earlier life, and is as good as anybody else's doing.

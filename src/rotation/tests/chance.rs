@@ -207,3 +207,19 @@ fn a_mint_that_is_answered_with_an_older_key_is_settled_by_looking() {
     walk.record(Event::Retried { by: "test".into() });
     assert_eq!(walk.step(), Step::Wait(MINUTE * 10));
 }
+
+#[test]
+fn a_clock_that_was_ahead_hides_no_use_behind_a_boot() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.now.wall += TimeDelta::hours(1);
+    walk.push("a", "newt");
+    walk.now.wall -= TimeDelta::hours(1);
+    walk.record(Event::DriftFound { what: "test".into() });
+    let used = walk.now.wall + TimeDelta::minutes(10);
+    walk.now.boot_id = "another".into();
+    walk.pass(MINUTE * 700);
+    let evidence = walk.evidence(LastUse::At { at: used, by: "s3".into() }, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
+}
