@@ -153,15 +153,17 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
             None
         }
         Reason::Quota if service.current_key.as_ref().is_some_and(|key| works(world, key)) || tries < 4 => {
-            let object = cast.object();
             if let Some(current) = service.current_key.clone().filter(|key| works(world, key)) {
                 put_by_hand(world, &all_places(world, &name), &current);
             }
             let held: BTreeSet<KeyId> = world.places.keys().flat_map(|place| world.held_or_coming(place)).collect();
-            let spare = world.vaults[&object].keys.iter().find(|key| {
-                key.died.is_none() && !held.contains(&key.id) && Some(&key.id) != service.current_key.as_ref()
-            });
-            let spare = spare?.id.clone();
+            // The message names the keys; on a migration they are not where the policy's own object is.
+            let named = |key: &KeyId| service.message.as_ref().is_some_and(|message| message.contains(key.as_str()));
+            let all = world.vaults.iter().flat_map(|(object, vault)| vault.keys.iter().map(move |key| (object, key)));
+            let spare = all
+                .filter(|(_, key)| key.died.is_none() && named(&key.id))
+                .find(|(_, key)| !held.contains(&key.id) && Some(&key.id) != service.current_key.as_ref());
+            let (object, spare) = spare.map(|(object, key)| (object.clone(), key.id.clone()))?;
             if cast.shape.has_slots() && tries % 2 == 1 {
                 // Said to be somebody else's before; nobody uses it now.
                 return Some(Command::Reclaim { service: name, key: spare, by });
