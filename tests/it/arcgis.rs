@@ -18,7 +18,7 @@
 //! | 12 | lockout                                          | `a_refused_password_is_sent_once`, `a_network_error_is_no_refusal`, unit test of `session` |
 //! | 13 | ambiguous POST                                   | `an_answer_that_is_lost_is_unknown`; the looking before a retry is the engine's |
 //! | 14 | lost job, restarting server                      | `a_lost_job_is_neither_good_nor_bad`, `a_restart_is_no_failure`   |
-//! | 15 | read-only, lock: before minting                  | `a_site_that_takes_no_change_says_so_before_the_mint`; an upgrade shows as read-only or as a restart |
+//! | 15 | read-only, lock: before minting                  | `a_site_that_takes_no_change_says_so_before_the_mint`, all of `preflight` |
 //! | 16 | when an old key may be retired                   | the machine's (`rotation`), which gets its evidence from `poll` and `read` |
 //! | 17 | no secrets in logs                               | `no_secret_is_in_a_url_or_a_message`, `no_secret_is_logged_at_the_finest_level` |
 //! | 18 | redirects, HTML, content types, unknown fields   | `a_redirected_push_is_refused`, `an_answer_that_is_lost_is_unknown`; the lab's Server says `text/plain`; unit tests of `cloud` |
@@ -27,6 +27,7 @@
 
 mod jobs;
 mod login;
+mod preflight;
 mod push;
 
 use std::sync::{Arc, Mutex};

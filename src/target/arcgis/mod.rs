@@ -1,7 +1,7 @@
 //! ArcGIS Enterprise on Kubernetes and ArcGIS Server: a cloud service or provider that holds an S3 access key.
 //!
 //! ```text
-//! inspect   version, mode, cloud/services or cloud/providers/<id>, jobs      changes nothing
+//! inspect   version, mode, upgrade, cloud/services or cloud/providers/<id>, jobs and what of them runs   changes nothing
 //! push      the same looks again, then one POST credential/{add|update}      sends at most once; see `push`
 //! poll      jobs/<id>, on Server system/jobs/<id> too                        a job that cannot be seen has not failed
 //! ```
@@ -14,6 +14,7 @@ mod config;
 mod credential;
 mod envelope;
 mod jobs;
+mod preflight;
 mod session;
 
 use std::sync::Arc;
@@ -70,6 +71,7 @@ impl Target for ArcGis {
     async fn inspect(&self) -> Result<Inspection, Fault> {
         let found = self.survey().await?;
         let jobs = self.jobs().await?;
+        self.no_other_job_runs(&jobs).await?;
         Ok(Inspection { holder: self.holder(), reading: found.reading, jobs })
     }
 
@@ -211,7 +213,7 @@ impl ArcGis {
     /// Everything that may keep a push from succeeding, looked at without changing anything.
     async fn survey(&self) -> Result<Found, Fault> {
         let root = self.root().await?;
-        self.is_writable().await?;
+        self.takes_changes().await?;
         let (site, operation) = (self.site(), self.config.operation);
         match &self.config.place {
             Place::Service(id) => {
@@ -225,34 +227,6 @@ impl ArcGis {
 
     async fn root(&self) -> Result<Value, Fault> {
         self.deployment.get(Ask::get("reading the admin directory", "")).await
-    }
-
-    /// A site lock shows itself in any answer; read-only mode only here.
-    async fn is_writable(&self) -> Result<(), Fault> {
-        let what = "reading the mode";
-        match self.deployment.ask(Ask::get(what, "mode")).await? {
-            (Verdict::Good(mode), redactor) => match cloud::read_only(&mode) {
-                None => Ok(()),
-                Some(message) => {
-                    let message = redactor.clean(&message);
-                    let message = if message.is_empty() { message } else { format!(": \"{message}\"") };
-                    Err(Fault::Retry {
-                        after: None,
-                        why: format!("{}: the site is in read-only mode{message}", self.doing(what)),
-                    })
-                }
-            },
-            (Verdict::Text(_), _) => Err(self.deployment.page(&self.doing(what))),
-            // A site that has no such resource, or shows it to others only, may still be written to; the push will tell.
-            (
-                Verdict::Complaint(Complaint {
-                    meaning: Meaning::Absent | Meaning::PageAbsent | Meaning::Denied | Meaning::Refused,
-                    ..
-                }),
-                _,
-            ) => Ok(()),
-            (Verdict::Complaint(complaint), _) => Err(complaint.after_read(&self.doing(what))),
-        }
     }
 
     async fn services(&self) -> Result<Vec<cloud::Service>, Fault> {

@@ -3,7 +3,7 @@
 //! Invariant: a refused password is not sent again; a token never stands in a URL; a request is sent at most twice, the second time
 //! only because the first answer said that the token was not accepted, which means that nothing was done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::config::DeploymentConfig;
 use super::envelope::{Complaint, Meaning, Verdict, judge};
-use crate::model::{Reason, Secret, SystemRef, SystemSpec, Timestamp};
+use crate::model::{JobId, Reason, Secret, SystemRef, SystemSpec, Timestamp};
 use crate::net::client::{Answer, Client, Options, Request, host_of};
 use crate::net::redact::Redactor;
 use crate::net::{Context, secrets};
@@ -28,6 +28,9 @@ const RENEW_BEFORE: Duration = Duration::from_secs(60);
 
 /// Errors of the server's own at login that may be a refusal in other words; after this many in a row the password counts as refused.
 const UNCLEAR_MAX: u32 = 2;
+
+/// As many ended jobs are remembered.
+const ENDED_MAX: usize = 4096;
 
 /// A deployment as its targets share it.
 pub struct Deployment {
@@ -43,6 +46,8 @@ pub struct Deployment {
     password: Secret,
     guard: Arc<dyn LoginGuard>,
     session: Mutex<Session>,
+    /// Jobs seen to have ended: they are not looked at again.
+    ended: StdMutex<HashSet<JobId>>,
     /// What its targets were given, by target: a failed job may repeat it.
     given: StdMutex<HashMap<String, Vec<Secret>>>,
 }
@@ -121,6 +126,7 @@ impl Deployment {
             password,
             guard: context.guard.clone(),
             session: Mutex::default(),
+            ended: StdMutex::default(),
             given: StdMutex::default(),
         });
         context.shared.keep(&made);
@@ -204,6 +210,21 @@ impl Deployment {
         request
             .header("x-esri-authorization", format!("Bearer {}", token.expose()))
             .header("referer", self.config.admin_url.clone())
+    }
+
+    /// Whether a job was seen to have ended.
+    pub fn has_ended(&self, job: &JobId) -> bool {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(job)
+    }
+
+    /// Takes note that a job has ended, which it does once.
+    pub fn job_ended(&self, job: &JobId) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // A site forgets its jobs some day; a daemon that runs for years should too.
+        if ended.len() >= ENDED_MAX {
+            ended.clear();
+        }
+        ended.insert(job.clone());
     }
 
     /// Takes note of the secrets one target was given, in place of those noted before.

@@ -66,7 +66,10 @@ async fn a_short_lived_token_is_renewed_before_it_ends() {
         while site.arcgis.logins().len() < 3 {
             target.inspect().await.expect("the service is there");
         }
-        assert!(site.arcgis.requests().iter().all(|line| line.executed), "no request met a dead token");
+        // A Server without that resource has nothing to execute there.
+        let requests = site.arcgis.requests();
+        let mut asked = requests.iter().filter(|line| line.operation != "upgrade");
+        assert!(asked.all(|line| line.executed), "no request met a dead token");
     }
 }
 

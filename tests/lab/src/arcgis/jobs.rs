@@ -194,6 +194,26 @@ pub(crate) fn start(
     id
 }
 
+/// A job of somebody else's, which stores nothing that anybody here would notice.
+pub(crate) fn start_foreign(site: &mut Site, service: &str, lasts: Duration) -> String {
+    let job = Job {
+        id: chance::job_id(),
+        target: service.to_owned(),
+        operation: "credential/update",
+        uri: format!("/{}/admin/cloud/services/{service}/credential/update", site.options.context),
+        username: "somebody".to_owned(),
+        access_key_id: String::new(),
+        script: JobScript::Liar,
+        started: Utc::now(),
+        duration: TimeDelta::from_std(lasts).unwrap_or(TimeDelta::MAX),
+        stored: false,
+        polls: 0,
+    };
+    let id = job.id.clone();
+    site.jobs.push(job);
+    id
+}
+
 /// The moments at which the job touches the site; everything shown is computed from the time.
 async fn run(
     site: Arc<Mutex<Site>>,

@@ -171,7 +171,7 @@ impl ArcGis {
         self.site().counts.values().map(|count| count.refusals).sum()
     }
 
-    /// Queues a mishap for the next call of `operation`: `generateToken`, `root`, `mode`, `info`, `providers`, `provider`,
+    /// Queues a mishap for the next call of `operation`: `generateToken`, `root`, `mode`, `upgrade`, `info`, `providers`, `provider`,
     /// `services`, `service`, `status`, `credential/update`, `credential/add`, `jobs`, `job`; of data items `findItems`, `item`,
     /// `validateDataItem`, `edit`; of backup stores `validate`.
     pub fn fault(&self, operation: &str, fault: Fault) {
@@ -202,6 +202,16 @@ impl ArcGis {
     /// Read-only mode: POSTs are refused, `generateToken` is not.
     pub fn set_read_only(&self, on: bool) {
         self.site().read_only = on;
+    }
+
+    /// What `admin/upgrade` of a Server says: `IN_PROGRESS`, `UPGRADE_REQUIRED`, … (Esri's cookbook reads it).
+    pub fn set_upgrade(&self, status: Option<&str>) {
+        self.site().upgrade = status.map(str::to_owned);
+    }
+
+    /// Somebody else's credential job, with a key nobody here knows; its id.
+    pub fn start_foreign_job(&self, service: &str, lasts: Duration) -> String {
+        jobs::start_foreign(&mut self.site(), service, lasts)
     }
 
     /// "Another administrative operation is currently accessing the store."

@@ -27,6 +27,8 @@ enum Route {
     Info,
     Root,
     Mode,
+    /// Server only: how its upgrade stands.
+    Upgrade,
     Cloud(Place),
     Data(data::Place),
     Jobs,
@@ -58,6 +60,7 @@ impl Route {
         match segments {
             [] => Route::Root,
             ["mode"] => Route::Mode,
+            ["upgrade"] if site.is_server() => Route::Upgrade,
             ["jobs"] if short => Route::Jobs,
             ["jobs", id] if short => Route::Job((*id).to_owned()),
             ["system", "jobs"] if classic => Route::Jobs,
@@ -76,6 +79,7 @@ impl Route {
             Route::Info => "info",
             Route::Root => "root",
             Route::Mode => "mode",
+            Route::Upgrade => "upgrade",
             Route::Cloud(place) => place.operation(),
             Route::Data(place) => place.operation(),
             Route::Jobs => "jobs",
@@ -146,6 +150,10 @@ impl Call {
             (_, method) if method != Method::GET => Outcome::error(405, "This request needs to be a GET request."),
             (Route::Root, _) => Outcome::json(version(site)),
             (Route::Mode, _) => Outcome::json(mode(site)),
+            (Route::Upgrade, _) => match &site.upgrade {
+                Some(status) => Outcome::json(json!({ "upgradeStatus": status })),
+                None => Outcome::not_found(&self.request.path),
+            },
             (Route::Cloud(place), _) => cloud::get(site, place, &self.request),
             (Route::Jobs, _) => Outcome::json(jobs::list(site, now)),
             (Route::Job(id), _) => match jobs::poll(site, id, now) {

@@ -48,6 +48,8 @@ pub(crate) struct Site {
     pub(crate) secrets: BTreeSet<String>,
     pub(crate) privileged: bool,
     pub(crate) read_only: bool,
+    /// The `upgradeStatus` of a Server; `None` where it says nothing of one.
+    pub(crate) upgrade: Option<String>,
     pub(crate) locked: bool,
     pub(crate) down: bool,
     pub(crate) restart_next: Option<(Restart, Duration)>,
@@ -74,6 +76,7 @@ impl Site {
             urls: Vec::new(),
             privileged: true,
             read_only: false,
+            upgrade: None,
             locked: false,
             down: false,
             restart_next: None,
