@@ -110,13 +110,17 @@ pub enum Operation {
     Update,
 }
 
-/// A consumer's address that answers with this status while it works.
+/// How to see that what lives on the key works. Stored like the target it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthConfig {
-    /// Asked without a login.
-    pub url: String,
+    /// A consumer's address, asked without a login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The status of a working consumer.
     pub expect: u16,
+    /// A backup store of ArcGIS Enterprise on Kubernetes, which validates itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_store: Option<String>,
 }
 
 /// One `[[service.target]]` of kind `arcgis`. It is stored in the journal with an open rotation: add fields, rename none.
@@ -218,6 +222,12 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
     };
     let system = system?;
     let deployment = deployment(system)?;
+    let on_server = deployment.product == Product::Server;
+    if on_server && health.as_ref().is_some_and(|health| health.backup_store.is_some()) {
+        let help = "remove `backup_store`, or name a `url`";
+        table.mistake("health", "only ArcGIS Enterprise on Kubernetes validates its backup stores", help);
+        return None;
+    }
     let config = TargetConfig { place: place?, operation, health };
     health_is_sound.then(|| TargetSpec {
         kind: "arcgis".to_owned(),
@@ -263,10 +273,18 @@ fn is_id(text: &str) -> bool {
 }
 
 fn read_health(table: &mut Table<'_>) -> Option<HealthConfig> {
-    let url = table.require("url", "url = \"https://gis.example.com/…\"");
-    let url = if url { table.url_with_query("url") } else { None };
+    let backup_store = table.text_or("backup_store");
+    let is_sound = backup_store.as_ref().is_none_or(|name| is_id(name));
+    if !is_sound {
+        table.mistake("backup_store", "is not the name of a backup store", "names are letters, digits, `-` and `_`");
+    }
+    // One of the two is enough; an address is what most have.
+    let url = backup_store.is_some() || table.require("url", "url = \"https://gis.example.com/…\"");
+    let named = table.has("url");
+    let url = if url && named { table.url_with_query("url") } else { None };
     let expect = table.integer("expect", 100..=599, 200);
-    Some(HealthConfig { url: url?, expect: u16::try_from(expect).ok()? })
+    let is_complete = is_sound && (url.is_some() || (backup_store.is_some() && !named));
+    is_complete.then_some(HealthConfig { url, expect: u16::try_from(expect).ok()?, backup_store })
 }
 
 /// A deployment's table again, from its plain data.
@@ -347,7 +365,19 @@ password = { credential = "arcgis-prod" }
         assert_eq!(spec.poll, Duration::from_secs(2));
         let config: TargetConfig = serde_json::from_value(spec.config).expect("it reads back");
         assert_eq!((config.place, config.operation), (Place::Service("eg7hrelq6b".to_owned()), Operation::Auto));
-        assert_eq!(config.health, Some(HealthConfig { url: "https://x/y?f=json".to_owned(), expect: 200 }));
+        let health = HealthConfig { url: Some("https://x/y?f=json".to_owned()), expect: 200, backup_store: None };
+        assert_eq!(config.health, Some(health));
+    }
+
+    #[test]
+    fn a_backup_store_may_be_the_whole_of_a_health_check() {
+        let read = |text: &str| target(text).map(|spec| serde_json::from_value::<TargetConfig>(spec.config));
+        let health = read("service_id = \"a\"\nhealth = { backup_store = \"default\" }");
+        let health = health.expect("it is sound").expect("it reads back").health.expect("it is there");
+        assert_eq!((health.url, health.backup_store.as_deref()), (None, Some("default")));
+        let written = serde_json::json!({ "url": "https://x/y", "expect": 200 });
+        let older: HealthConfig = serde_json::from_value(written).expect("what an older rekeyd wrote is read");
+        assert_eq!(older.url.as_deref(), Some("https://x/y"));
     }
 
     #[test]
@@ -358,6 +388,7 @@ password = { credential = "arcgis-prod" }
             ("data_item = \"/cloudStores/x\"", "policy.toml:1:13: data items are not in this build yet"),
             ("service_id = \"a/../b\"", "`a/../b` is not an id"),
             ("service_id = \"a\"\nhealth = { expect = 99 }", "`url` is missing"),
+            ("service_id = \"a\"\nhealth = { backup_store = \"a/b\" }", "is not the name of a backup store"),
             ("service_id = \"a\"\nservce = 1", "servce"),
         ] {
             let report = target(text).expect_err("this is a mistake");

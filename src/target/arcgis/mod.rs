@@ -13,6 +13,7 @@ mod cloud;
 mod config;
 mod credential;
 mod envelope;
+mod health;
 mod jobs;
 mod preflight;
 mod session;
@@ -26,11 +27,11 @@ use serde_json::Value;
 use self::cloud::{Found, Verb};
 use self::config::{Operation, Place, Product, TargetConfig};
 use self::credential::Spelling;
-use self::envelope::{Complaint, Meaning, RIGHT_NEEDED, Verdict, error_of, messages};
+use self::envelope::{Complaint, Meaning, RIGHT_NEEDED, Verdict, messages};
 use self::session::{Ask, Deployment, before_sending};
 use crate::model::{Holder, JobId, Material, Reason, Secret, SystemSpec, TargetSpec};
+use crate::net::Context;
 use crate::net::redact::Redactor;
-use crate::net::{Context, health};
 use crate::ports::{Fault, Health, Inspection, JobState, Reading, Receipt, Target};
 
 /// ArcGIS as a kind of target.
@@ -179,15 +180,10 @@ impl Target for ArcGis {
     }
 
     async fn health(&self) -> Health {
-        let Some(watched) = &self.config.health else { return Health::NotWatched };
-        // ArcGIS says 200 to much that failed.
-        let objection = |body: &[u8]| {
-            let error = error_of(&serde_json::from_slice::<Value>(body).ok()?)?;
-            let code = error.code.map_or_else(String::new, |code| format!("code {code}, "));
-            Some(format!("an error inside: {code}\"{}\"", Redactor::default().clean(&error.text)))
-        };
-        let objection = |body: &[u8]| if watched.expect == 200 { objection(body) } else { None };
-        health::check(self.deployment.client(), &watched.url, watched.expect, objection).await
+        match &self.config.health {
+            Some(watched) => self.check_health(watched).await,
+            None => Health::NotWatched,
+        }
     }
 }
 

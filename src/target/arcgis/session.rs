@@ -48,6 +48,8 @@ pub struct Deployment {
     session: Mutex<Session>,
     /// Jobs seen to have ended: they are not looked at again.
     ended: StdMutex<HashSet<JobId>>,
+    /// When each backup store was last found ready.
+    ready: StdMutex<HashMap<String, Instant>>,
     /// What its targets were given, by target: a failed job may repeat it.
     given: StdMutex<HashMap<String, Vec<Secret>>>,
 }
@@ -127,6 +129,7 @@ impl Deployment {
             guard: context.guard.clone(),
             session: Mutex::default(),
             ended: StdMutex::default(),
+            ready: StdMutex::default(),
             given: StdMutex::default(),
         });
         context.shared.keep(&made);
@@ -225,6 +228,17 @@ impl Deployment {
             ended.clear();
         }
         ended.insert(job.clone());
+    }
+
+    /// Whether a backup store was found ready so lately.
+    pub fn was_ready(&self, store: &str, now: Instant, lately: Duration) -> bool {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.get(store).is_some_and(|at| now.duration_since(*at) < lately)
+    }
+
+    /// Takes note that a backup store is ready.
+    pub fn is_ready(&self, store: &str, now: Instant) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(store.to_owned(), now);
     }
 
     /// Takes note of the secrets one target was given, in place of those noted before.

@@ -139,3 +139,24 @@ async fn health_sees_through_a_200() {
     let Health::Bad(why) = watched(&info, 200).health().await else { panic!("nobody is there") };
     assert!(!why.contains("f=json"), "{why}");
 }
+
+#[tokio::test]
+async fn a_backup_store_says_itself_whether_it_works() {
+    let site = Site::start(kubernetes()).await;
+    let credential = Some(stored(&site.old));
+    site.arcgis.add_service_with(ServiceSpec { credential, ..ServiceSpec::new("st0re00001", PROVIDER, "gis-store") });
+    site.arcgis.add_backup_store("nightly", "st0re00001");
+    let target = site.connect("", "service_id = \"st0re00001\"\nhealth = { backup_store = \"nightly\" }");
+    assert_eq!(target.health().await, Health::Good);
+    site.arcgis.set_credential("st0re00001", "AKIANOBODY", "nobody's secret");
+    assert_eq!(target.health().await, Health::Good, "it is not asked again so soon");
+    let fresh = site.connect("poll = \"3s\"", "service_id = \"st0re00001\"\nhealth = { backup_store = \"nightly\" }");
+    let Health::Bad(why) = fresh.health().await else { panic!("the store cannot be reached") };
+    assert!(why.starts_with("validating backup store nightly of arcgis.prod at "), "{why}");
+    for mishap in [Mishap::Html, Mishap::Throttle, Mishap::Error(503), Mishap::DropBefore] {
+        site.arcgis.fault("validate", mishap.clone());
+        assert_eq!(fresh.health().await, Health::NotWatched, "{mishap:?} says nothing about the store");
+    }
+    let other = site.connect("", "service_id = \"st0re00001\"\nhealth = { backup_store = \"weekly\" }");
+    assert!(matches!(other.health().await, Health::Bad(_)), "there is no such store");
+}
