@@ -308,7 +308,8 @@ impl World {
         let by_twin = |job: &Job| {
             job.key == *key && job.by != Actor::Rekeyd(process) && matches!(job.state, JobState::Running(_))
         };
-        if place.holds.as_ref() != Some(key) && place.jobs.iter().any(by_twin) {
+        let on_its_way = place.jobs.iter().any(by_twin) || self.is_coming_from_another(target, key, process);
+        if place.holds.as_ref() != Some(key) && on_its_way {
             return true;
         }
         if blind || self.find(key).is_some_and(twins) {

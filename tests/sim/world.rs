@@ -381,6 +381,16 @@ impl World {
         keys
     }
 
+    /// Whether a push that another process sent is on its way, and no job tells of it yet.
+    pub fn is_coming_from_another(&self, target: &str, key: &KeyId, process: usize) -> bool {
+        self.queue.values().any(|happening| match happening {
+            Happening::Late { deed: Deed::Push { target: at, key: pushed }, by, .. } => {
+                at == target && pushed == key && *by != Actor::Rekeyd(process)
+            }
+            _ => false,
+        })
+    }
+
     /// Does what a request asks. `sent` is when it left; `late` that nobody waits for its answer.
     pub fn execute(&mut self, deed: &Deed, by: Actor, sent: At, late: bool) -> Result<Outcome, Fault> {
         match deed {
