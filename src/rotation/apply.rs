@@ -43,7 +43,13 @@ impl ServiceState {
     /// time says since when a key must be silent.
     fn correct_clocks(&mut self, at: &Instant) {
         for silent_since in self.leaving.values_mut().filter_map(|retirement| retirement.silent_since.as_mut()) {
-            silent_since.wall = silent_since.wall.min(at.wall);
+            // One that lies ahead by its own meaning does so by boot time too.
+            let ahead = if silent_since.boot_id == at.boot_id {
+                silent_since.boot.saturating_sub(at.boot)
+            } else {
+                Duration::ZERO
+            };
+            silent_since.wall = silent_since.wall.min(at.plus(ahead).wall);
         }
     }
 

@@ -300,7 +300,8 @@ impl ServiceState {
             (false, _) => terms.soak_unproven,
         };
         // A key in wrong hands is used by them; but where nothing else tells who holds it, its silence must.
-        let silent_since = if rotation.compromised() && proven { None } else { rotation.confirmed.clone() };
+        let asked = rotation.confirmed.as_ref().filter(|_| !(rotation.compromised() && proven));
+        let silent_since = asked.map(|confirmed| confirmed.plus(rotation.longest_readback()));
         let mut place = rotation.snapshot.clone();
         if let (Some(home), Some(account), Course::Forward) = (&self.home, &self.account, &rotation.course) {
             // The old key lives where the last rotation left it, which a changed policy may have moved away from.
@@ -540,6 +541,12 @@ impl Rotation {
         }
         lost.retain(|push| !push.left(now).is_zero());
         lost
+    }
+
+    /// How long after a job a target may go by the old key: what was asked with it just before may be seen that much later too,
+    /// and says nothing against the target.
+    fn longest_readback(&self) -> Duration {
+        self.snapshot.targets.iter().map(|found| found.spec.readback).max().unwrap_or_default()
     }
 
     pub(super) fn is_ours(&self, key: &KeyId) -> bool {

@@ -664,7 +664,7 @@ impl Ledger {
                 let hit = lately || self.deleting.contains(key);
                 let only_vouched = match self.open {
                     Some(_) if leaving => !(ends || unmade) || asked || hit,
-                    Some(_) => (replaced && !ends) || !(ends || unmade),
+                    Some(_) => !ends && (replaced || !unmade),
                     None => leaving && (asked || hit),
                 };
                 if !only_vouched {
@@ -788,7 +788,10 @@ impl Ledger {
         let silence_asked = !(open.compromised && proven);
         let (silent_wall, boot) = (told.wall, told.boot);
         let watch = terms.watch;
-        let superseded = Superseded { at: now, soak, watch, silence_asked, silent_from: now, silent_wall, boot };
+        // What a target asked for with the old key may be seen as long as its read-back may lag.
+        let readback = open.snapshot.targets.iter().map(|found| found.spec.readback).max().unwrap_or_default();
+        let (silent_from, silent_wall) = (now + readback, silent_wall + readback);
+        let superseded = Superseded { at: now, soak, watch, silence_asked, silent_from, silent_wall, boot };
         if let Some(old) = open.former.clone() {
             self.superseded.insert(old, superseded);
         }

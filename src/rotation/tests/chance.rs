@@ -155,20 +155,21 @@ fn a_lost_push_of_an_earlier_rotation_is_waited_for() {
 
 #[test]
 fn a_use_is_told_by_the_providers_clock() {
-    let weighed = |ahead: i64| {
+    let weighed = |ahead: i64, later: i64| {
         let mut walk = Walk::new(&["a"]);
         walk.get_ready();
         walk.push("a", "newt");
         let provider = TimeDelta::seconds(-ahead);
-        let used = walk.now.wall + provider + TimeDelta::seconds(11);
+        let used = walk.now.wall + provider + TimeDelta::seconds(later);
         walk.pass(MINUTE * 600);
         let mut evidence = walk.evidence(LastUse::At { at: used, by: "s3".into() }, "newt");
         evidence.listing.date = Some(walk.now.wall + provider);
         walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
         walk.reason()
     };
-    assert_eq!(weighed(0), Some(Reason::OldKeyStillUsed));
-    assert_eq!(weighed(30), Some(Reason::OldKeyStillUsed), "our clock was ahead when the job was confirmed");
+    assert_eq!(weighed(0, 131), Some(Reason::OldKeyStillUsed));
+    assert_eq!(weighed(30, 131), Some(Reason::OldKeyStillUsed), "our clock was ahead when the job was confirmed");
+    assert_eq!(weighed(0, 109), None, "a target may go by the old key as long as its read-back may lag");
 }
 
 #[test]
