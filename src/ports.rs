@@ -11,7 +11,9 @@ use crate::model::{
     AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Secret, ServiceName, SystemRef, TargetSpec,
     Timestamp,
 };
-pub use crate::model::{Fault, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
+pub use crate::model::{
+    Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt,
+};
 use crate::rotation::event::Event;
 
 /// Both clocks.
@@ -79,6 +81,12 @@ pub trait Target: Send + Sync {
 
     /// How a job stands. Repeatable; renews the session by itself and never pushes.
     async fn poll(&self, job: &JobId) -> Result<JobState, Fault>;
+
+    /// Every place of the target's deployment that holds a credential and that this kind can tell of, the target itself among
+    /// them. Repeatable; changes nothing. None where a kind knows of no other places.
+    async fn holders(&self) -> Result<Vec<FoundHolder>, Fault> {
+        Ok(Vec::new())
+    }
 
     /// Asks the consumer whether it works. Repeatable.
     async fn health(&self) -> Health;

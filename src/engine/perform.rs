@@ -141,7 +141,8 @@ impl World {
     async fn observe(&self, place: &Place, state: &ServiceState) -> Found {
         let listing = self.list(place.current_at.as_ref().unwrap_or(&place.issuer)).await?;
         let readings = self.readings(place).await?;
-        Ok(Finding::Observed { listing, readings, probe: self.probe_current(place, state).await? })
+        let others = self.others(place).await?;
+        Ok(Finding::Observed { listing, readings, others, probe: self.probe_current(place, state).await? })
     }
 
     async fn settle_mint(&self, place: &Place, state: &ServiceState) -> Found {
@@ -156,6 +157,7 @@ impl World {
         let account = self.account(&place.issuer).await?;
         let probe = self.probe_current(place, state).await?;
         let readings = self.readings(place).await?;
+        let others = self.others(place).await?;
         let issuer = self.issuer(&place.issuer)?;
         let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await;
         let current_listing = match &place.current_at {
@@ -173,7 +175,8 @@ impl World {
             }
             other => other?,
         };
-        Ok(Finding::Evidence(Box::new(Evidence { account, listing, current_listing, probe, readings, last_use })))
+        let evidence = Evidence { account, listing, current_listing, probe, readings, others, last_use };
+        Ok(Finding::Evidence(Box::new(evidence)))
     }
 
     async fn health(&self, place: &Place, state: &ServiceState) -> Found {
@@ -250,6 +253,26 @@ impl World {
             readings.push((spec.name.clone(), reading));
         }
         Ok(readings)
+    }
+
+    /// The places of the targets' deployments that hold a credential of their own and that the policy says nothing of.
+    async fn others(&self, place: &Place) -> Result<Vec<(String, Reading)>, Fault> {
+        let mut asked = Vec::new();
+        let mut others = Vec::new();
+        for spec in &place.targets {
+            if asked.contains(&&spec.system) {
+                continue;
+            }
+            asked.push(&spec.system);
+            let port = self.port(place, spec).await?;
+            for holder in self.metered(spec.name.as_str(), "holders", port.holders()).await? {
+                let is_target = place.targets.iter().any(|target| target.name == holder.name);
+                if !is_target && !place.accepted.contains(&holder.name) && holder.reading != Reading::Nothing {
+                    others.push((format!("{} ({})", holder.name, holder.what), holder.reading));
+                }
+            }
+        }
+        Ok(others)
     }
 
     async fn material(&self, place: &Place, key: &KeyId) -> Result<Material, Fault> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{IssuerSpec, KeyId, ServiceName, TargetSpec, Terms};
+use crate::model::{IssuerSpec, KeyId, ServiceName, TargetName, TargetSpec, Terms};
 use crate::rotation::Effect;
 use crate::rotation::event::Snapshot;
 
@@ -21,6 +21,8 @@ pub struct Place {
     pub terms: Terms,
     /// Where the current key lives, if that is another issuer object.
     pub current_at: Option<IssuerSpec>,
+    /// Holders that the policy leaves to somebody else.
+    pub accepted: Vec<TargetName>,
 }
 
 impl Place {
@@ -46,12 +48,14 @@ impl Engine {
     pub(super) fn place(&self, name: &ServiceName, effect: &Effect) -> Option<Place> {
         let runner = &self.services[name];
         let state = &runner.state;
+        let accepted = runner.policy.as_ref().map(|service| service.accept_holders.clone()).unwrap_or_default();
         let from_policy = runner.policy.as_ref().map(|service| Place {
             service: name.clone(),
             issuer: service.issuer.clone(),
             targets: service.targets.clone(),
             terms: service.terms.clone(),
             current_at: state.home.clone().filter(|home| home.object != service.issuer.object),
+            accepted: accepted.clone(),
         });
         let from_snapshot = |snapshot: &Snapshot| Place {
             service: name.clone(),
@@ -59,6 +63,7 @@ impl Engine {
             targets: snapshot.targets.iter().map(|found| found.spec.clone()).collect(),
             terms: snapshot.terms.clone(),
             current_at: state.home.clone().filter(|home| home.object != snapshot.issuer.object),
+            accepted: accepted.clone(),
         };
         let of_leaving = |key: &KeyId| {
             let leaving = state.leaving.get(key)?;

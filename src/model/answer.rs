@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, Instant, IntentId, JobId, KeyId, Reason, Tail, Timestamp};
+use super::{Holder, Instant, IntentId, JobId, KeyId, Reason, Tail, TargetName, Timestamp};
 
 /// What became of a request, by what the caller may do next.
 ///
@@ -128,6 +128,21 @@ pub enum Reading {
     Hidden,
     /// No credential of its own is there.
     Nothing,
+}
+
+/// A place of a deployment that holds a credential, whether or not a policy names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundHolder {
+    /// As it would be called if it were a target.
+    pub name: TargetName,
+    /// For a message: `cloud service uqsip6c2vm (AWS S3 BACKUP backups)`.
+    pub what: String,
+    /// Its credential's type, as the deployment names it; empty where it shows none.
+    pub credential: String,
+    /// What it shows of a credential of its own.
+    pub reading: Reading,
+    /// The holder whose credential it uses, having none of its own.
+    pub inherits: Option<TargetName>,
 }
 
 /// A target as found: what holds the key there, and how things stand before we touch it.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 mod answer;
 
-pub use answer::{Fault, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt};
+pub use answer::{
+    Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use crate::model::{IssuerSpec, SecretRef, ServiceName, SystemRef, SystemSpec, TargetSpec, Terms};
+use crate::model::{IssuerSpec, SecretRef, ServiceName, SystemRef, SystemSpec, TargetName, TargetSpec, Terms};
 use crate::schedule::{Jitter, Timetable, Window};
 use crate::table::{Document, Report, SecretUse, Source};
 use crate::{issuer, target};
@@ -107,6 +107,8 @@ pub struct Service {
     pub on_drift: OnDrift,
     /// Services of one group are never between MintBegun and Verified at the same time.
     pub group: Option<String>,
+    /// Places that hold the same key and are left to somebody else.
+    pub accept_holders: Vec<TargetName>,
     /// Where its keys are minted.
     pub issuer: IssuerSpec,
     /// Where its key is held; at least one.

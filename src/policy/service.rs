@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use super::systems::{self, Systems};
 use super::timing::Timing;
 use super::{Kinds, Service};
-use crate::model::{IssuerSpec, ServiceName, TargetSpec};
+use crate::model::{IssuerSpec, ServiceName, TargetName, TargetSpec};
 use crate::table::{Spot, Table, did_you_mean};
 
 /// A service as read, with the places that the checks between services point at. What has a mistake is absent.
@@ -33,6 +33,7 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     }
     let renamed_from = table.name_or("renamed_from");
     let group = table.name_or("group");
+    let accept_holders = accept_holders(&mut table);
     let who = name.as_ref().map_or_else(|| "this service".to_owned(), |name| format!("`{name}`"));
     let settled = Timing::read(&mut table).settle(defaults, &who, zone, table.document());
 
@@ -65,10 +66,21 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         on_signal: settled.on_signal,
         on_drift: settled.on_drift,
         group,
+        accept_holders,
         issuer,
         targets,
     });
     draft
+}
+
+/// Names as `doctor` and the halt print them: a kind, a deployment, a place.
+fn accept_holders(table: &mut Table<'_>) -> Vec<TargetName> {
+    let names = table.texts("accept_holders").unwrap_or_default();
+    if let Some(bad) = names.iter().find(|name| name.splitn(3, ':').filter(|part| !part.is_empty()).count() != 3) {
+        let help = "write it as the message prints it, such as \"arcgis:prod:uqsip6c2vm\"";
+        table.mistake("accept_holders", format!("`{bad}` is not the name of a holder"), help);
+    }
+    names.into_iter().map(TargetName::new).collect()
 }
 
 fn issuer(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>) -> Option<(IssuerSpec, Spot)> {

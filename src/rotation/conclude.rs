@@ -40,8 +40,9 @@ impl ServiceState {
             (Effect::FirstContact, Finding::FirstContact { issuer, account, listing, uses, readings }) => {
                 self.first_contact(issuer, account, &listing, &uses, readings, now)
             }
-            (Effect::Observe, Finding::Observed { listing, readings, probe }) => {
-                self.observed(&listing, &readings, probe.as_ref(), around, now)
+            (Effect::Observe, Finding::Observed { listing, readings, others, probe }) => {
+                let seen = Observed { listing: &listing, readings: &readings, others: &others, probe: probe.as_ref() };
+                self.observed(&seen, around, now)
             }
             (Effect::PlanMint, Finding::Listing { account, listing }) => self.planned(&account, &listing, &[], now),
             (Effect::PlanMint, Finding::Settled { account, listing, readings, .. }) => {
@@ -332,14 +333,8 @@ impl ServiceState {
         }])
     }
 
-    fn observed(
-        &self,
-        listing: &Listing,
-        readings: &[(TargetName, Reading)],
-        probe: Option<&Probe>,
-        around: &Circumstances,
-        now: &Instant,
-    ) -> Conclusion {
+    fn observed(&self, seen: &Observed<'_>, around: &Circumstances, now: &Instant) -> Conclusion {
+        let Observed { listing, readings, others, probe } = *seen;
         let Some(current) = self.current.as_ref().map(|current| &current.key) else {
             return Conclusion::record(Vec::new());
         };
@@ -364,6 +359,12 @@ impl ServiceState {
         if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing, now)) {
             return self.behind(listing, issuer, drift.join("; ").trim_end_matches('.'), &newer, now);
         }
+        // Known before the next mint, and in time to say what it is: it will stop the retire.
+        let end = self.tails.get(current);
+        let same_key = others.iter().filter(|(_, reading)| reading.tail().is_some() && reading.tail() == end);
+        drift.extend(same_key.map(|(other, _)| {
+            format!("{other} shows current key {current} too and is no target of this service; see accept_holders")
+        }));
         let mut events: Vec<Event> = self.strangers_event(listing, issuer, now).into_iter().collect();
         if push && self.may_open() && self.order.is_none() {
             // Only where a target lost a key that works: a key that does not would be no help there.
@@ -461,6 +462,14 @@ impl ServiceState {
     pub(super) fn halted(&self, reason: Reason, why: &str) -> Event {
         Event::Halted { reason, message: format!("{why}; {}", self.state_left()) }
     }
+}
+
+/// What an observation saw.
+struct Observed<'a> {
+    listing: &'a Listing,
+    readings: &'a [(TargetName, Reading)],
+    others: &'a [(String, Reading)],
+    probe: Option<&'a Probe>,
 }
 
 /// A key with what helps to tell it from another: `AKIA… (inactive, last used 2026-11-22 03:00 UTC by s3 in us-east-1)`.

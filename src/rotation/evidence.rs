@@ -55,6 +55,11 @@ impl ServiceState {
                 None => halt(reason, why),
             };
         }
+        let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
+        // Before its use, since it says who uses it.
+        if let (Some(why), true) = (self.held_by_another(retirement, seen), listed.is_some()) {
+            return halt(Reason::OldKeyStillUsed, why);
+        }
         if let (Some(confirmed), LastUse::At { at, by }) = (&retirement.silent_since, &seen.last_use)
             && seen.listing.on_our_clock(*at, now) > on_the_clock_of(now, confirmed)
         {
@@ -62,7 +67,6 @@ impl ServiceState {
                 format!("old key {key} was used at {at} ({by}), after every target was confirmed to hold the new one");
             return halt(Reason::OldKeyStillUsed, why);
         }
-        let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
         // A key that is gone already is no longer held in any way that matters.
         if let (Some(why), true) = (self.held_elsewhere(retirement, seen), listed.is_some()) {
             return halt(Reason::OldKeyStillUsed, why);
@@ -115,6 +119,21 @@ impl ServiceState {
             false => format!("{name} is no longer a target of this service and may still hold old key {key}"),
             true => format!("{name} may still hold old key {key}, and nothing that it shows tells"),
         })
+    }
+
+    /// Another place of the same deployments that shows the key: whoever uses it would lose it with ours.
+    fn held_by_another(&self, retirement: &Retirement, seen: &Evidence) -> Option<String> {
+        let end = self.tails.get(&retirement.key)?;
+        let current = self.current.as_ref().and_then(|current| self.tails.get(&current.key));
+        if retirement.despite_use || current == Some(end) {
+            return None;
+        }
+        let (other, _) = seen.others.iter().find(|(_, reading)| reading.tail() == Some(end))?;
+        Some(format!(
+            "{other} is no target of this service and shows the end of old key {}; make it a target and rekeyd moves it, or move \
+             it by hand, or say accept_holders in the policy where it is another key with the same end",
+            retirement.key
+        ))
     }
 
     /// What a deletion without a disable before it needs besides: it cannot be undone, so the key the targets need must be seen

@@ -22,6 +22,9 @@ pub struct Evidence {
     pub probe: Option<Probe>,
     /// What each target shows.
     pub readings: Vec<(TargetName, Reading)>,
+    /// What other places of the same deployments show that are neither targets of the service nor accepted by its policy: what
+    /// each is, and its reading.
+    pub others: Vec<(String, Reading)>,
     /// When the key to be retired was last used.
     pub last_use: LastUse,
 }
@@ -55,6 +58,8 @@ pub enum Finding {
         listing: Listing,
         /// What each target shows.
         readings: Vec<(TargetName, Reading)>,
+        /// What other places show, as in [`Evidence::others`].
+        others: Vec<(String, Reading)>,
         /// How the current key answers; `None` where its secret is not held.
         probe: Option<Probe>,
     },

@@ -5,6 +5,7 @@ mod aws_iam;
 mod daemon;
 mod docs;
 mod floors;
+mod holders;
 mod journal;
 mod kill;
 mod kinds;

@@ -50,6 +50,7 @@ stories! {
     bad_daemon
     bad_daemon_again
     bad_duration
+    bad_holder
     bad_jitter
     bad_name
     bad_secret_reference

@@ -131,7 +131,7 @@ fn a_push_without_a_job_is_asked_for_silence_too() {
     walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
     walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: None })));
     walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("newt"))));
-    assert_eq!(walk.state.leaving[&key(OLD)].silent_since, Some(walk.now.clone()));
+    assert_eq!(walk.state.leaving[&key(OLD)].silent_since, Some(walk.now.plus(MINUTE * 2)));
 }
 
 #[test]
@@ -472,4 +472,37 @@ fn a_target_that_shows_another_end_than_the_current_keys_does_not_hold_it_whatev
     let evidence = walk.evidence(LastUse::Never, "oldt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     assert_eq!(halt(&walk), Some(Reason::TargetChanged));
+}
+
+#[test]
+fn a_holder_that_nobody_named_stops_the_disable_and_is_told_before_the_mint() {
+    let shows = |end: &str| vec![("arcgis:prod:uqsip6c2vm (cloud service AWS S3 BACKUP)".to_owned(), tail(end))];
+    let weighed = |walk: &mut Walk, end: &str| {
+        let evidence = Evidence { others: shows(end), ..walk.evidence(LastUse::Never, "newt") };
+        walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+        halt(walk)
+    };
+    let mut walk = soaked(&["a"]);
+    assert_eq!(weighed(&mut walk, "oldt"), Some(Reason::OldKeyStillUsed));
+    let message = walk.state.halt.as_ref().map(|halt| halt.message.clone()).unwrap_or_default();
+    assert!(message.starts_with("arcgis:prod:uqsip6c2vm (cloud service AWS S3 BACKUP) is no target"), "{message}");
+    walk.record(Event::DespiteUseOrdered { by: "test".into() });
+    assert_eq!(weighed(&mut walk, "oldt"), None, "an operator's word settles it");
+    assert_eq!(weighed(&mut soaked(&["a"]), "thrt"), None, "another key is nobody's business here");
+
+    let mut walk = Walk::new(&["a"]);
+    let seen = |walk: &Walk| Finding::Observed {
+        listing: Listing { date: Some(walk.now.wall), ..listing(&[OLD]) },
+        readings: vec![(a(), tail("oldt"))],
+        others: shows("oldt"),
+        probe: None,
+    };
+    let found = seen(&walk);
+    walk.feed(Effect::Observe, Ok(found));
+    assert!(
+        walk.state.drift.as_ref().is_some_and(|drift| drift.contains("see accept_holders")),
+        "{:?}",
+        walk.state.drift
+    );
+    assert_eq!(walk.state.order, None, "no push would mend it");
 }

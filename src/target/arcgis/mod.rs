@@ -14,6 +14,7 @@ mod config;
 mod credential;
 mod envelope;
 mod health;
+mod holders;
 mod jobs;
 mod preflight;
 mod session;
@@ -32,7 +33,7 @@ use self::session::{Ask, Deployment, before_sending};
 use crate::model::{Holder, JobId, Material, Reason, Secret, SystemSpec, TargetSpec};
 use crate::net::Context;
 use crate::net::redact::Redactor;
-use crate::ports::{Fault, Health, Inspection, JobState, Reading, Receipt, Target};
+use crate::ports::{Fault, FoundHolder, Health, Inspection, JobState, Reading, Receipt, Target};
 
 /// ArcGIS as a kind of target.
 pub const KIND: super::Kind = super::Kind {
@@ -177,6 +178,10 @@ impl Target for ArcGis {
 
     fn know(&self, secrets: Vec<Secret>) {
         self.deployment.given(self.holder().as_str(), secrets);
+    }
+
+    async fn holders(&self) -> Result<Vec<FoundHolder>, Fault> {
+        self.all_holders().await
     }
 
     async fn health(&self) -> Health {

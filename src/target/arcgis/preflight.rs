@@ -55,7 +55,7 @@ impl ArcGis {
     /// A site lock shows itself in any answer; read-only mode only here.
     async fn is_writable(&self) -> Result<(), Fault> {
         let what = "reading the mode";
-        let Some((mode, redactor)) = self.look("mode", what).await? else { return Ok(()) };
+        let Some((mode, redactor)) = self.look(Ask::get(what, "mode")).await? else { return Ok(()) };
         let Some(message) = cloud::read_only(&mode) else { return Ok(()) };
         let message = redactor.clean(&message);
         let message = if message.is_empty() { message } else { format!(": \"{message}\"") };
@@ -68,7 +68,7 @@ impl ArcGis {
         if self.deployment.config.product != Product::Server {
             return Ok(());
         }
-        let Some((value, redactor)) = self.look("upgrade", what).await? else { return Ok(()) };
+        let Some((value, redactor)) = self.look(Ask::get(what, "upgrade")).await? else { return Ok(()) };
         match upgrade_of(&value) {
             Upgrade::None => Ok(()),
             Upgrade::Running => {
@@ -82,8 +82,9 @@ impl ArcGis {
     }
 
     /// A resource that a site need not have.
-    async fn look(&self, path: &str, what: &str) -> Result<Option<(Value, Redactor)>, Fault> {
-        match self.deployment.ask(Ask::get(what, path)).await? {
+    pub(super) async fn look(&self, ask: Ask<'_>) -> Result<Option<(Value, Redactor)>, Fault> {
+        let what = ask.what;
+        match self.deployment.ask(ask).await? {
             (Verdict::Good(value), redactor) => Ok(Some((value, redactor))),
             (Verdict::Text(_), _) => Err(self.deployment.page(&self.doing(what))),
             (
