@@ -25,6 +25,7 @@
 //! | 19 | self-signed TLS                                  | `an_unknown_authority_is_refused_by_name`; there is no way to switch verification off |
 //! | 20 | Azure mints by regenerating the idle key         | an issuer's, and not in this build                                |
 
+mod conversation;
 mod fuzz;
 mod jobs;
 mod login;
