@@ -484,13 +484,13 @@ fn bad(dice: &mut Dice, call: &str, product: Product, version: &str) -> Bad {
     if dice.once_in(6) {
         let said = dice.pick(&SECRETS);
         head += &format!("location: https://{said}@other.example.com/x?token={said}#{said}\r\n");
-        head += &dice.pick(&[
+        head += dice.pick(&[
             "retry-after: 99999999999999999999\r\n",
             "retry-after: -1\r\n",
             "retry-after: soon\r\n",
             "retry-after: 7\r\n",
         ]);
-        head += &dice.pick(&[
+        head += dice.pick(&[
             "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
             "date: Fri, 31 Dec 9999 23:59:59 GMT\r\n",
             "date: never\r\n",
