@@ -41,6 +41,11 @@ impl Redactor {
 
     /// The text without control characters, without secrets, and not longer than [`LENGTH_MAX`] characters.
     pub fn clean(&self, text: &str) -> String {
+        cut(self.hide(text).trim())
+    }
+
+    /// The same at any length: for a message of ours that has more than one text of the server's in it.
+    pub fn hide(&self, text: &str) -> Zeroizing<String> {
         let mut text = Zeroizing::new(printable(text));
         for secret in &self.known {
             for form in spellings(secret) {
@@ -52,7 +57,7 @@ impl Redactor {
         for (opening, ends) in OPENINGS {
             text = mask_after(&text, opening, *ends);
         }
-        cut(text.trim())
+        text
     }
 }
 

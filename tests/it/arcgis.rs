@@ -25,10 +25,15 @@
 //! | 19 | self-signed TLS                                  | `an_unknown_authority_is_refused_by_name`; there is no way to switch verification off |
 //! | 20 | Azure mints by regenerating the idle key         | an issuer's, and not in this build                                |
 
+mod conversation;
+mod fuzz;
 mod jobs;
 mod login;
+mod peer;
 mod preflight;
 mod push;
+mod traps;
+mod versions;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! The page "What happens if…" names a proof for each of its claims. Here each of them is looked for, so that a test that is renamed
-//! or removed takes its claim along; and the page's halts are held against the product's.
+//! or removed takes its claim along; and the page's halts are held against the product's. The page about ArcGIS is held the same way.
 //!
 //! A proof is written `file` · `name`, more names of the same file behind further dots. What a name is depends on the file: a strike
 //! `at` a request in the simulator's table of strikes, the name of a planted mistake, an act, a story or a promise elsewhere in the
@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use rekeyd::model::Reason;
 
 const PAGE: &str = "docs/what-happens-if.md";
+/// What rekeyd says to ArcGIS, with the source and the test of each.
+const ARCGIS: &str = "docs/arcgis.md";
 const STRIKES: &str = "tests/sim/faults.rs";
 
 /// What a claim rests on.
@@ -28,6 +30,33 @@ fn every_proof_on_the_page_exists() {
     let wrong: Vec<String> = named.iter().filter_map(Proof::flaw).collect();
     assert!(wrong.is_empty(), "{PAGE} names what is not there:\n{}", wrong.join("\n"));
     assert!(named.len() >= 40, "only {} proofs were found on {PAGE}", named.len());
+}
+
+#[test]
+fn every_request_to_arcgis_names_a_test_that_exists() {
+    let page = read(ARCGIS);
+    let wrong: Vec<String> = proofs(&page).iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{ARCGIS} names what is not there:\n{}", wrong.join("\n"));
+    let table = page.split("\n## Every request").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its table");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 20, "only {} requests were found on {ARCGIS}", rows.len());
+    for row in rows {
+        assert_eq!(row.matches(" |").count(), 4, "{ARCGIS} has a row of another shape:\n{row}");
+        assert!(!proofs(row).is_empty(), "{ARCGIS} has a row without a test:\n{row}");
+    }
+    for question in 'a'..='k' {
+        assert!(page.contains(&format!("\n| ({question}) ")), "{ARCGIS} lacks the open question {question}");
+    }
+}
+
+/// Each trap of the checklist by its number, once.
+#[test]
+fn every_trap_has_its_test() {
+    let traps = read("tests/it/arcgis/traps.rs");
+    for number in 1..=20 {
+        let count = traps.matches(&format!("async fn trap_{number:02}_")).count();
+        assert_eq!(count, 1, "trap {number}");
+    }
 }
 
 #[test]
@@ -56,7 +85,9 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    assert!(read("README.md").contains(&format!("({PAGE})")));
+    for page in [PAGE, ARCGIS] {
+        assert!(read("README.md").contains(&format!("({page})")), "{page}");
+    }
 }
 
 /// A search that finds everything proves nothing.

@@ -195,6 +195,7 @@ fn inherits(services: &[Service], service: &Service, site: &str) -> Fault {
     let provider = &service.provider;
     let all = services.iter().filter(|other| other.provider == *provider && other.own.is_none());
     let all = list(all.map(|other| (other.id.as_str(), other.label.as_str())));
+    let provider = Redactor::default().clean(provider);
     let why = format!(
         "looking at cloud service {} of {site}: it has no credential of its own and inherits that of provider {provider}, as do all of \
          {all}; to rotate it for them all, say provider_id = \"{provider}\" in place of service_id",

@@ -53,7 +53,8 @@ pub enum Meaning {
         /// The server says that it is so for good.
         permanent: bool,
     },
-    /// It broke on the way (5xx, and the 408 of a proxy that waited too long for one side or the other).
+    /// It broke on the way (5xx, the 408 of a proxy that waited too long for one side or the other, a status nobody uses), or led
+    /// elsewhere for the outcome (302, 303): what was done is not said.
     Broken,
     /// It will not do it.
     Refused,
@@ -66,11 +67,12 @@ pub fn judge(answer: Answer, redactor: &Redactor) -> Verdict {
         |meaning, said, in_envelope| Verdict::Complaint(Complaint { meaning, said, in_envelope, retry_after });
     if (300..400).contains(&status) {
         let towards = location.map_or_else(|| "nowhere".to_owned(), |location| redactor.clean(&location));
-        return complain(
-            Meaning::Moved { permanent: matches!(status, 301 | 308) },
-            format!("status {status}, a redirect to {towards}"),
-            false,
-        );
+        let meaning = match status {
+            // After a POST these may say "done; look there".
+            302 | 303 => Meaning::Broken,
+            _ => Meaning::Moved { permanent: matches!(status, 301 | 308) },
+        };
+        return complain(meaning, format!("status {status}, a redirect to {towards}"), false);
     }
     let good_status = (200..300).contains(&status);
     match serde_json::from_slice::<Value>(&body) {
@@ -85,11 +87,11 @@ pub fn judge(answer: Answer, redactor: &Redactor) -> Verdict {
             // Strings and numbers are JSON too, and no answer of ArcGIS.
             None if good_status && value.is_object() => Verdict::Good(value),
             None if good_status => Verdict::Text(body),
-            None => complain(meaning(i64::from(status), ""), format!("status {status}"), false),
+            None => complain(meaning_of_status(status), format!("status {status}"), false),
         },
         Err(_) if good_status => Verdict::Text(body),
         Err(_) => {
-            let meaning = match meaning(i64::from(status), "") {
+            let meaning = match meaning_of_status(status) {
                 Meaning::Absent => Meaning::PageAbsent,
                 other => other,
             };
@@ -188,6 +190,11 @@ fn meaning(code: i64, text: &str) -> Meaning {
         408 | 500..=599 => Meaning::Broken,
         _ => Meaning::Refused,
     }
+}
+
+/// A status that no standard knows says nothing of what was done.
+fn meaning_of_status(status: u16) -> Meaning {
+    if (300..600).contains(&status) { meaning(i64::from(status), "") } else { Meaning::Broken }
 }
 
 /// Seen in the wild: "Another administrative operation is currently accessing the store. Please try again later.", "… Site currently
@@ -305,7 +312,12 @@ mod tests {
             (429, "slow down", Meaning::Busy),
             (200, r#"{"status":"error","messages":["no"]}"#, Meaning::Refused),
             (400, r#"{"hint":1}"#, Meaning::Refused),
-            (302, "", Meaning::Moved { permanent: false }),
+            (302, "", Meaning::Broken),
+            (303, "", Meaning::Broken),
+            (307, "", Meaning::Moved { permanent: false }),
+            (101, "", Meaning::Broken),
+            (600, "{}", Meaning::Broken),
+            (999, "<html>", Meaning::Broken),
         ] {
             assert_eq!(meaning_of(status, body), Some(expected), "{status} {body}");
         }

@@ -8,8 +8,9 @@ use super::envelope::{is_said, messages};
 use crate::model::JobId;
 use crate::ports::JobState;
 
-/// How deep a result is searched for a failure; a hostile one may be nested for ever.
-const DEPTH_MAX: usize = 8;
+/// How deep a result is searched for a failure. JSON nested deeper than 128 is not read at all; what is nested deeper than this has
+/// texts of JSON in texts of JSON, and is taken for a failure, since nobody looked to its end.
+const DEPTH_MAX: usize = 256;
 
 /// The job a good answer to a push names. The documents' field is `cloudCredentialRotationJobId`, not the `jobid` of other operations.
 pub fn id_of(value: &Value) -> Option<JobId> {
@@ -64,7 +65,8 @@ pub fn ids_of_list(value: &Value) -> Option<Vec<JobId>> {
 
 /// How the job stands that an answer describes; `None` where it describes none.
 pub fn state_of(job: &Value, clean: impl Fn(&str) -> String) -> Option<JobState> {
-    let status = job.get("status")?.as_str()?.trim().to_ascii_uppercase();
+    let said = job.get("status")?.as_str()?.trim();
+    let status = said.to_ascii_uppercase();
     Some(match status.as_str() {
         "COMPLETED" => match failure_in(job) {
             Some(what) => JobState::Failed(format!("completed with an error inside: {}", clean(&what))),
@@ -76,7 +78,8 @@ pub fn state_of(job: &Value, clean: impl Fn(&str) -> String) -> Option<JobState>
             JobState::Failed(format!("{}: {what}", status.to_ascii_lowercase()))
         }
         // SUBMITTED, EXECUTING, CANCELLING (rolling back), UNAVAILABLE ("at this time"), and whatever a later version invents.
-        _ => JobState::Running(clean(&status).to_ascii_lowercase()),
+        // Cleaned as it was said: in another case a secret in it would not be known.
+        _ => JobState::Running(clean(said).to_ascii_lowercase()),
     })
 }
 
@@ -87,12 +90,15 @@ fn failure_in(job: &Value) -> Option<String> {
     if let Some(error) = job.get("error").filter(|error| is_said(error)) {
         return Some(said(error));
     }
+    if job.get("success") == Some(&Value::Bool(false)) {
+        return Some(said(job));
+    }
     OUTCOMES.iter().filter_map(|key| job.get(*key)).find_map(|outcome| failure(outcome, DEPTH_MAX))
 }
 
 /// What speaks of failure in an outcome: `status` or `state` of a failed thing, an `error`, `success: false`, at any level.
 fn failure(value: &Value, depth: usize) -> Option<String> {
-    let depth = depth.checked_sub(1)?;
+    let Some(depth) = depth.checked_sub(1) else { return Some("it is nested too deep".to_owned()) };
     match value {
         Value::Array(list) => list.iter().find_map(|entry| failure(entry, depth)),
         // Some operations put their answer as a text into another.
@@ -214,6 +220,8 @@ mod tests {
             assert_eq!(failed(json!({"status": "COMPLETED", "result": inner})), "completed with an error inside: no");
         }
         assert_eq!(failed(json!({"status": "COMPLETED", "error": "no"})), "completed with an error inside: no");
+        let denied = json!({"jobid": ID, "status": "COMPLETED", "success": false, "messages": ["no"]});
+        assert_eq!(failed(denied), "completed with an error inside: no");
     }
 
     #[test]
@@ -235,10 +243,13 @@ mod tests {
 
     #[test]
     fn a_result_nested_for_ever_ends_somewhere() {
-        let mut deep = json!({"status": "error"});
-        for _ in 0..100 {
-            deep = json!({ "inner": deep });
-        }
-        assert_eq!(state(json!({"status": "COMPLETED", "result": deep})), JobState::Succeeded);
+        let nested = |depth: usize, word: &str| {
+            (0..depth).fold(json!({"status": word, "message": "no"}), |deep, _| json!({ "inner": deep }))
+        };
+        let completed = |result: Value| json!({"status": "COMPLETED", "result": result});
+        assert_eq!(state(completed(nested(100, "success"))), JobState::Succeeded);
+        assert_eq!(failed(completed(nested(100, "error"))), "completed with an error inside: no");
+        let endless = completed(nested(1000, "success"));
+        assert_eq!(failed(endless), "completed with an error inside: it is nested too deep");
     }
 }

@@ -83,7 +83,7 @@ impl Target for ArcGis {
                 let services = self.services().await?;
                 let service = services.iter().find(|service| service.id == *id).ok_or_else(|| {
                     let known = services.iter().map(|service| (service.id.as_str(), service.label.as_str()));
-                    cloud::not_found("cloud service", id, known, &self.site())
+                    self.deployment.discreet(cloud::not_found("cloud service", id, known, &self.site()))
                 })?;
                 Ok(service.own.as_ref().map_or(Reading::Nothing, |own| own.reading.clone()))
             }
@@ -216,14 +216,16 @@ impl ArcGis {
         let root = self.root().await?;
         self.takes_changes().await?;
         let (site, operation) = (self.site(), self.config.operation);
-        match &self.config.place {
+        let found = match &self.config.place {
             Place::Service(id) => {
                 cloud::service_road(&self.services().await?, id, operation, cloud::version_of(&root), &site)
             }
             Place::Provider(id) => {
                 cloud::provider_road(&self.provider(id).await?, operation, self.deployment.config.product, &site)
             }
-        }
+        };
+        // Its messages list what the server calls its services.
+        found.map_err(|fault| self.deployment.discreet(fault))
     }
 
     async fn root(&self) -> Result<Value, Fault> {
@@ -246,7 +248,7 @@ impl ArcGis {
             Err(Fault::Refused { reason: Reason::NotFound, .. }) => {
                 let known = self.providers().await?;
                 let known = known.iter().map(|provider| (provider.id.as_str(), provider.label.as_str()));
-                return Err(cloud::not_found("cloud provider", id, known, &self.site()));
+                return Err(self.deployment.discreet(cloud::not_found("cloud provider", id, known, &self.site())));
             }
             Err(fault) => return Err(fault),
         };

@@ -246,6 +246,17 @@ impl Deployment {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), secrets);
     }
 
+    /// A fault whose words are partly the server's own, without what it was ever given.
+    pub fn discreet(&self, fault: Fault) -> Fault {
+        let hide = |why: String| self.redactor([]).hide(&why).to_string();
+        match fault {
+            Fault::NotSent(why) => Fault::NotSent(hide(why)),
+            Fault::Unknown(why) => Fault::Unknown(hide(why)),
+            Fault::Retry { after, why } => Fault::Retry { after, why: hide(why) },
+            Fault::Refused { reason, why } => Fault::Refused { reason, why: hide(why) },
+        }
+    }
+
     fn redactor<'s>(&'s self, more: impl IntoIterator<Item = &'s Secret>) -> Redactor {
         let mut redactor = Redactor::new([&self.password].into_iter().chain(more));
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,6 +285,7 @@ impl Deployment {
         }
         session.token = None;
         let (secret, renew_at) = self.login(&mut session).await?;
+        self.given("token", vec![secret.clone()]);
         session.logins += 1;
         let token = Token { secret, serial: session.logins, renew_at };
         session.token = Some(token.clone());

@@ -34,6 +34,7 @@ mod consumer;
 mod faults;
 mod form;
 mod http;
+mod record;
 mod sigv4;
 mod tls;
 
@@ -44,6 +45,7 @@ pub use arcgis::{
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use consumer::ConsumerCount;
 pub use faults::Fault;
+pub use record::{Answered, Exchange, as_in_a_form};
 
 use chrono::{DateTime, Utc};
 

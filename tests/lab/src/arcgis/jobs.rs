@@ -74,6 +74,8 @@ pub(crate) struct Job {
     started: DateTime<Utc>,
     duration: TimeDelta,
     stored: bool,
+    /// Nothing more will be done for it.
+    over: bool,
     polls: usize,
 }
 
@@ -93,6 +95,12 @@ impl Job {
 
     pub(crate) fn ended(&self, now: DateTime<Utc>) -> bool {
         now >= self.started + self.duration
+    }
+
+    /// Ended, and its effect is there: on a busy machine what a job does may come later than its time. A job that was restored from
+    /// a backup has nobody who works on it, and is not waited for.
+    pub(crate) fn settled(&self, now: DateTime<Utc>) -> bool {
+        self.ended(now) && (self.over || now >= self.started + self.duration + TimeDelta::seconds(2))
     }
 
     /// Lost from the site's own records.
@@ -186,6 +194,7 @@ pub(crate) fn start(
         started: now,
         duration: TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX),
         stored: false,
+        over: false,
         polls: 0,
     };
     let id = job.id.clone();
@@ -237,6 +246,9 @@ async fn run(
         if let Some(slot) = site.slot(&target) {
             *slot = before;
         }
+    }
+    if let Some(job) = site.jobs.iter_mut().find(|job| job.id == id) {
+        job.over = true;
     }
 }
 

@@ -21,6 +21,7 @@ pub use jobs::{JobScript, JobView};
 pub use options::{ArcGisOptions, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
 
 use crate::consumer::Errand;
+use crate::record::{Exchange, Recorded, Tape};
 use crate::{Aws, ConsumerCount, Fault, RequestLine, consumer, http, tls};
 use credential::Credential;
 use site::{Provider, Service, Site, lock};
@@ -40,6 +41,7 @@ pub struct ArcGis {
     origin: String,
     ca_pem: Option<String>,
     aws_endpoint: String,
+    tape: Tape,
     site: Arc<Mutex<Site>>,
 }
 
@@ -60,8 +62,9 @@ impl ArcGis {
         let (acceptor, ca_pem) = options.tls.then(tls::acceptor).unzip();
         let scheme = if options.tls { "https" } else { "http" };
         let site = Arc::new(Mutex::new(Site::new(options, aws)));
-        http::serve(Arc::new(serve::Server::new(site.clone())), listener, acceptor).await;
-        ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), ca_pem, aws_endpoint, site }
+        let (inner, tape) = (Arc::new(serve::Server::new(site.clone())), Tape::default());
+        http::serve(Arc::new(Recorded { inner, tape: tape.clone() }), listener, acceptor).await;
+        ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), ca_pem, aws_endpoint, tape, site }
     }
 
     fn site(&self) -> MutexGuard<'_, Site> {
@@ -296,6 +299,16 @@ impl ArcGis {
         self.site().urls.clone()
     }
 
+    /// Records every request and its answer from now on; an earlier recording is forgotten.
+    pub fn record(&self) {
+        self.tape.start();
+    }
+
+    /// What was recorded, in the order in which the requests came. Secrets and tokens stand in it.
+    pub fn conversation(&self) -> Vec<Exchange> {
+        self.tape.exchanges()
+    }
+
     /// Passwords, tokens issued, secrets ever stored or sent.
     pub fn all_secrets(&self) -> Vec<String> {
         self.site().secrets.iter().cloned().collect()
@@ -303,7 +316,7 @@ impl ArcGis {
 
     /// Waits until no job runs.
     pub async fn settled(&self) {
-        while self.site().jobs.iter().any(|job| !job.ended(Utc::now())) {
+        while self.site().jobs.iter().any(|job| !job.settled(Utc::now())) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -471,3 +471,23 @@ async fn a_key_pushed_before_it_has_propagated_is_an_outage() {
     until("refusal", || lab.arcgis.consumer(SERVICE).refusals > 0).await;
     assert!(lab.arcgis.consumer(SERVICE).refusals_by_key.contains_key(&answer.0));
 }
+
+#[tokio::test]
+async fn a_conversation_is_written_down_from_the_moment_it_is_asked_for() {
+    let lab = Lab::new(ArcGisOptions::default()).await;
+    lab.token().await;
+    assert_eq!(lab.arcgis.conversation(), vec![]);
+    lab.arcgis.record();
+    let token = lab.token().await;
+    lab.arcgis.fault("root", crate::Fault::DropBefore);
+    lab.get("", &token).query(&[("f", "json")]).send().await.expect_err("it is closed without an answer");
+    let told = lab.arcgis.conversation();
+    let [login, root] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((login.method.as_str(), login.path.as_str()), ("POST", "/arcgis/sharing/rest/generateToken"));
+    assert!(login.form.contains(&("password".to_owned(), ArcGisOptions::default().password)), "{login:?}");
+    assert!(login.form_as_sent.contains("password=p%2Bss"), "{login:?}");
+    let answer = login.answer.as_ref().expect("it was answered");
+    assert!(answer.status == 200 && answer.body.contains(&token), "{answer:?}");
+    assert_eq!((root.query.as_str(), &root.answer), ("f=json", &None));
+    assert!(root.headers.contains(&("referer".to_owned(), "https://rekeyd".to_owned())), "{root:?}");
+}
