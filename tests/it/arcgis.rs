@@ -12,7 +12,7 @@
 //! |  6 | a provider rotates all that inherit              | `a_providers_key_moves_all_that_inherit_and_no_other`; all holders before retirement is the engine's |
 //! |  7 | snake or camel case; shapes of Azure             | `either_spelling_arrives`; this build hands over ACCESS-KEY only and refuses the rest by name |
 //! |  8 | form encoding                                    | `a_secret_arrives_as_it_is`; SAS tokens are not in this build     |
-//! |  9 | masks are not echoed, ciphertexts not compared   | `a_read_back_shows_the_tail_and_nothing_else`; what is written is never what was read: `credential::to_json` takes a `Material` |
+//! |  9 | masks are not echoed, ciphertexts not compared   | `a_read_back_shows_the_tail_and_nothing_else`; what is written is never what was read: `credential::to_json` takes a `Material`; of data items, which are sent back whole, `a_key_arrives_however_the_item_is_shown`; unit tests of `item` |
 //! | 10 | expiry mid-poll; 498 on the POST                 | `an_expired_token_is_renewed_once`                                |
 //! | 11 | referer, granted lifetime, `expires`             | all (the lab binds every token); `a_short_lived_token_is_renewed_before_it_ends`; we never ask for IP binding |
 //! | 12 | lockout                                          | `a_refused_password_is_sent_once`, `a_network_error_is_no_refusal`, unit test of `session` |
@@ -26,6 +26,7 @@
 //! | 20 | Azure mints by regenerating the idle key         | an issuer's, and not in this build                                |
 
 mod conversation;
+mod data_items;
 mod fuzz;
 mod jobs;
 mod login;
@@ -44,8 +45,8 @@ use rekeyd::ports::{Fault, Health, JobState, LoginGuard, Reading, Receipt, Targe
 use rekeyd::table;
 use rekeyd::target::arcgis::KIND;
 use rekeyd_lab::{
-    ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap, JobPath, JobScript, Product, Restart, ServiceSpec,
-    Spelling, StoredCredential,
+    ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap, ItemView, JobPath, JobScript, Product, Restart,
+    ServiceSpec, Spelling, StoredCredential,
 };
 
 const SERVICE: &str = "eg7hrelq6b";
@@ -79,6 +80,7 @@ impl Guard {
 
 /// A deployment with one provider, a service with its own key, a backup service with its own, and one that inherits.
 struct Site {
+    aws: Aws,
     arcgis: ArcGis,
     password: tempfile::NamedTempFile,
     ca: Option<tempfile::NamedTempFile>,
@@ -142,7 +144,7 @@ impl Site {
             arcgis.add_service_with(ServiceSpec { credential, ..ServiceSpec::new(id, PROVIDER, "") });
         }
         let ca = arcgis.ca_pem().map(|pem| file(&pem));
-        Site { arcgis, password, ca, guard: Arc::new(Guard::default()), shared: Shared::default(), product, old }
+        Site { aws, arcgis, password, ca, guard: Arc::new(Guard::default()), shared: Shared::default(), product, old }
     }
 
     fn context(&self) -> Context {

@@ -49,6 +49,7 @@ stories! {
     bad_cron
     bad_daemon
     bad_daemon_again
+    bad_data_item
     bad_duration
     bad_holder
     bad_jitter

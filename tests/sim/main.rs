@@ -102,19 +102,17 @@ fn told(history: run::History) -> ExitCode {
     if history.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Every strike, and every pair of them, in a world of every shape.
+/// Every strike, and every pair of them, in a world of every shape, and with targets that know no jobs.
 fn exhaustive(options: &Options) -> bool {
     let depth = if options.pairs { Depth::Pairs } else { Depth::Singles };
     let (mut counts, mut finds) = (Counts::default(), Finds::default());
-    for shape in SHAPES {
-        for targets in [1, 2] {
-            let scene = Scene::of(shape, targets);
-            let started = Instant::now();
-            let (more, found) = exhaustive::exhaust(&scene, depth, &mut |_| {});
-            println!("{}: {} histories in {:.1} s", scene.title, more.histories, started.elapsed().as_secs_f64());
-            counts.join(&more);
-            finds.join(found);
-        }
+    let shapes = SHAPES.into_iter().flat_map(|shape| [1, 2].map(|targets| Scene::of(shape, targets)));
+    for scene in shapes.chain([Scene::jobless(true, 1), Scene::jobless(false, 1), Scene::jobless(true, 2)]) {
+        let started = Instant::now();
+        let (more, found) = exhaustive::exhaust(&scene, depth, &mut |_| {});
+        println!("{}: {} histories in {:.1} s", scene.title, more.histories, started.elapsed().as_secs_f64());
+        counts.join(&more);
+        finds.join(found);
     }
     report("exhaustive", &counts, &finds, options)
 }

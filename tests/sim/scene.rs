@@ -25,6 +25,8 @@ pub struct Cast {
     pub exclusive: bool,
     /// Whether its targets show the end of a secret.
     pub shows: bool,
+    /// Whether its targets take a key at once, without a job, as data items do.
+    pub jobless: bool,
     pub list_lag: Duration,
     pub use_lag: Option<Duration>,
     pub on_drift_push: bool,
@@ -44,6 +46,7 @@ impl Cast {
             targets,
             exclusive: shape.has_slots(),
             shows: true,
+            jobless: false,
             list_lag: Duration::ZERO,
             use_lag: told.then_some(Duration::from_secs(60)),
             on_drift_push: false,
@@ -65,7 +68,8 @@ impl Cast {
     }
 
     pub fn target_names(&self) -> Vec<String> {
-        (1..=self.targets).map(|number| format!("arcgis:prod:{}-{number}", self.name)).collect()
+        let folder = if self.jobless { "/cloudStores/" } else { "" };
+        (1..=self.targets).map(|number| format!("arcgis:prod:{folder}{}-{number}", self.name)).collect()
     }
 }
 
@@ -119,6 +123,13 @@ impl Scene {
     /// One service of this shape.
     pub fn of(shape: Shape, targets: usize) -> Scene {
         Scene::new(format!("{shape:?}, {targets} target(s)"), vec![Cast::new("store", shape, targets)])
+    }
+
+    /// One service whose targets know no jobs.
+    pub fn jobless(shows: bool, targets: usize) -> Scene {
+        let title = format!("without jobs, {} tail, {targets} target(s)", if shows { "a" } else { "no" });
+        let cast = Cast { jobless: true, shows, ..Cast::new("store", Shape::ShownOnce, targets) };
+        Scene::new(title, vec![cast])
     }
 
     /// Somebody else does something at a time of his own; at none: before anything else happens.
@@ -184,6 +195,7 @@ fn place(cast: &Cast) -> Place {
         failing: 0,
         hollow: 0,
         forgets: false,
+        jobless: cast.jobless,
         watched: false,
         sick: false,
     }
@@ -234,7 +246,8 @@ pub fn policy(cast: &[Cast]) -> Policy {
         );
         for target in service.target_names() {
             let id = target.rsplit(':').next().unwrap_or_default();
-            text += &format!("[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\nservice_id = \"{id}\"\n");
+            let key = if service.jobless { "data_item" } else { "service_id" };
+            text += &format!("[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\n{key} = \"{id}\"\n");
         }
     }
     let parsed = Policy::parse(text, "policy.toml", &Environment::default());

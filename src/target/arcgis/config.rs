@@ -15,7 +15,7 @@ use crate::table::{Table, Zero};
 pub enum Product {
     /// ArcGIS Enterprise on Kubernetes: tokens from the portal.
     Kubernetes,
-    /// ArcGIS Server 12.0 and later: tokens from the admin directory, jobs at one of two places.
+    /// ArcGIS Server (cloud services from 12.0 on, data items from 10.4 on): tokens from the admin directory, jobs at one of two places.
     Server,
 }
 
@@ -79,21 +79,24 @@ pub enum Place {
     Service(String),
     /// A cloud provider, whose credential all its services use that have none of their own.
     Provider(String),
+    /// A registered data store, by its path: `/cloudStores/NAME`. It holds a copy of the key that `cloud/…` does not touch.
+    Item(String),
 }
 
 impl Place {
-    /// The resource below `cloud/`.
+    /// The resource below `cloud/`, or below `data/`.
     pub fn resource(&self) -> &'static str {
         match self {
             Self::Service(_) => "services",
             Self::Provider(_) => "providers",
+            Self::Item(_) => "items",
         }
     }
 
-    /// The id.
+    /// The id, or the path.
     pub fn id(&self) -> &str {
         match self {
-            Self::Service(id) | Self::Provider(id) => id,
+            Self::Service(id) | Self::Provider(id) | Self::Item(id) => id,
         }
     }
 }
@@ -123,6 +126,32 @@ pub struct HealthConfig {
     pub backup_store: Option<String>,
 }
 
+/// What a data item's connection string holds beside the key, for a site that shows it enciphered only. The names in the string are
+/// those of Esri's own scripts: `region`, `regionEndpointUrl`, `defaultEndpointsProtocol`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionConfig {
+    /// The bucket's region.
+    pub region: String,
+    /// The store's own address, where it is not the region's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_endpoint_url: Option<String>,
+    /// `https` or `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_endpoints_protocol: Option<String>,
+}
+
+impl ConnectionConfig {
+    /// What is stated, by the names of the connection string.
+    pub fn stated(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let optional = [
+            ("regionEndpointUrl", &self.region_endpoint_url),
+            ("defaultEndpointsProtocol", &self.default_endpoints_protocol),
+        ];
+        let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        [("region", self.region.as_str())].into_iter().chain(optional)
+    }
+}
+
 /// One `[[service.target]]` of kind `arcgis`. It is stored in the journal with an open rotation: add fields, rename none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetConfig {
@@ -132,6 +161,9 @@ pub struct TargetConfig {
     pub operation: Operation,
     /// How to see that it works.
     pub health: Option<HealthConfig>,
+    /// What a data item may show enciphered only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionConfig>,
 }
 
 /// Reads one `[arcgis.NAME]`.
@@ -203,11 +235,21 @@ fn portal_url(table: &mut Table<'_>, product: Option<Product>, admin_url: Option
 pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<TargetSpec> {
     let service = table.text_or("service_id");
     let provider = table.text_or("provider_id");
-    if table.text_or("data_item").is_some() {
-        let help = "rotate a cloud service or provider: `service_id = \"…\"` or `provider_id = \"…\"`";
-        table.mistake("data_item", "data items are not in this build yet", help);
+    let item = table.text_or("data_item");
+    let place = place(table, service, provider, item);
+    let (connection, connection_is_sound) = match table.table("connection") {
+        Some(mut connection) => {
+            let read = read_connection(&mut connection);
+            (read.clone(), read.is_some())
+        }
+        None => (None, !table.has("connection")),
+    };
+    if table.has("connection") && !table.has("data_item") {
+        table.mistake("connection", "only a data item has a connection string", "remove `connection`");
     }
-    let place = place(table, service, provider);
+    if table.has("operation") && table.has("data_item") {
+        table.mistake("operation", "a data item is edited, and has no other operation", "remove `operation`");
+    }
     let operation = match table.choice("operation", &["auto", "add", "update"]) {
         Some("add") => Operation::Add,
         Some("update") => Operation::Update,
@@ -228,8 +270,8 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
         table.mistake("health", "only ArcGIS Enterprise on Kubernetes validates its backup stores", help);
         return None;
     }
-    let config = TargetConfig { place: place?, operation, health };
-    health_is_sound.then(|| TargetSpec {
+    let config = TargetConfig { place: place?, operation, health, connection };
+    (health_is_sound && connection_is_sound).then(|| TargetSpec {
         kind: "arcgis".to_owned(),
         system: Some(system.at.clone()),
         name: name(&system.at, &config.place),
@@ -244,7 +286,12 @@ fn name(system: &SystemRef, place: &Place) -> TargetName {
     TargetName::new(format!("arcgis:{}:{}", system.name, place.id()))
 }
 
-fn place(table: &mut Table<'_>, service: Option<String>, provider: Option<String>) -> Option<Place> {
+fn place(
+    table: &mut Table<'_>,
+    service: Option<String>,
+    provider: Option<String>,
+    item: Option<String>,
+) -> Option<Place> {
     let given = ["service_id", "provider_id", "data_item"].into_iter().filter(|key| table.has(key)).collect::<Vec<_>>();
     match given[..] {
         [] => {
@@ -258,6 +305,16 @@ fn place(table: &mut Table<'_>, service: Option<String>, provider: Option<String
             return None;
         }
     }
+    if let Some(path) = item {
+        let help = "write the path that ADMIN_URL/data/items/cloudStores shows: `/cloudStores/NAME`, with a NAME of letters, digits, \
+                    `_`, `-` and `.`";
+        if !is_item_path(&path) {
+            // Not repeated: whoever puts a query there may have put a secret into it.
+            table.mistake("data_item", "is not the path of a cloud store", help);
+            return None;
+        }
+        return Some(Place::Item(path));
+    }
     let place = service.map(Place::Service).or(provider.map(Place::Provider))?;
     if !is_id(place.id()) {
         let help = "ids are letters and digits, such as `eg7hrelq6b`";
@@ -270,6 +327,33 @@ fn place(table: &mut Table<'_>, service: Option<String>, provider: Option<String
 /// Ids are ten lower-case letters and digits in every document; what goes into a path is held to a little more than that.
 fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Goes into a URL's path as it is: no other folder, no way up, nothing that opens a query.
+fn is_item_path(text: &str) -> bool {
+    text.strip_prefix("/cloudStores/").is_some_and(|name| {
+        (1..=128).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            && !name.bytes().all(|b| b == b'.')
+    })
+}
+
+fn read_connection(table: &mut Table<'_>) -> Option<ConnectionConfig> {
+    let region = table.text("region");
+    // ArcGIS goes there, and not rekeyd: what scheme it takes is for ArcGIS to say.
+    let region_endpoint_url = table.text_or("region_endpoint_url");
+    let is_address = |url: &String| {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || "?#@\\".contains(c)))
+    };
+    let address_is_sound = region_endpoint_url.as_ref().is_none_or(is_address);
+    if !address_is_sound {
+        let help = "write it as the data item has it: `https://s3.example.com`";
+        table.mistake("region_endpoint_url", "is not an address without user and query", help);
+    }
+    let protocol = table.choice("default_endpoints_protocol", &["https", "http"]);
+    let region = region.filter(|_| address_is_sound)?;
+    Some(ConnectionConfig { region, region_endpoint_url, default_endpoints_protocol: protocol.map(str::to_owned) })
 }
 
 fn read_health(table: &mut Table<'_>) -> Option<HealthConfig> {
@@ -381,11 +465,59 @@ password = { credential = "arcgis-prod" }
     }
 
     #[test]
+    fn a_data_item_is_named_by_its_path_which_leads_nowhere_else() {
+        let spec = target("data_item = \"/cloudStores/imagery_2.x-1\"\nconnection = { region = \"us-east-1\" }");
+        let spec = spec.expect("it is sound");
+        assert_eq!(spec.name.as_str(), "arcgis:prod:/cloudStores/imagery_2.x-1");
+        let config: TargetConfig = serde_json::from_value(spec.config).expect("it reads back");
+        assert_eq!(config.place, Place::Item("/cloudStores/imagery_2.x-1".to_owned()));
+        let stated = config.connection.expect("it is stated");
+        assert_eq!(stated.stated().collect::<Vec<_>>(), [("region", "us-east-1")]);
+        for path in [
+            "cloudStores/x",
+            "/cloudStores/",
+            "/cloudStores",
+            "/cloudStores/..",
+            "/cloudStores/.",
+            "/cloudStores/../x",
+            "/cloudStores/a/b",
+            "/cloudStores/a%2fb",
+            "/cloudStores/a?token=hunter2",
+            "/cloudStores/a#b",
+            "/cloudStores/a b",
+            "/cloudStores/é",
+            "/fileShares/x",
+            "//cloudStores/x",
+        ] {
+            let report = target(&format!("data_item = {path:?}")).expect_err("this is no cloud store");
+            assert!(report.contains("policy.toml:1:13: is not the path of a cloud store"), "{path}: {report}");
+        }
+    }
+
+    #[test]
+    fn a_target_of_an_older_journal_is_still_read() {
+        let old = serde_json::json!({"place": {"service": "eg7hrelq6b"}, "operation": "auto", "health": null});
+        let config: TargetConfig = serde_json::from_value(old.clone()).expect("it reads");
+        assert_eq!(config.connection, None);
+        assert_eq!(serde_json::to_value(config).expect("it is JSON"), old, "and an older rekeyd reads what we write");
+    }
+
+    #[test]
     fn a_target_is_exactly_one_place_and_an_id_is_no_path() {
         for (text, what) in [
             ("", "says neither `service_id` nor `provider_id`"),
             ("service_id = \"a\"\nprovider_id = \"b\"", "policy.toml:2:15: a target is one place only"),
-            ("data_item = \"/cloudStores/x\"", "policy.toml:1:13: data items are not in this build yet"),
+            ("service_id = \"a\"\ndata_item = \"/cloudStores/b\"", "policy.toml:2:13: a target is one place only"),
+            ("data_item = \"/cloudStores/x\"\noperation = \"update\"", "policy.toml:2:13: a data item is edited"),
+            (
+                "service_id = \"a\"\nconnection = { region = \"b\" }",
+                "policy.toml:2:14: only a data item has a connection",
+            ),
+            ("data_item = \"/cloudStores/x\"\nconnection = { }", "`region` is missing"),
+            (
+                "data_item = \"/cloudStores/x\"\nconnection = { region = \"a\", region_endpoint_url = \"https://u:p@x\" }",
+                "is not an address without user and query",
+            ),
             ("service_id = \"a/../b\"", "`a/../b` is not an id"),
             ("service_id = \"a\"\nhealth = { expect = 99 }", "`url` is missing"),
             ("service_id = \"a\"\nhealth = { backup_store = \"a/b\" }", "is not the name of a backup store"),

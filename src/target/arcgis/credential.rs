@@ -136,6 +136,36 @@ fn tail_of(text: &str) -> Option<Tail> {
     (text.chars().take(covered).all(is_cover) && !tail.chars().all(is_cover)).then(|| Tail::new(tail))
 }
 
+/// What one text shows of the value it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Veil {
+    /// The value itself.
+    Clear,
+    /// A mask that leaves the end in clear.
+    Ends(Tail),
+    /// A ciphertext, or a mask to the end.
+    Whole,
+}
+
+impl Veil {
+    /// Of a text. A value that looks like a mask is taken for one: to hold back a key is better than to store a mask.
+    pub fn of(text: &str) -> Self {
+        let is_mask = text.chars().count() >= COVERED_MIN && text.chars().all(|c| c == 'x' || c == '*');
+        match tail_of(text) {
+            Some(tail) => Self::Ends(tail),
+            None if is_enciphered(text) || is_mask => Self::Whole,
+            None => Self::Clear,
+        }
+    }
+}
+
+/// `{crypt}…`, `v2Crypt_…`, and what a later version may call its own.
+pub fn is_enciphered(text: &str) -> bool {
+    let version = text.strip_prefix('v').and_then(|rest| rest.split_once("Crypt_")).map(|(version, _)| version);
+    text.starts_with(CIPHER_PREFIXES[0])
+        || version.is_some_and(|version| !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +209,21 @@ mod tests {
             "v2Crypt_xxxxxxxxaxxxxxxxVC5M",
         ] {
             assert_eq!(tail_of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_clear_is_told_from_its_veils() {
+        for text in
+            ["us-east-1", "AKIAEXAMPLE", "wJalr+XUt/nFEMI=K7MDENGbPxRfiCYzVC5M", "", "xxxx", "v2", "vCrypt_", "v2x_"]
+        {
+            assert_eq!(Veil::of(text), Veil::Clear, "{text}");
+        }
+        for text in ["{crypt}nawx4y2s", "{crypt}", "v2Crypt_AAAA", "v13Crypt_AAAA", "********", "xxxxxxxxxxxxxxxx"] {
+            assert_eq!(Veil::of(text), Veil::Whole, "{text}");
+        }
+        for text in ["{crypt}xxxxxxxxxxxxxxxxVC5M", "************VC5M"] {
+            assert_eq!(Veil::of(text), Veil::Ends(Tail::new("VC5M")), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! ArcGIS Enterprise on Kubernetes and ArcGIS Server: a cloud service or provider that holds an S3 access key.
+//! ArcGIS Enterprise on Kubernetes and ArcGIS Server: a cloud service, provider or registered data store that holds an S3 access key.
 //!
 //! ```text
 //! inspect   version, mode, upgrade, cloud/services or cloud/providers/<id>, jobs and what of them runs   changes nothing
@@ -6,15 +6,19 @@
 //! poll      jobs/<id>, on Server system/jobs/<id> too                        a job that cannot be seen has not failed
 //! ```
 //!
-//! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back what it read. What of this is
+//! A data store has another resource and no jobs: `data` and `item`.
+//!
+//! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back one that it read. What of this is
 //! Esri's word and what is our reading of it stands beside the code that relies on it; none of it was tried on a real ArcGIS.
 
 mod cloud;
 mod config;
 mod credential;
+mod data;
 mod envelope;
 mod health;
 mod holders;
+mod item;
 mod jobs;
 mod preflight;
 mod session;
@@ -54,7 +58,7 @@ fn connect(spec: &TargetSpec, system: Option<&SystemSpec>, context: &Context) ->
     Ok(Arc::new(ArcGis { deployment: Deployment::connect(system, context)?, config }))
 }
 
-/// One cloud service or provider of one deployment.
+/// One cloud service, provider or data store of one deployment.
 struct ArcGis {
     deployment: Arc<Deployment>,
     config: TargetConfig,
@@ -71,6 +75,9 @@ enum NotTaken {
 #[async_trait]
 impl Target for ArcGis {
     async fn inspect(&self) -> Result<Inspection, Fault> {
+        if let Place::Item(path) = &self.config.place {
+            return self.inspect_item(path).await;
+        }
         let found = self.survey().await?;
         let jobs = self.jobs().await?;
         self.no_other_job_runs(&jobs).await?;
@@ -91,12 +98,16 @@ impl Target for ArcGis {
                 let credential = self.provider(id).await?.credential;
                 Ok(credential.map_or(Reading::Nothing, |credential| credential.reading))
             }
+            Place::Item(path) => Ok(self.item(path).await?.reading()),
         }
     }
 
     /// Sends once, save after an answer by which nothing was done: an expired token (once), a 404 under `cloud` (once under `clouds`,
     /// which only the documents' POST examples say), and with `credential_keys = "auto"` a refusal that names a field of the secret.
     async fn push(&self, material: &Material) -> Result<Receipt, Fault> {
+        if let Place::Item(path) = &self.config.place {
+            return self.push_item(path, material).await;
+        }
         // The look before the push is part of it: after a restart nobody else has looked.
         let found = self.survey().await.map_err(before_sending)?;
         let spellings = self.deployment.config.credential_keys.spellings();
@@ -107,7 +118,7 @@ impl Target for ArcGis {
                 Err(NotTaken::Spelling(complaint)) if index + 1 < spellings.len() => said = Some(complaint),
                 Err(NotTaken::Spelling(complaint) | NotTaken::Absent(complaint)) => {
                     // The first refusal is about the documented spelling and says more.
-                    return Err(self.refusal(found.verb, said.unwrap_or(complaint)));
+                    return Err(self.refusal_of(found.verb, said.unwrap_or(complaint)));
                 }
             }
         }
@@ -118,6 +129,10 @@ impl Target for ArcGis {
     }
 
     async fn jobs(&self) -> Result<Vec<JobId>, Fault> {
+        if let Place::Item(_) = self.config.place {
+            // The site's jobs are about other places.
+            return Ok(Vec::new());
+        }
         let (mut all, mut page) = (Vec::new(), None);
         for path in self.job_roots() {
             let ask = Ask::get("reading the jobs", path);
@@ -208,7 +223,11 @@ impl ArcGis {
     }
 
     fn holder(&self) -> Holder {
-        Holder::new(format!("{}/cloud/{}/{}", self.site(), self.config.place.resource(), self.config.place.id()))
+        let place = &self.config.place;
+        Holder::new(match place {
+            Place::Item(path) => format!("{}/data/items{path}", self.site()),
+            Place::Service(id) | Place::Provider(id) => format!("{}/cloud/{}/{id}", self.site(), place.resource()),
+        })
     }
 
     /// Everything that may keep a push from succeeding, looked at without changing anything.
@@ -223,6 +242,7 @@ impl ArcGis {
             Place::Provider(id) => {
                 cloud::provider_road(&self.provider(id).await?, operation, self.deployment.config.product, &site)
             }
+            Place::Item(path) => unreachable!("data item {path} has a survey of its own"),
         };
         // Its messages list what the server calls its services.
         found.map_err(|fault| self.deployment.discreet(fault))
@@ -337,7 +357,7 @@ impl ArcGis {
                     Ok(Err(NotTaken::Spelling(complaint)))
                 }
                 Meaning::Broken => Err(Fault::Unknown(format!("{}: {}", self.doing(&what), complaint.said))),
-                _ => Err(self.refusal(verb, complaint)),
+                _ => Err(self.refusal_of(verb, complaint)),
             },
         }
     }
@@ -359,10 +379,14 @@ impl ArcGis {
         self.doing(&push_title(&self.config.place, verb))
     }
 
+    fn refusal_of(&self, verb: Verb, complaint: Complaint) -> Fault {
+        let chosen = if self.config.operation == Operation::Auto { "" } else { " (the policy chose this operation)" };
+        self.refusal(self.doing_push(verb), chosen, complaint)
+    }
+
     /// The fault of a push that was surely not carried out.
-    fn refusal(&self, verb: Verb, complaint: Complaint) -> Fault {
+    fn refusal(&self, doing: String, chosen: &str, complaint: Complaint) -> Fault {
         let Complaint { meaning, said, retry_after, .. } = complaint;
-        let doing = self.doing_push(verb);
         let refused = |reason, why| Fault::Refused { reason, why };
         match meaning {
             Meaning::Busy => Fault::Retry { after: retry_after, why: format!("{doing}: {said}") },
@@ -371,9 +395,7 @@ impl ArcGis {
                 why: format!("{doing}: {said}: restarting, or this version has no such operation"),
             },
             Meaning::Absent => {
-                let other =
-                    if self.config.operation == Operation::Auto { "" } else { " (the policy chose this operation)" };
-                refused(Reason::Refused, format!("{doing}: {said}: this version has no such operation{other}"))
+                refused(Reason::Refused, format!("{doing}: {said}: this version has no such operation{chosen}"))
             }
             Meaning::Denied => refused(Reason::MissingRight, format!("{doing}: {said} ({RIGHT_NEEDED})")),
             Meaning::Moved { .. } => refused(

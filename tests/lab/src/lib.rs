@@ -39,8 +39,8 @@ mod sigv4;
 mod tls;
 
 pub use arcgis::{
-    ArcGis, ArcGisOptions, ArcGisSnapshot, JobPath, JobScript, JobView, Product, Restart, ServiceSpec, Spelling,
-    StoredCredential,
+    ArcGis, ArcGisOptions, ArcGisSnapshot, ItemView, JobPath, JobScript, JobView, Product, Restart, ServiceSpec,
+    Spelling, StoredCredential,
 };
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use consumer::ConsumerCount;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use chrono::Utc;
 
 pub use jobs::{JobScript, JobView};
-pub use options::{ArcGisOptions, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
+pub use options::{ArcGisOptions, ItemView, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
 
 use crate::consumer::Errand;
 use crate::record::{Exchange, Recorded, Tape};
@@ -132,14 +132,45 @@ impl ArcGis {
     /// a service is known by its id.
     pub fn add_data_item(&self, path: &str, bucket: &str, credential: StoredCredential) {
         let credential = Some(Credential::access_key(&credential));
-        let (path, bucket, region) = (path.to_owned(), bucket.to_owned(), "us-east-1".to_owned());
         {
             let mut site = self.site();
             site.note_secrets(credential.as_ref());
-            site.counts.insert(path.clone(), ConsumerCount::default());
-            site.items.push(data::DataItem { path: path.clone(), bucket, region, credential });
+            site.counts.insert(path.to_owned(), ConsumerCount::default());
+            site.items.push(data::DataItem::new(path, bucket, credential));
         }
-        self.consume(path);
+        self.consume(path.to_owned());
+    }
+
+    /// A human edits a data item, or registers one, by writing all of it, its connection string as an object in clear. Nobody uses
+    /// one that was not there before.
+    ///
+    /// # Panics
+    /// If it is no data item.
+    pub fn set_data_item(&self, item: serde_json::Value) {
+        let mut site = self.site();
+        let (_, item) = data::parse(&mut site, item).expect("set_data_item: this is no data item");
+        site.items.retain(|held| held.path != item.path);
+        site.items.push(item);
+    }
+
+    /// All of a data item in clear, its connection string as an object.
+    pub fn data_item(&self, path: &str) -> Option<serde_json::Value> {
+        self.site().items.iter().find(|item| item.path == path).map(data::DataItem::truth)
+    }
+
+    /// A human unregisters a data item.
+    pub fn remove_data_item(&self, path: &str) {
+        self.site().items.retain(|item| item.path != path);
+    }
+
+    /// How many ciphertexts stood in the data items that were posted. The site takes its own back, which no document promises.
+    pub fn veils_posted(&self) -> usize {
+        self.site().veils_posted
+    }
+
+    /// From now on data items show their connection string so.
+    pub fn set_item_view(&self, view: ItemView) {
+        self.site().options.item_view = view;
     }
 
     /// A backup store (Kubernetes) on a cloud service, for `stores/<name>/validate`.

@@ -49,6 +49,19 @@ pub enum Restart {
     Html,
 }
 
+/// How a data item shows its connection string. What `decrypt=true` over HTTPS shows is the same without the ciphers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemView {
+    /// JSON in a text, enciphered as a whole.
+    Sealed,
+    /// An object whose key id and secret are enciphered each for itself.
+    SealedFields,
+    /// An object in clear.
+    Object,
+    /// JSON in a text, in clear.
+    Text,
+}
+
 /// A deployment.
 #[derive(Clone, Debug)]
 pub struct ArcGisOptions {
@@ -86,6 +99,10 @@ pub struct ArcGisOptions {
     pub server_provider_update: bool,
     /// How long five wrong passwords lock the account.
     pub lockout: Duration,
+    /// How data items show their connection string.
+    pub item_view: ItemView,
+    /// Whether there is `data/validateDataItem`.
+    pub validates_items: bool,
 }
 
 impl Default for ArcGisOptions {
@@ -108,6 +125,8 @@ impl Default for ArcGisOptions {
             concurrent_jobs: true,
             server_provider_update: true,
             lockout: Duration::from_secs(15 * 60),
+            item_view: ItemView::Sealed,
+            validates_items: true,
         }
     }
 }

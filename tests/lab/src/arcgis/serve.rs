@@ -69,6 +69,7 @@ impl Route {
             ["cloud" | "clouds", rest @ ..] if site.has_cloud() => {
                 Place::parse(rest).map_or(Route::Unknown, Route::Cloud)
             }
+            ["data", "validateDataItem"] if !site.options.validates_items => Route::Unknown,
             other => data::Place::parse(other, site.is_server()).map_or(Route::Unknown, Route::Data),
         }
     }

@@ -36,6 +36,7 @@ pub(crate) struct Site {
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
     pub(crate) items: Vec<DataItem>,
+    pub(crate) veils_posted: usize,
     /// Backup stores: by name, the cloud service behind.
     pub(crate) stores: BTreeMap<String, String>,
     pub(crate) tokens: Tokens,
@@ -66,6 +67,7 @@ impl Site {
             providers: Vec::new(),
             services: Vec::new(),
             items: Vec::new(),
+            veils_posted: 0,
             stores: BTreeMap::new(),
             tokens: Tokens::default(),
             jobs: Vec::new(),

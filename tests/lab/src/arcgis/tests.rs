@@ -1,5 +1,7 @@
 //! The stand-in refuses what a site refuses, its jobs live as documented, and its consumers tell an outage.
 
+mod data;
+
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
@@ -404,34 +406,6 @@ async fn the_certificate_is_good_for_those_who_trust_its_authority_only() {
     let ca = reqwest::Certificate::from_pem(pem.as_bytes()).expect("PEM");
     let trusting = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().expect("a client");
     assert_eq!(json(trusting.get(&url)).await["error"]["code"], 499);
-}
-
-#[tokio::test]
-async fn a_data_item_is_edited_at_once_and_validated_against_the_provider() {
-    const ITEM: &str = "/cloudStores/imagery";
-    let lab = Lab::new(server()).await;
-    lab.arcgis.add_data_item(ITEM, "gis-store/tiles", stored(&lab.old));
-    let new = lab.aws.create_key("store");
-    let token = lab.token().await;
-    let send = |path: &str, key: &(String, String)| {
-        let item = json!({"path": ITEM, "type": "cloudStore", "provider": "amazon", "info": {
-            "isManaged": false, "objectStore": "gis-store/tiles", "encryptAttributes": ["info.connectionString"],
-            "connectionString": {"accessKeyId": key.0, "secretAccessKey": key.1, "region": "us-east-1",
-                                 "credentialType": "accessKey"}}});
-        let form = [("item", item.to_string()), ("f", "json".to_owned()), ("token", token.clone())];
-        let url = format!("{}/data/{path}", lab.arcgis.admin_url());
-        lab.http.post(url).header("referer", "https://rekeyd").form(&form)
-    };
-    let (good, edit) = (json!({"status": "success"}), "items/cloudStores/imagery/edit");
-    assert_eq!(json(send("validateDataItem", &new)).await, good);
-    let wrong = (new.0.clone(), "wrong".to_owned());
-    assert_eq!(json(send("validateDataItem", &wrong)).await["status"], "error");
-    assert_eq!(json(send(edit, &new)).await, good);
-    assert_eq!(lab.arcgis.held_key(ITEM), Some(new.clone()));
-    until("use", || lab.arcgis.consumer(ITEM).last_good_key.as_ref() == Some(&new.0)).await;
-    let found = json(lab.get("data/findItems?types=cloudStore&ancestorPath=/cloudStores&f=json", &token)).await;
-    assert_eq!(found["items"][0]["path"], ITEM);
-    assert!(!found.to_string().contains(&new.1) && !found.to_string().contains(&new.0));
 }
 
 #[tokio::test]
