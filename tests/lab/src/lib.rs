@@ -44,6 +44,7 @@ pub use arcgis::{
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use consumer::ConsumerCount;
 pub use faults::Fault;
+pub use tls::SelfSigned;
 
 use chrono::{DateTime, Utc};
 
