@@ -9,6 +9,7 @@
 //! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back what it read. What of this is
 //! Esri's word and what is our reading of it stands beside the code that relies on it; none of it was tried on a real ArcGIS.
 
+mod breaker;
 mod cloud;
 mod config;
 mod credential;
@@ -174,6 +175,10 @@ impl Target for ArcGis {
 
     fn know(&self, secrets: Vec<Secret>) {
         self.deployment.given(self.holder().as_str(), secrets);
+    }
+
+    fn hurry(&self) {
+        self.deployment.hurry();
     }
 
     async fn health(&self) -> Health {
