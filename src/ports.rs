@@ -94,6 +94,9 @@ pub trait Target: Send + Sync {
     /// Names the secrets this place may have been given, by this process or one before, and may repeat in what it says: no message
     /// that comes from here may hold them. Those named before are forgotten. Sends nothing.
     fn know(&self, _secrets: Vec<Secret>) {}
+
+    /// The operator wants what waits tried now: nothing remembered of an outage holds the next request back. Sends nothing.
+    fn hurry(&self) {}
 }
 
 /// Makes ports out of specs. The only place that knows which kind is which code.
@@ -104,6 +107,8 @@ pub trait Connect: Send + Sync {
     fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault>;
     /// The operator wants a refused login at this system tried again.
     fn forgive(&self, system: &SystemRef);
+    /// The operator wants everything that waits tried now, at every system.
+    fn hurry(&self) {}
 }
 
 /// Remembers which password was refused where, so that no process tries it again (ArcGIS locks an account after five).

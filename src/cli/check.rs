@@ -1,15 +1,21 @@
 //! `check`: every mistake of the policy, and what is legal and perhaps not meant.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::daemon::connect::Connector;
 use crate::daemon::{Failure, startup};
+use crate::model::{Reason, Secret};
 use crate::net::secrets;
+use crate::policy::Policy;
+use crate::ports::{Connect, Fault, LoginGuard};
 
 use super::Exit;
 
 /// Mistakes end it with 78; warnings end it well.
 pub(super) fn check(path: &Path) -> Result<Exit, Failure> {
-    let policy = startup::policy(path)?;
+    let policy = Arc::new(startup::policy(path)?);
     let mut warnings = policy.warnings.clone();
     // Only a warning: `check` may well be run by somebody who must not read them.
     for used in policy.secret_refs() {
@@ -17,6 +23,7 @@ pub(super) fn check(path: &Path) -> Result<Exit, Failure> {
             warnings.push(format!("{}: {}: {}", used.at, used.key, fault.why()));
         }
     }
+    warnings.extend(unconnectable(&policy));
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }
@@ -24,4 +31,30 @@ pub(super) fn check(path: &Path) -> Result<Exit, Failure> {
     let (services, warnings) = (counted(policy.services.len(), "service"), counted(warnings.len(), "warning"));
     println!("policy {}: {services}, no mistakes, {warnings}", path.display());
     Ok(Exit::Done)
+}
+
+/// What keeps a target from being reached before anything is sent: certificates and keys that cannot be used.
+fn unconnectable(policy: &Arc<Policy>) -> BTreeSet<String> {
+    let connector = Connector::new(policy.clone(), Arc::new(NoLogins));
+    let specs = policy.services.iter().flat_map(|service| &service.targets);
+    let faults = specs.filter_map(|spec| {
+        let system = spec.system.as_ref().map_or_else(|| spec.name.to_string(), |at| format!("[{at}]"));
+        match connector.target(spec) {
+            // A secret that cannot be read is told already, with its place in the file.
+            Ok(_) | Err(Fault::Refused { reason: Reason::SecretNotHeld, .. }) => None,
+            Err(fault) => Some(format!("{system}: {}", fault.why())),
+        }
+    });
+    faults.collect()
+}
+
+/// Nobody is asked, so nobody is refused.
+struct NoLogins;
+
+impl LoginGuard for NoLogins {
+    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
+        false
+    }
+    fn refused(&self, _: &str, _: &str, _: &Secret) {}
+    fn forgive(&self, _: &str) {}
 }

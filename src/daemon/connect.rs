@@ -88,7 +88,13 @@ impl Connect for Connector {
         self.guard.forgive(&system.to_string());
         let mut inner = self.inner();
         inner.issuers.retain(|_, (at, _)| at.as_ref() != Some(system));
+        // What is in use goes on, and so does what it shares with those made anew.
+        inner.targets.values().filter(|(at, _)| at.as_ref() == Some(system)).for_each(|(_, port)| port.hurry());
         inner.targets.retain(|_, (at, _)| at.as_ref() != Some(system));
+    }
+
+    fn hurry(&self) {
+        self.inner().targets.values().for_each(|(_, port)| port.hurry());
     }
 }
 

@@ -69,6 +69,7 @@ impl Engine {
                 self.order_rotations(chosen, Cause::Signal).await?
             }
             Command::TryNow => {
+                self.world.connect.hurry();
                 for runner in self.services.values_mut() {
                     runner.pacing.hurry();
                 }

@@ -424,7 +424,7 @@ impl Engine {
         if let Err(fault) = &performed.found {
             log_fault(&service, &effect, fault);
         }
-        let material = performed.material;
+        let (material, is_untold) = (performed.material, performed.found.is_err());
         let state = &self.services[&service].state;
         let conclusion = self.decide.conclude(state, &effect, performed.found, &now, &around);
         for event in conclusion.events {
@@ -448,6 +448,10 @@ impl Engine {
             runner.observed = None;
         }
         runner.pacing.again(&service, &effect, conclusion.pace, poll, conclusion.waits_for);
+        // A back-off grows with its tries; a pause that somebody asked for does not.
+        if is_untold && matches!(conclusion.pace, Pace::After(_)) {
+            runner.pacing.untold(&effect);
+        }
         Ok(())
     }
 

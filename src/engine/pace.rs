@@ -103,6 +103,15 @@ impl Pacing {
         self.held.clear();
     }
 
+    /// Notes that nobody could tell what a poll asked: a pause that was asked for is no missing job, and parts two of them.
+    pub(crate) fn untold(&mut self, effect: &Effect) {
+        if matches!(effect, Effect::Poll(..))
+            && let Some((_, tries)) = self.tries.get_mut(super::effect_name(effect))
+        {
+            *tries = 0;
+        }
+    }
+
     /// Notes how an effect went. Each effect backs off by itself, so that a success before it does not shorten its pauses.
     pub(crate) fn again(
         &mut self,
@@ -238,5 +247,10 @@ mod tests {
         assert_eq!(pacing.tries(&poll), 1);
         pacing.again(&service, &poll, Pace::BackOff, None, String::new());
         assert_eq!(pacing.tries(&poll), 0, "nor is one that cannot be asked about");
+        pacing.again(&service, &poll, Pace::After(Duration::from_secs(2)), None, String::new());
+        pacing.again(&service, &poll, Pace::After(Duration::from_secs(60)), None, "not now, says the server".into());
+        pacing.untold(&poll);
+        assert_eq!(pacing.tries(&poll), 0, "nor one whose server asks for a pause");
+        assert!(pacing.left(&poll).is_some_and(|left| left > Duration::from_secs(59)), "which it gets");
     }
 }

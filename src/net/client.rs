@@ -14,9 +14,11 @@ use axum::body::Bytes; // `bytes::Bytes`, by the road that is already paid for
 use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, NoProxy, Proxy, Url, redirect, retry};
+use rustls::{AlertDescription, CertificateError};
 use zeroize::Zeroizing;
 
 use super::form;
+use super::identity::ClientIdentity;
 use super::redact::Redactor;
 use crate::model::{Reason, Secret, Timestamp};
 use crate::ports::Fault;
@@ -36,6 +38,8 @@ pub struct Options {
     /// A PEM bundle. If given, exactly its certificates are trusted and no others; else the system's are. A server's self-signed
     /// certificate may stand there itself.
     pub ca_file: Option<String>,
+    /// What we show a server that wants a certificate of its clients.
+    pub identity: Option<ClientIdentity>,
     /// `http://[user:password@]host:port`.
     pub proxy: Option<String>,
     /// Hosts, domains or networks reached without the proxy. Loopback always is.
@@ -51,7 +55,7 @@ impl Options {
     /// Options with a connect timeout that fits: half the request timeout, at most ten seconds.
     pub fn new(request_timeout: Duration) -> Self {
         let connect_timeout = (request_timeout / 2).min(Duration::from_secs(10));
-        Self { ca_file: None, proxy: None, no_proxy: Vec::new(), connect_timeout, request_timeout }
+        Self { ca_file: None, identity: None, proxy: None, no_proxy: Vec::new(), connect_timeout, request_timeout }
     }
 }
 
@@ -128,6 +132,8 @@ impl fmt::Debug for Answer {
 pub struct Client {
     inner: reqwest::Client,
     request_timeout: Duration,
+    /// The file of the certificate we show.
+    shown: Option<String>,
 }
 
 impl Client {
@@ -157,6 +163,9 @@ impl Client {
         if let Some(path) = &options.ca_file {
             builder = builder.tls_certs_only(authorities(path)?);
         }
+        if let Some(identity) = &options.identity {
+            builder = builder.identity(identity.to_reqwest()?);
+        }
         let inner = builder.build().map_err(|error| {
             let cause = cause(&error.without_url());
             refused(
@@ -164,7 +173,8 @@ impl Client {
                 format!("making a TLS client: {cause} (install ca-certificates, or set ca_file)"),
             )
         })?;
-        Ok(Self { inner, request_timeout: options.request_timeout })
+        let shown = options.identity.as_ref().map(|identity| identity.file().to_owned());
+        Ok(Self { inner, request_timeout: options.request_timeout, shown })
     }
 
     /// Sends once. `what` opens the messages: `reading cloud/services`.
@@ -178,9 +188,8 @@ impl Client {
         let header = |name: HeaderName| sent.headers().get(name)?.to_str().ok().map(str::to_owned);
         let status = sent.status().as_u16();
         let location = header(LOCATION).map(|location| without_query(&location));
-        let retry_after = header(RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        let date =
-            header(DATE).and_then(|text| DateTime::parse_from_rfc2822(&text).ok()).map(|date| date.with_timezone(&Utc));
+        let date = header(DATE).as_deref().and_then(http_date);
+        let retry_after = header(RETRY_AFTER).and_then(|text| wait_of(&text, date));
         let body = self.body(what, &host, sent).await?;
         Ok(Answer {
             status,
@@ -206,11 +215,18 @@ impl Client {
 
     fn classify(&self, what: &str, host: &str, error: reqwest::Error) -> Fault {
         let error = error.without_url();
-        if let Some(rustls::Error::InvalidCertificate(problem)) = find::<rustls::Error>(&error) {
-            let problem = Redactor::default().clean(&problem.to_string());
-            let why =
-                format!("{what} at {host}: its certificate is not trusted: {problem} (name its authority in ca_file)");
-            return refused(Reason::TlsUntrusted, why);
+        match find::<rustls::Error>(&error) {
+            Some(rustls::Error::InvalidCertificate(problem)) => {
+                let (said, help) = (Redactor::default().clean(&problem.to_string()), help_with(problem));
+                let why = format!("{what} at {host}: its certificate is not trusted: {said} ({help})");
+                return refused(Reason::TlsUntrusted, why);
+            }
+            // With TLS 1.3 it comes after we have sent, and yet nothing was read: the handshake did not end well over there, and
+            // we take part in none later on the same connection.
+            Some(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert) => {
+                return refused(Reason::LoginRefused, self.certificate_refused(what, host, *alert));
+            }
+            _ => {}
         }
         if error.is_connect() {
             let cause = if error.is_timeout() { "timed out".to_owned() } else { cause(&error) };
@@ -223,6 +239,64 @@ impl Client {
             return Fault::Unknown(format!("{what} at {host}: no complete answer within {:?}", self.request_timeout));
         }
         Fault::Unknown(format!("{what} at {host}: the connection broke before a complete answer: {}", cause(&error)))
+    }
+
+    fn certificate_refused(&self, what: &str, host: &str, alert: AlertDescription) -> String {
+        match &self.shown {
+            None => format!(
+                "{what} at {host}: it wants a certificate of its clients ({alert:?}): name one in client_cert, and its key in \
+                 client_key"
+            ),
+            Some(file) => format!(
+                "{what} at {host}: it refuses our certificate, client_cert {file:?} ({alert:?}): see that it has not expired, and \
+                 that the server trusts its authority; the certificates between the two belong into the file"
+            ),
+        }
+    }
+}
+
+/// What an alert of the other side's says of the certificate we showed, or did not show.
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            // A signature that does not verify: an authority of the same name that is another one.
+            | AlertDescription::DecryptError
+    )
+}
+
+/// What to do about a certificate that does not verify. `ca_file` is the remedy of one problem only.
+fn help_with(problem: &CertificateError) -> &'static str {
+    match problem {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "use an address with a name that stands in the certificate's subjectAltName, or have one made for this name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "have it renewed",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "compare the clocks",
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is an authority's own, CA:TRUE; have one made that is none, CA:FALSE"
+        }
+        _ => "name its authority in ca_file",
+    }
+}
+
+/// A `Date`, as servers write it today.
+fn http_date(text: &str) -> Option<Timestamp> {
+    DateTime::parse_from_rfc2822(text.trim()).ok().map(|date| date.with_timezone(&Utc))
+}
+
+/// A `Retry-After`: seconds, or a date, which is held against the same answer's own date, so that no clock of ours has a part in it.
+fn wait_of(text: &str, date: Option<Timestamp>) -> Option<Duration> {
+    match text.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some((http_date(text)? - date?).to_std().unwrap_or_default()),
     }
 }
 
@@ -416,6 +490,18 @@ mod tests {
         );
         assert!(heard.contains("content-type: application/x-www-form-urlencoded\r\n"), "{heard}");
         assert!(heard.ends_with("\r\n\r\ncredential=a%2Bb"), "{heard}");
+    }
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_by_a_date_of_the_servers_own_clock() {
+        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        let wait = |text| wait_of(text, date).map(|wait| wait.as_secs());
+        assert_eq!((wait("120"), wait(" 0 ")), (Some(120), Some(0)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:51:37 GMT"), Some(120));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0), "a date that has passed asks for no wait");
+        assert_eq!((wait("soon"), wait("-5"), wait("")), (None, None, None));
+        assert_eq!(wait_of("Sun, 06 Nov 1994 08:51:37 GMT", None), None, "without its clock nobody can tell");
+        assert_eq!(wait_of("7", None), Some(Duration::from_secs(7)));
     }
 
     #[tokio::test]

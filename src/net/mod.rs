@@ -8,6 +8,7 @@ use crate::ports::LoginGuard;
 pub mod client;
 pub mod form;
 pub mod health;
+pub mod identity;
 pub mod redact;
 pub mod secrets;
 pub mod sigv4;

@@ -22,7 +22,7 @@
 //! | 16 | when an old key may be retired                   | the machine's (`rotation`), which gets its evidence from `poll` and `read` |
 //! | 17 | no secrets in logs                               | `no_secret_is_in_a_url_or_a_message`, `no_secret_is_logged_at_the_finest_level` |
 //! | 18 | redirects, HTML, content types, unknown fields   | `a_redirected_push_is_refused`, `an_answer_that_is_lost_is_unknown`; the lab's Server says `text/plain`; unit tests of `cloud` |
-//! | 19 | self-signed TLS                                  | `an_unknown_authority_is_refused_by_name`; there is no way to switch verification off |
+//! | 19 | self-signed TLS                                  | `an_unknown_authority_is_refused_by_name`, `a_pinned_certificate_is_the_one_and_its_name_counts`; there is no way to switch verification off |
 //! | 20 | Azure mints by regenerating the idle key         | an issuer's, and not in this build                                |
 
 mod conversation;
@@ -33,6 +33,7 @@ mod login;
 mod peer;
 mod preflight;
 mod push;
+mod sessions;
 mod traps;
 mod versions;
 
@@ -46,7 +47,7 @@ use rekeyd::table;
 use rekeyd::target::arcgis::KIND;
 use rekeyd_lab::{
     ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap, ItemView, JobPath, JobScript, Product, Restart,
-    ServiceSpec, Spelling, StoredCredential,
+    SelfSigned, ServiceSpec, Spelling, StoredCredential,
 };
 
 const SERVICE: &str = "eg7hrelq6b";
@@ -153,11 +154,16 @@ impl Site {
 
     /// A target by its policy tables; `deployment` and `target` are more lines of each.
     fn connect(&self, deployment: &str, target: &str) -> Arc<dyn Target> {
+        self.connect_at(&self.arcgis.admin_url(), deployment, target).expect("connecting sends nothing")
+    }
+
+    /// The same under another address, and whatever becomes of it.
+    fn connect_at(&self, admin_url: &str, deployment: &str, target: &str) -> Result<Arc<dyn Target>, Fault> {
         let product = if self.product == Product::Server { "server" } else { "kubernetes" };
         let ca = self.ca.as_ref().map_or_else(String::new, |ca| format!("ca_file = {:?}\n", ca.path()));
         let text = format!(
             "product = \"{product}\"\nadmin_url = {:?}\nusername = \"rotator\"\npassword = {{ file = {:?} }}\n{ca}{deployment}\n",
-            self.arcgis.admin_url(),
+            admin_url,
             self.password.path(),
         );
         let config = table::read(&text, "policy.toml", KIND.read_system).expect("the deployment is sound");
@@ -165,7 +171,7 @@ impl Site {
         let system = SystemSpec { at, config: config.expect("the deployment is complete") };
         let spec = table::read(target, "policy.toml", |table| (KIND.read)(table, Some(&system)));
         let spec = spec.expect("the target is sound").expect("the target is complete");
-        (KIND.connect)(&spec, Some(&system), &self.context()).expect("connecting sends nothing")
+        (KIND.connect)(&spec, Some(&system), &self.context())
     }
 
     fn target(&self) -> Arc<dyn Target> {

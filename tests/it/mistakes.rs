@@ -27,7 +27,7 @@ async fn a_broken_policy() {
             said(&scene, &ran.err, r#"HOME/policy.toml:30:1: unknown key `token` in [arcgis.prod]
  30 | token = "***"
     | ^^^^^
-help: keys known here are `product`, `admin_url`, `portal_url`, `username`, `password`, `ca_file`, `credential_keys`, `max_jobs`, `poll`, `job_timeout`, `readback`, `request_timeout`, `proxy`, `no_proxy`
+help: keys known here are `product`, `admin_url`, `portal_url`, `username`, `password`, `ca_file`, `client_cert`, `client_key`, `credential_keys`, `max_jobs`, `poll`, `job_timeout`, `readback`, `request_timeout`, `proxy`, `no_proxy`
 
 HOME/policy.toml:41:1: unknown key `evry` in [[service]] `prod-object-store`
  41 | evry = "30d"

@@ -38,7 +38,7 @@ pub struct DeploymentConfig {
     pub product: Product,
     /// The admin directory, without a slash at its end.
     pub admin_url: String,
-    /// Where Kubernetes' tokens come from; `None` for Server.
+    /// Where a portal gives the tokens: always for Kubernetes, for Server only where it is federated.
     pub portal_url: Option<String>,
     /// Who logs in. Case matters.
     pub username: String,
@@ -46,6 +46,10 @@ pub struct DeploymentConfig {
     pub password: SecretRef,
     /// The only authorities trusted here, as PEM; `None` trusts the system's.
     pub ca_file: Option<String>,
+    /// Our certificate for a web tier that wants one, with those that lead to its authority, as PEM.
+    pub client_cert: Option<String>,
+    /// Where its private key is; there whenever `client_cert` is.
+    pub client_key: Option<SecretRef>,
     /// The spelling of S3 secrets.
     pub credential_keys: CredentialKeys,
     /// Rotation jobs at once.
@@ -178,6 +182,7 @@ pub fn read_system(table: &mut Table<'_>) -> Option<serde_json::Value> {
     let password = table.require("password", "password = { credential = \"arcgis-prod\" }");
     let password = if password { table.secret("password") } else { None };
     let ca_file = table.text_or("ca_file");
+    let (client_cert, client_key) = client_certificate(table);
     let credential_keys = match table.choice("credential_keys", &["auto", "snake", "camel"]) {
         Some("snake") => CredentialKeys::Snake,
         Some("camel") => CredentialKeys::Camel,
@@ -198,6 +203,8 @@ pub fn read_system(table: &mut Table<'_>) -> Option<serde_json::Value> {
         username: username?,
         password: password?,
         ca_file,
+        client_cert,
+        client_key,
         credential_keys,
         max_jobs,
         poll,
@@ -213,12 +220,6 @@ pub fn read_system(table: &mut Table<'_>) -> Option<serde_json::Value> {
 fn portal_url(table: &mut Table<'_>, product: Option<Product>, admin_url: Option<&str>) -> Option<String> {
     let given = table.url("portal_url");
     match (product, admin_url) {
-        (Some(Product::Server), _) => {
-            if table.has("portal_url") {
-                table.mistake("portal_url", "ArcGIS Server gives its tokens itself", "remove `portal_url`");
-            }
-            None
-        }
         (Some(Product::Kubernetes), Some(admin_url)) if !table.has("portal_url") => {
             let derived = admin_url.strip_suffix("/admin").map(|context| format!("{context}/sharing/rest"));
             if derived.is_none() {
@@ -229,6 +230,23 @@ fn portal_url(table: &mut Table<'_>, product: Option<Product>, admin_url: Option
         }
         _ => given,
     }
+}
+
+/// Both or neither: a certificate says nothing without its key.
+fn client_certificate(table: &mut Table<'_>) -> (Option<String>, Option<SecretRef>) {
+    let read = (table.text_or("client_cert"), table.secret("client_key"));
+    match (table.has("client_cert"), table.has("client_key")) {
+        (true, false) => {
+            let help = "add `client_key = { credential = \"arcgis-prod-key\" }`";
+            table.mistake("client_cert", "`client_cert` stands without the key that belongs to it", help);
+        }
+        (false, true) => {
+            let help = "add `client_cert = \"/etc/rekeyd/web-tier.pem\"`";
+            table.mistake("client_key", "`client_key` stands without the certificate it belongs to", help);
+        }
+        _ => {}
+    }
+    read
 }
 
 /// Reads one `[[service.target]]`: all but `kind` and `deployment`, which are read already.
@@ -412,13 +430,33 @@ password = { credential = "arcgis-prod" }
     }
 
     #[test]
-    fn a_server_gives_its_tokens_itself() {
+    fn a_server_gives_its_tokens_itself_unless_it_is_federated() {
         let text = PROD.replace("kubernetes", "server");
-        let config = deployment(&system(&text).expect("it is sound")).expect("it reads back");
-        assert_eq!(config.token_url(), "https://gis.example.com/arcgis/admin/generateToken");
-        let report =
-            system(&format!("{text}portal_url = \"https://gis.example.com/portal\"\n")).expect_err("one too many");
-        assert!(report.contains("policy.toml:6:14: ArcGIS Server gives its tokens itself"), "{report}");
+        let token_url =
+            |text: &str| deployment(&system(text).expect("it is sound")).expect("it reads back").token_url();
+        assert_eq!(token_url(&text), "https://gis.example.com/arcgis/admin/generateToken");
+        let federated = format!("{text}portal_url = \"https://gis.example.com/portal/sharing/rest/\"\n");
+        assert_eq!(token_url(&federated), "https://gis.example.com/portal/sharing/rest/generateToken");
+        let report = system(&format!("{text}portal_url = \"http://gis.example.com/portal\"\n")).expect_err("no TLS");
+        assert!(report.contains("policy.toml:6:14"), "{report}");
+    }
+
+    #[test]
+    fn a_client_certificate_has_a_file_and_a_secret_key() {
+        let pair = "client_cert = \"/etc/rekeyd/web-tier.pem\"\nclient_key = { credential = \"web-tier\" }\n";
+        let config = deployment(&system(&format!("{PROD}{pair}")).expect("it is sound")).expect("it reads back");
+        assert_eq!(config.client_cert.as_deref(), Some("/etc/rekeyd/web-tier.pem"));
+        assert_eq!(config.client_key, Some(SecretRef::Credential("web-tier".to_owned())));
+        let (cert, key) = pair.split_once('\n').expect("they are two lines");
+        for (line, what) in [
+            (cert, "policy.toml:6:15: `client_cert` stands without the key that belongs to it"),
+            (key, "policy.toml:6:14: `client_key` stands without the certificate it belongs to"),
+        ] {
+            let report = system(&format!("{PROD}{line}\n")).expect_err("one is missing");
+            assert!(report.contains(what), "{what} is not in:\n{report}");
+        }
+        let report = system(&format!("{PROD}{cert}\nclient_key = \"MIIhunter2\"\n")).expect_err("a literal key");
+        assert!(report.contains("literal secret") && !report.contains("hunter2"), "{report}");
     }
 
     #[test]

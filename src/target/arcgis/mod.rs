@@ -11,6 +11,7 @@
 //! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back one that it read. What of this is
 //! Esri's word and what is our reading of it stands beside the code that relies on it; none of it was tried on a real ArcGIS.
 
+mod breaker;
 mod cloud;
 mod config;
 mod credential;
@@ -197,6 +198,10 @@ impl Target for ArcGis {
 
     async fn holders(&self) -> Result<Vec<FoundHolder>, Fault> {
         self.all_holders().await
+    }
+
+    fn hurry(&self) {
+        self.deployment.hurry();
     }
 
     async fn health(&self) -> Health {

@@ -1,7 +1,8 @@
 //! One deployment: who we are there, the token all its targets share, and one request with it.
 //!
 //! Invariant: a refused password is not sent again; a token never stands in a URL; a request is sent at most twice, the second time
-//! only because the first answer said that the token was not accepted, which means that nothing was done.
+//! only because the first answer said that the token was not accepted, which means that nothing was done; and while the deployment
+//! is down, one request in a while is sent for all its services (`breaker`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
@@ -12,10 +13,12 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::config::DeploymentConfig;
+use super::breaker::{Breaker, Shut, Told};
+use super::config::{DeploymentConfig, Product};
 use super::envelope::{Complaint, Meaning, Verdict, judge};
 use crate::model::{JobId, Reason, Secret, SystemRef, SystemSpec, Timestamp};
-use crate::net::client::{Answer, Client, Options, Request, host_of};
+use crate::net::client::{Client, Options, Request, host_of};
+use crate::net::identity::Chain;
 use crate::net::redact::Redactor;
 use crate::net::{Context, secrets};
 use crate::ports::{Fault, LoginGuard};
@@ -46,6 +49,7 @@ pub struct Deployment {
     password: Secret,
     guard: Arc<dyn LoginGuard>,
     session: Mutex<Session>,
+    breaker: Breaker,
     /// Jobs seen to have ended: they are not looked at again.
     ended: StdMutex<HashSet<JobId>>,
     /// When each backup store was last found ready.
@@ -89,18 +93,42 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// What a request is, as far as its outcome tells of the deployment as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// For what every deployment has: a token, the admin directory itself, its cloud services. Where that is absent, so is ArcGIS.
+    Always,
+    /// For something that may well be absent, such as a job.
+    Perhaps,
+    /// For a change. A front end that waited too long for it, or a page for its answer, tells of the change and of nothing else.
+    Change,
+}
+
+/// An answer, judged, with what else is needed of it.
+struct Heard {
+    verdict: Verdict,
+    host: String,
+    date: Option<Timestamp>,
+}
+
 impl Deployment {
-    /// The deployment a table describes: one that is in use already, or a new one. Reads password and `ca_file`; sends nothing.
+    /// The deployment a table describes: one that is in use already, or a new one. Reads password, certificates and key; sends
+    /// nothing.
     ///
     /// # Errors
-    /// [`Fault::Refused`]: the password cannot be read, `ca_file` cannot be used, the table is not one of ours.
+    /// [`Fault::Refused`]: a secret cannot be read, `ca_file` or `client_cert` cannot be used, the table is not one of ours. What
+    /// can be told without the secrets is told first.
     pub fn connect(system: &SystemSpec, context: &Context) -> Result<Arc<Self>, Fault> {
         let config = super::config::deployment(system).ok_or_else(|| Fault::Refused {
             reason: Reason::PolicyMismatch,
             why: format!("reading [{}]: not a deployment this rekeyd can read", system.at),
         })?;
-        let password = secrets::read(&config.password)?;
         let mut options = Options::new(config.request_timeout);
+        let chain = config.client_cert.as_deref().map(Chain::read).transpose()?;
+        let password = secrets::read(&config.password)?;
+        if let (Some(chain), Some(key)) = (chain, &config.client_key) {
+            options.identity = Some(chain.with_key(secrets::read(key)?, &secrets::describe(key))?);
+        }
         options.ca_file = config.ca_file.clone();
         options.proxy = config.proxy.clone().or_else(|| context.proxy.clone());
         options.no_proxy = config.no_proxy.clone().unwrap_or_else(|| context.no_proxy.clone());
@@ -128,6 +156,7 @@ impl Deployment {
             password,
             guard: context.guard.clone(),
             session: Mutex::default(),
+            breaker: Breaker::default(),
             ended: StdMutex::default(),
             ready: StdMutex::default(),
             given: StdMutex::default(),
@@ -151,15 +180,25 @@ impl Deployment {
     ///
     /// # Errors
     /// Of the connection, as [`Client::send`] gives them. A login that fails is never [`Fault::Unknown`]: the request itself was
-    /// not sent then, or not executed.
+    /// not sent then, or not executed. While the deployment is down, at once and without sending: [`Fault::NotSent`] for a change,
+    /// [`Fault::Retry`] for a look, with the time of the next attempt.
     pub async fn ask(&self, ask: Ask<'_>) -> Result<(Verdict, Redactor), Fault> {
         let mut refused_token = None;
+        let what = format!("{} of {}", ask.what, self.at);
+        let asked = match (ask.form, ask.path) {
+            (Some(_), _) => Asked::Change,
+            (None, "" | "cloud/services" | "cloud/providers") => Asked::Always,
+            (None, _) => Asked::Perhaps,
+        };
         loop {
+            // Asked before the session's lock, which a login that nobody answers may hold for a while.
+            if let Some(shut) = self.breaker.shut() {
+                return Err(not_now(&what, asked, shut));
+            }
             let token = self.token(refused_token).await?;
             let redactor = self.redactor([&token.secret].into_iter().chain(ask.secrets.iter().copied()));
-            let what = format!("{} of {}", ask.what, self.at);
-            let answer = self.client.send(&what, self.request(&ask, &token.secret)).await?;
-            match judge(answer, &redactor) {
+            let heard = self.exchange(&what, asked, self.request(&ask, &token.secret), &redactor).await?;
+            match heard.verdict {
                 Verdict::Complaint(complaint) if complaint.meaning == Meaning::Token => {
                     if refused_token.is_some() {
                         return Err(self.fresh_token_refused(&ask, &complaint));
@@ -190,6 +229,27 @@ impl Deployment {
             after: None,
             why: format!("{doing}: a page instead of JSON (restarting, or a sign-in page before it)"),
         }
+    }
+
+    /// The operator wants what waits tried now.
+    pub fn hurry(&self) {
+        self.breaker.hurry();
+    }
+
+    /// Sends one request, unless the deployment is down and it is not time to see whether it still is.
+    async fn exchange(&self, what: &str, asked: Asked, request: Request, redactor: &Redactor) -> Result<Heard, Fault> {
+        let passage = self.breaker.enter().map_err(|shut| not_now(what, asked, shut))?;
+        let answer = match self.client.send(what, request).await {
+            Ok(answer) => answer,
+            Err(fault) => {
+                passage.leave(told_by_fault(&fault));
+                return Err(fault);
+            }
+        };
+        let (status, host, date, after) = (answer.status, answer.host.clone(), answer.date, answer.retry_after);
+        let verdict = judge(answer, redactor);
+        passage.leave(told_by_answer(asked, status, after, &verdict, &format!("{what} at {host}")));
+        Ok(Heard { verdict, host, date })
     }
 
     fn request(&self, ask: &Ask<'_>, token: &Secret) -> Request {
@@ -310,10 +370,9 @@ impl Deployment {
         let asked_at = Instant::now();
         let request =
             Request::post_form(self.config.token_url(), &fields).header("referer", self.config.admin_url.clone());
-        let answer = self.client.send(&what, request).await.map_err(before_sending)?;
-        let Answer { host, date, .. } = &answer;
-        let (what, date) = (format!("{what} at {host}"), *date);
-        match judge(answer, &self.redactor([])) {
+        let heard = self.exchange(&what, Asked::Always, request, &self.redactor([])).await.map_err(before_sending)?;
+        let (what, date) = (format!("{what} at {}", heard.host), heard.date);
+        match heard.verdict {
             Verdict::Good(mut value) => {
                 let Some(Value::String(token)) = value.get_mut("token").map(Value::take) else {
                     return Err(Fault::Refused {
@@ -349,7 +408,7 @@ impl Deployment {
         if is_refusal {
             session.unclear = 0;
             self.guard.refused(&self.at.to_string(), &self.config.username, &self.password);
-            let why = format!("{what}: {}; {AFTER_REFUSAL}", complaint.said);
+            let why = format!("{what}: {}; {AFTER_REFUSAL}{}", complaint.said, self.where_else());
             return Fault::Refused { reason: Reason::LoginRefused, why };
         }
         match complaint.meaning {
@@ -359,6 +418,52 @@ impl Deployment {
             }
             _ => complaint.after_read(what),
         }
+    }
+}
+
+impl Deployment {
+    /// A federated Server does not know the users of its portal by their passwords, and says no more than that one is wrong.
+    fn where_else(&self) -> &'static str {
+        match (self.config.product, &self.config.portal_url) {
+            (Product::Server, None) => "; if this Server is federated, set portal_url: its portal's users log in there",
+            _ => "",
+        }
+    }
+}
+
+/// What a request that brought no answer tells of the deployment.
+fn told_by_fault(fault: &Fault) -> Told {
+    match fault {
+        Fault::NotSent(why) => Told::Down { said: why.clone(), after: None },
+        Fault::Unknown(why) => Told::Silent(why.clone()),
+        // Somebody is there whose certificate is not trusted, or who does not trust ours.
+        Fault::Refused { .. } | Fault::Retry { .. } => Told::Up,
+    }
+}
+
+/// What an answer tells of the deployment: a front end's 502, 503 and 504, and its pages, are not ArcGIS.
+fn told_by_answer(asked: Asked, status: u16, after: Option<Duration>, verdict: &Verdict, doing: &str) -> Told {
+    let said = |what: &str| format!("{doing}: {what}");
+    match verdict {
+        Verdict::Good(_) => Told::Up,
+        Verdict::Text(_) if asked == Asked::Change => Told::Up,
+        Verdict::Text(_) => Told::Down { said: said("a page instead of JSON"), after },
+        Verdict::Complaint(complaint) if complaint.in_envelope => Told::Up,
+        Verdict::Complaint(complaint) => match (status, asked) {
+            (502..=504 | 404, Asked::Change) => Told::Nothing(said(&complaint.said)),
+            (502..=504, _) | (404, Asked::Always) => Told::Down { said: said(&complaint.said), after },
+            (404, Asked::Perhaps) => Told::Nothing(said(&complaint.said)),
+            _ => Told::Up,
+        },
+    }
+}
+
+/// The fault of a request that is not sent because the deployment is down.
+fn not_now(what: &str, asked: Asked, shut: Shut) -> Fault {
+    let why = format!("{what}: not sent: {}", shut.why);
+    match asked {
+        Asked::Change => Fault::NotSent(why),
+        Asked::Always | Asked::Perhaps => Fault::Retry { after: Some(shut.after), why },
     }
 }
 
@@ -386,6 +491,7 @@ fn renew_at(asked_at: Instant, expires: Option<&Value>, date: Option<Timestamp>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::client::Answer;
     use chrono::DateTime;
     use serde_json::json;
 
@@ -467,6 +573,47 @@ mod tests {
         std::fs::write(password.path(), "hunter3").expect("it can be written");
         assert!(!Arc::ptr_eq(&one, &among(&guard)));
         assert!(!Arc::ptr_eq(&one, &among(&Arc::new(Guard::default()))));
+    }
+
+    #[test]
+    fn what_comes_from_a_healthy_deployment_too_is_no_outage() {
+        let told = |asked, status, body: &str| {
+            let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
+            let answer = Answer { status, host: "gis".to_owned(), location: None, retry_after: None, date: None, body };
+            match told_by_answer(asked, status, None, &judge(answer, &Redactor::default()), "x") {
+                Told::Up => "up",
+                Told::Down { .. } => "down",
+                Told::Silent(_) => "silent",
+                Told::Nothing(_) => "nothing",
+            }
+        };
+        use Asked::{Always, Change, Perhaps};
+        for (status, body, expected) in [
+            (200, "{}", ["up"; 3]),
+            (200, "<html>", ["down", "down", "up"]),
+            (502, "<html>", ["down", "down", "nothing"]),
+            (503, "<html>", ["down", "down", "nothing"]),
+            (504, "", ["down", "down", "nothing"]),
+            (404, "<html>", ["down", "nothing", "nothing"]),
+            (500, "<html>", ["up"; 3]),
+            (429, "<html>", ["up"; 3]),
+            (401, "<html>", ["up"; 3]),
+            (404, r#"{"error":{"code":404}}"#, ["up"; 3]),
+            (503, r#"{"status":"error","messages":["read-only mode"],"code":503}"#, ["up"; 3]),
+        ] {
+            let found = [Always, Perhaps, Change].map(|asked| told(asked, status, body));
+            assert_eq!(found, expected, "{status} {body}");
+        }
+        let untrusted = Fault::Refused { reason: Reason::TlsUntrusted, why: "x".to_owned() };
+        assert_eq!(told_by_fault(&untrusted), Told::Up);
+    }
+
+    #[test]
+    fn what_is_not_sent_while_it_is_down_is_surely_not_sent() {
+        let shut = Shut { why: "down for 3s".to_owned(), after: Duration::from_secs(2) };
+        let fault = |asked| not_now("reading x", asked, shut.clone());
+        assert_eq!(fault(Asked::Change), Fault::NotSent("reading x: not sent: down for 3s".to_owned()));
+        assert!(matches!(fault(Asked::Always), Fault::Retry { after: Some(after), .. } if after.as_secs() == 2));
     }
 
     #[test]

@@ -367,17 +367,10 @@ impl Rotation {
         ran.out
     }
 
-    /// Waits for the end of so many rotations. A consumer's request that was under way when the edit was answered used the old key
-    /// after the confirmation, and the machine, which cannot tell it from another user, asks an operator: he says that it is over.
+    /// Waits for the end of so many rotations.
     fn is_done(&self, count: u64) {
-        let mut retries = 0;
         let look = || {
             let service = self.scene.service();
-            if service["reason"] == "old-key-still-used" {
-                retries += 1;
-                assert!(retries <= 3, "{service}");
-                self.run(&["retry", ROTATED]);
-            }
             (service["rotations"]["done"] == count && service["state"] == "idle").then_some(())
         };
         wait_until_or("the rotation is done", look, || format!("{}\n{:#?}", self.scene.service(), self.history()));

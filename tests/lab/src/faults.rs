@@ -18,6 +18,15 @@ pub enum Fault {
     Throttle,
     /// Not executed; answered with this status.
     Error(u16),
+    /// Not executed; answered with this status, and with so many seconds as `Retry-After`: a number, or a date by its own `Date`.
+    Later {
+        /// 429, 503.
+        status: u16,
+        /// The wait asked for.
+        seconds: u32,
+        /// Whether a date says it.
+        as_date: bool,
+    },
     /// Executed at once; the answer takes this long.
     Slow(Duration),
     /// Not executed; the connection is closed without an answer.

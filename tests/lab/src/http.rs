@@ -4,12 +4,13 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 /// The largest body anybody needs to send us.
@@ -79,15 +80,22 @@ pub(crate) async fn serve(handler: Arc<dyn Handler>, listener: TcpListener, tls:
                 match tls {
                     None => connection(stream, handler, peer).await,
                     // A client that does not trust us hangs up here; that is its right.
-                    Some(tls) => {
-                        if let Ok(stream) = tls.accept(stream).await {
-                            connection(stream, handler, peer).await;
-                        }
-                    }
+                    Some(tls) => match tls.accept(stream).into_fallible().await {
+                        Ok(stream) => connection(stream, handler, peer).await,
+                        Err((_, stream)) => linger(stream).await,
+                    },
                 }
             });
         }
     });
+}
+
+/// Reads what a refused client still sends, and lets it drop: closed over unread bytes, a connection is reset, and the client may
+/// never read the alert that says why.
+async fn linger(mut stream: TcpStream) {
+    let mut ignored = [0; 1024];
+    let reading = async { while matches!(stream.read(&mut ignored).await, Ok(1..)) {} };
+    tokio::time::timeout(Duration::from_secs(5), reading).await.ok();
 }
 
 /// A free loopback port.

@@ -46,6 +46,7 @@ pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use consumer::ConsumerCount;
 pub use faults::Fault;
 pub use record::{Answered, Exchange, as_in_a_form};
+pub use tls::SelfSigned;
 
 use chrono::{DateTime, Utc};
 

@@ -216,6 +216,8 @@ pub(crate) fn start_foreign(site: &mut Site, service: &str, lasts: Duration) -> 
         started: Utc::now(),
         duration: TimeDelta::from_std(lasts).unwrap_or(TimeDelta::MAX),
         stored: false,
+        // It has no effect to wait for.
+        over: true,
         polls: 0,
     };
     let id = job.id.clone();

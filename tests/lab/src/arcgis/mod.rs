@@ -39,7 +39,7 @@ pub struct ArcGisSnapshot {
 #[derive(Clone)]
 pub struct ArcGis {
     origin: String,
-    ca_pem: Option<String>,
+    papers: Option<tls::Papers>,
     aws_endpoint: String,
     tape: Tape,
     site: Arc<Mutex<Site>>,
@@ -59,12 +59,13 @@ impl ArcGis {
 
     async fn serve(options: ArcGisOptions, aws_endpoint: String, aws: Option<Aws>) -> ArcGis {
         let (listener, port) = http::loopback().await;
-        let (acceptor, ca_pem) = options.tls.then(tls::acceptor).unzip();
+        let tls = options.tls.then(|| tls::acceptor(options.self_signed.as_ref(), options.demands_certificate));
+        let (acceptor, papers) = tls.unzip();
         let scheme = if options.tls { "https" } else { "http" };
         let site = Arc::new(Mutex::new(Site::new(options, aws)));
         let (inner, tape) = (Arc::new(serve::Server::new(site.clone())), Tape::default());
         http::serve(Arc::new(Recorded { inner, tape: tape.clone() }), listener, acceptor).await;
-        ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), ca_pem, aws_endpoint, tape, site }
+        ArcGis { origin: format!("{scheme}://127.0.0.1:{port}"), papers, aws_endpoint, tape, site }
     }
 
     fn site(&self) -> MutexGuard<'_, Site> {
@@ -76,14 +77,19 @@ impl ArcGis {
         format!("{}/{}/admin", self.origin, self.site().options.context)
     }
 
-    /// `…/<context>/sharing/rest`, where the tokens of Kubernetes come from.
+    /// `…/<context>/sharing/rest`, where the tokens of Kubernetes and of a federated Server come from.
     pub fn portal_url(&self) -> String {
         format!("{}/{}/sharing/rest", self.origin, self.site().options.context)
     }
 
-    /// The authority that signed the certificate, when there is one.
+    /// The authority that signed the certificate, or the certificate where that signed itself; `None` without TLS.
     pub fn ca_pem(&self) -> Option<String> {
-        self.ca_pem.clone()
+        self.papers.as_ref().map(|papers| papers.ca.clone())
+    }
+
+    /// A client's certificate of that authority and its key, in PEM; `None` without TLS.
+    pub fn client_identity(&self) -> Option<(String, String)> {
+        self.papers.as_ref().map(|papers| papers.client.clone())
     }
 
     /// A cloud provider: `name` is `AWS`, `AZURE` or `GCP`.
@@ -338,6 +344,11 @@ impl ArcGis {
     /// What was recorded, in the order in which the requests came. Secrets and tokens stand in it.
     pub fn conversation(&self) -> Vec<Exchange> {
         self.tape.exchanges()
+    }
+
+    /// The names of all headers that were ever sent, in lower case.
+    pub fn header_names(&self) -> Vec<String> {
+        self.site().headers.iter().cloned().collect()
     }
 
     /// Passwords, tokens issued, secrets ever stored or sent.

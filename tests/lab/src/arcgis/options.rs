@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::tls::SelfSigned;
+
 /// Which of the two products answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
@@ -83,6 +85,13 @@ pub struct ArcGisOptions {
     pub job_duration: Duration,
     /// HTTPS, with a certificate of an authority nobody knows ([`crate::ArcGis::ca_pem`]).
     pub tls: bool,
+    /// With `tls`: a certificate that signed itself instead.
+    pub self_signed: Option<SelfSigned>,
+    /// With `tls`: no handshake without a certificate of ours ([`crate::ArcGis::client_identity`]), as a web tier with PKI does it.
+    pub demands_certificate: bool,
+    /// Server: federated with a portal. The account is the portal's: it logs in there, and its tokens count only when bound to a
+    /// referer.
+    pub federated: bool,
     /// The code of an error is the HTTP status too; else everything is 200.
     pub real_status_codes: bool,
     /// The answer to an accepted credential lacks a quote, as the documents print it.
@@ -117,6 +126,9 @@ impl Default for ArcGisOptions {
             token_ttl: None,
             job_duration: Duration::from_millis(200),
             tls: false,
+            self_signed: None,
+            demands_certificate: false,
+            federated: false,
             real_status_codes: false,
             malformed_job_reply: false,
             accept_clouds_alias: false,

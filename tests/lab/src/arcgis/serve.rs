@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Method};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::cloud::{self, Place};
@@ -22,7 +22,10 @@ pub(crate) struct Server {
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Route {
+    /// Of the portal.
     Token,
+    /// Of Server's admin directory.
+    ServerToken,
     /// `rest/info` and `sharing/rest/info`: says where tokens come from; needs none.
     Info,
     Root,
@@ -43,11 +46,11 @@ impl Route {
             return Route::Unknown;
         };
         let segments: Vec<&str> = rest.split('/').filter(|segment| !segment.is_empty()).collect();
-        let kubernetes = !site.is_server();
+        let (kubernetes, portal) = (!site.is_server(), site.has_portal());
         match segments[..] {
-            ["sharing", "rest", "generateToken"] if kubernetes => Route::Token,
-            ["admin", "generateToken"] if !kubernetes => Route::Token,
-            ["sharing", "rest", "info"] if kubernetes => Route::Info,
+            ["sharing", "rest", "generateToken"] if portal => Route::Token,
+            ["admin", "generateToken"] if !kubernetes => Route::ServerToken,
+            ["sharing", "rest", "info"] if portal => Route::Info,
             ["rest", "info"] => Route::Info,
             ["admin", ref admin @ ..] => Self::parse_admin(site, admin),
             _ => Route::Unknown,
@@ -76,7 +79,7 @@ impl Route {
 
     fn operation(&self) -> &'static str {
         match self {
-            Route::Token => "generateToken",
+            Route::Token | Route::ServerToken => "generateToken",
             Route::Info => "info",
             Route::Root => "root",
             Route::Mode => "mode",
@@ -126,7 +129,8 @@ impl Call {
             return Outcome::error(400, "Output format not supported.");
         }
         match &self.route {
-            Route::Token => return tokens::generate(site, &self.request, now),
+            Route::Token => return tokens::generate(site, &self.request, now, true),
+            Route::ServerToken => return tokens::generate(site, &self.request, now, false),
             Route::Info => return Outcome::json(info(site, &self.request)),
             _ => {}
         }
@@ -161,7 +165,7 @@ impl Call {
                 Some(job) => Outcome::json(job),
                 None => Outcome::not_found(id),
             },
-            (Route::Token | Route::Info, _) => Outcome::not_found(&self.request.path),
+            (Route::Token | Route::ServerToken | Route::Info, _) => Outcome::not_found(&self.request.path),
         }
     }
 }
@@ -178,6 +182,7 @@ impl Server {
             url = format!("{url}?{}", request.query);
         }
         site.urls.push(url);
+        site.headers.extend(request.headers.keys().map(|name| name.as_str().to_owned()));
         let route = Route::parse(&site, &request.path);
         let query = form::pairs(&request.query);
         let f = form::value(&request.form(), "f").or(form::value(&query, "f")).map(str::to_owned);
@@ -194,7 +199,9 @@ impl Server {
         let mut site = lock(&self.site);
         let outcome = call.execute(&mut site, &self.site, now);
         let format = call.format.unwrap_or(Format::Json);
-        let response = respond(&outcome.content, format, site.options.product, site.options.real_status_codes);
+        // A portal speaks as portals do, whatever stands beside it.
+        let product = if call.route == Route::Token { Product::Kubernetes } else { site.options.product };
+        let response = respond(&outcome.content, format, product, site.options.real_status_codes);
         let target = if outcome.target.is_empty() { call.route.target() } else { &outcome.target };
         log(
             &mut site,
@@ -248,6 +255,21 @@ impl Server {
             Fault::Error(status) => {
                 self.spare(call, status);
                 Reply::Answer(html_page(status, "Error", "The service is temporarily unable to service your request."))
+            }
+            Fault::Later { status, seconds, as_date } => {
+                self.spare(call, status);
+                let mut response = html_page(status, "Later", "The server asks you to come back later.");
+                let now = Utc::now();
+                let date = |at: DateTime<Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+                let wait = match as_date {
+                    true => date(now + TimeDelta::seconds(i64::from(seconds))),
+                    false => seconds.to_string(),
+                };
+                for (name, text) in [("retry-after", wait), ("date", date(now))] {
+                    let value = HeaderValue::from_str(&text).expect("dates and numbers are header values");
+                    response.headers_mut().insert(name, value);
+                }
+                Reply::Answer(response)
             }
             Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
             Fault::Slow(delay) => return (self.execute(call, None), delay),
@@ -345,9 +367,12 @@ fn mode(site: &Site) -> Value {
 fn info(site: &Site, request: &Request) -> Value {
     let scheme = if site.options.tls { "https" } else { "http" };
     let host = request.header("host").unwrap_or("127.0.0.1");
-    let tokens = if site.is_server() { "admin/generateToken" } else { "sharing/rest/generateToken" };
-    let url = format!("{scheme}://{host}/{}/{tokens}", site.options.context);
+    let tokens = if site.has_portal() { "sharing/rest/generateToken" } else { "admin/generateToken" };
+    let context = format!("{scheme}://{host}/{}", site.options.context);
     let mut shown = version(site);
-    shown["authInfo"] = json!({ "isTokenBasedSecurity": true, "tokenServicesUrl": url });
+    shown["authInfo"] = json!({ "isTokenBasedSecurity": true, "tokenServicesUrl": format!("{context}/{tokens}") });
+    if site.options.federated {
+        shown["owningSystemUrl"] = json!(context);
+    }
     shown
 }

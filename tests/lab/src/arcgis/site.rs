@@ -46,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) faults: FaultQueue,
     pub(crate) requests: Vec<RequestLine>,
     pub(crate) urls: Vec<String>,
+    /// The names of the headers ever sent.
+    pub(crate) headers: BTreeSet<String>,
     pub(crate) secrets: BTreeSet<String>,
     pub(crate) privileged: bool,
     pub(crate) read_only: bool,
@@ -76,6 +78,7 @@ impl Site {
             faults: FaultQueue::default(),
             requests: Vec::new(),
             urls: Vec::new(),
+            headers: BTreeSet::new(),
             privileged: true,
             read_only: false,
             upgrade: None,
@@ -88,6 +91,11 @@ impl Site {
 
     pub(crate) fn is_server(&self) -> bool {
         self.options.product == Product::Server
+    }
+
+    /// Whether tokens come from a portal.
+    pub(crate) fn has_portal(&self) -> bool {
+        !self.is_server() || self.options.federated
     }
 
     /// Major and minor, so that 11.5 comes before 12.0.

@@ -55,8 +55,9 @@ impl Tokens {
     }
 }
 
-/// `POST generateToken`: credentials in the body, never in the URL.
-pub(crate) fn generate(site: &mut Site, request: &Request, now: DateTime<Utc>) -> Outcome {
+/// `POST generateToken`: credentials in the body, never in the URL. A portal and a Server (`by_portal` is false) differ in what they
+/// print, and a federated Server knows none of the portal's accounts.
+pub(crate) fn generate(site: &mut Site, request: &Request, now: DateTime<Utc>, by_portal: bool) -> Outcome {
     if request.method != "POST" {
         return Outcome::error(405, "This request needs to be a POST request.");
     }
@@ -84,7 +85,7 @@ pub(crate) fn generate(site: &mut Site, request: &Request, now: DateTime<Utc>) -
         Some(Ok(minutes)) if minutes > 0 => minutes,
         Some(_) => return Outcome::detailed(400, "Unable to generate token.", "'expiration' is not valid."),
     };
-    if let Err(refused) = check_password(site, username, password, now) {
+    if let Err(refused) = check_password(site, username, password, now, by_portal) {
         return refused;
     }
     let minutes = minutes.min(site.options.token_minutes_max);
@@ -97,16 +98,22 @@ pub(crate) fn generate(site: &mut Site, request: &Request, now: DateTime<Utc>) -
     site.tokens.issued.insert(token.clone(), Token { expires, bound });
     let at = expires.timestamp_millis();
     // Every sample of Server prints a string, every one of the portal a number.
-    if site.is_server() {
-        Outcome::json(json!({"token": token, "expires": at.to_string()}))
-    } else {
+    if by_portal {
         Outcome::json(json!({"token": token, "expires": at, "ssl": true}))
+    } else {
+        Outcome::json(json!({"token": token, "expires": at.to_string()}))
     }
 }
 
 /// A locked account refuses the right password too. The wording of the lock is ours; no document gives it.
-fn check_password(site: &mut Site, username: &str, password: &str, now: DateTime<Utc>) -> Result<(), Outcome> {
-    let known = username == site.options.username;
+fn check_password(
+    site: &mut Site,
+    username: &str,
+    password: &str,
+    now: DateTime<Utc>,
+    by_portal: bool,
+) -> Result<(), Outcome> {
+    let known = username == site.options.username && by_portal == site.has_portal();
     let refused = if known && site.tokens.locked_until.is_some_and(|until| now < until) {
         "Too many invalid attempts. The account is locked. Please try again later."
     } else if known && password == site.options.password {
@@ -119,7 +126,7 @@ fn check_password(site: &mut Site, username: &str, password: &str, now: DateTime
         "Invalid username or password."
     };
     site.tokens.logins.push(false);
-    if site.is_server() {
+    if !by_portal {
         // As remembered from the admin directory; not in the stored documents.
         return Err(Outcome::error(401, format!("Failed to login. {refused}")));
     }
@@ -150,6 +157,8 @@ pub(crate) fn authorize(site: &Site, request: &Request, now: DateTime<Utc>) -> R
         Bound::Ip(ip) => *ip == request.peer,
         Bound::Nothing => true,
     };
+    // Of portal tokens a federated Server takes those for a web application only.
+    let bound = bound && (!site.options.federated || matches!(held.bound, Bound::Referer(_)));
     if !bound {
         return Err(invalid());
     }

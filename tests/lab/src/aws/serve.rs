@@ -237,7 +237,10 @@ impl Server {
                 refused(503, "SlowDown", "Please reduce your request rate.")
             }
             Fault::Throttle => refused(400, "Throttling", "Rate exceeded"),
-            Fault::Error(status) => refused(status, failure(call.dialect, status), "We encountered an internal error."),
+            // Its clients know no Retry-After.
+            Fault::Error(status) | Fault::Later { status, .. } => {
+                refused(status, failure(call.dialect, status), "We encountered an internal error.")
+            }
             Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
             Fault::Slow(delay) => {
                 let outcome = self.execute(&call, None);
