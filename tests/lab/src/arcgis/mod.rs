@@ -161,6 +161,23 @@ impl ArcGis {
         *site.slot(service_or_provider).expect("set_credential: no such service or provider") = Some(stored);
     }
 
+    /// The same with a credential of any type, as a plain object in the spelling of the answers, unknown members and all.
+    ///
+    /// # Panics
+    /// If there is no such place, or this is no credential: an object with a `type`, and `secret` an object if it is there.
+    pub fn set_credential_object(&self, place: &str, object: &serde_json::Value) {
+        let stored = Credential::plain(object).expect("set_credential_object: not a credential");
+        let mut site = self.site();
+        site.note_secrets(Some(&stored));
+        *site.slot(place).expect("set_credential_object: no such place") = Some(stored);
+    }
+
+    /// What a service, provider or data item holds of its own, in plain text and to the last character, so that a test can tell a
+    /// key that was mangled on its way.
+    pub fn credential_object(&self, place: &str) -> Option<serde_json::Value> {
+        self.site().slot(place)?.as_ref().map(Credential::to_plain)
+    }
+
     /// What the service has seen with the keys it held.
     pub fn consumer(&self, service: &str) -> ConsumerCount {
         self.site().counts.get(service).cloned().unwrap_or_default()
