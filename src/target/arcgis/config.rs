@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{SecretRef, SystemRef, SystemSpec, TargetName, TargetSpec};
+use crate::model::{MaterialKind, SecretRef, SystemRef, SystemSpec, TargetName, TargetSpec};
 use crate::table::{Table, Zero};
 
 /// Which of the two products a deployment is. They differ in where tokens and jobs are.
@@ -128,6 +128,10 @@ pub struct TargetConfig {
     pub operation: Operation,
     /// How to see that it works.
     pub health: Option<HealthConfig>,
+    /// What the issuer's keys are made of, so that what does not fit is refused before one is made. `None` where the issuer cannot
+    /// tell, and in what an older rekeyd wrote; the push itself looks again, at the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub material: Option<MaterialKind>,
 }
 
 /// Reads one `[arcgis.NAME]`.
@@ -218,7 +222,7 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
     };
     let system = system?;
     let deployment = deployment(system)?;
-    let config = TargetConfig { place: place?, operation, health };
+    let config = TargetConfig { place: place?, operation, health, material: None };
     health_is_sound.then(|| TargetSpec {
         kind: "arcgis".to_owned(),
         system: Some(system.at.clone()),
@@ -228,6 +232,14 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
         poll: deployment.poll,
         config: serde_json::to_value(config).expect("a target has no key that JSON could not hold"),
     })
+}
+
+/// Notes which material will come.
+pub fn expect(spec: &mut TargetSpec, material: MaterialKind) {
+    // What cannot be read is refused by `connect`, with a sentence.
+    let Ok(config) = serde_json::from_value::<TargetConfig>(spec.config.clone()) else { return };
+    let config = TargetConfig { material: Some(material), ..config };
+    spec.config = serde_json::to_value(config).expect("a target has no key that JSON could not hold");
 }
 
 fn name(system: &SystemRef, place: &Place) -> TargetName {
@@ -348,6 +360,18 @@ password = { credential = "arcgis-prod" }
         let config: TargetConfig = serde_json::from_value(spec.config).expect("it reads back");
         assert_eq!((config.place, config.operation), (Place::Service("eg7hrelq6b".to_owned()), Operation::Auto));
         assert_eq!(config.health, Some(HealthConfig { url: "https://x/y?f=json".to_owned(), expect: 200 }));
+    }
+
+    #[test]
+    fn what_will_come_is_noted_and_what_was_stored_without_it_still_reads() {
+        let mut spec = target("provider_id = \"betc4g098c\"").expect("it is sound");
+        let read =
+            |spec: &TargetSpec| serde_json::from_value::<TargetConfig>(spec.config.clone()).expect("it reads back");
+        let before = spec.config.clone();
+        assert_eq!(read(&spec).material, None);
+        expect(&mut spec, MaterialKind::SasToken);
+        assert_eq!(read(&spec).material, Some(MaterialKind::SasToken));
+        assert_eq!((read(&spec).place, before.get("material")), (Place::Provider("betc4g098c".to_owned()), None));
     }
 
     #[test]
