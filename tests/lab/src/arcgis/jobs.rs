@@ -74,6 +74,9 @@ pub(crate) struct Job {
     started: DateTime<Utc>,
     duration: TimeDelta,
     stored: bool,
+    /// Its task has touched the site for the last time. On a busy machine that may come later than the time it was to end at, and a
+    /// job that says COMPLETED before it has stored anything would be a lie of ours.
+    pub(crate) done: bool,
     polls: usize,
 }
 
@@ -92,7 +95,7 @@ impl Job {
     }
 
     pub(crate) fn ended(&self, now: DateTime<Utc>) -> bool {
-        now >= self.started + self.duration
+        self.done && now >= self.started + self.duration
     }
 
     /// Lost from the site's own records.
@@ -105,7 +108,7 @@ impl Job {
         if elapsed < self.duration / 4 {
             return "SUBMITTED";
         }
-        if elapsed < self.duration {
+        if !self.ended(now) {
             let rolling_back = self.script == JobScript::CancelAndRollBack && elapsed >= self.duration / 4 * 3;
             return if rolling_back { "CANCELLING" } else { "EXECUTING" };
         }
@@ -186,6 +189,7 @@ pub(crate) fn start(
         started: now,
         duration: TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX),
         stored: false,
+        done: false,
         polls: 0,
     };
     let id = job.id.clone();
@@ -212,6 +216,7 @@ async fn run(
     let mut site = lock(&site);
     // Restored from a backup meanwhile: this job is not of this world.
     let Some(job) = site.jobs.iter_mut().find(|job| job.id == id) else { return };
+    job.done = true;
     if job.script == JobScript::CancelAndRollBack {
         job.stored = false;
         if let Some(slot) = site.slot(&target) {

@@ -281,6 +281,8 @@ impl ArcGis {
         site.services = s.services;
         site.items = s.items;
         site.jobs = s.jobs;
+        // Nobody works on them any more.
+        site.jobs.iter_mut().for_each(|job| job.done = true);
     }
 
     /// An upgrade, at once.
