@@ -236,6 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn a_ciphertext_that_was_sent_is_hidden_to_its_end_however_it_is_written() {
+        let redactor = Redactor::new([&secret("{crypt}ab/cd+ef=")]);
+        for said in ["{crypt}ab/cd+ef=", "{crypt}ab\\/cd+ef=", "%7Bcrypt%7Dab%2Fcd%2Bef%3D", "{crypt}ab/cd ef="] {
+            assert_eq!(redactor.clean(&format!("bad {said}, sorry")), "bad ***, sorry");
+        }
+    }
+
+    #[test]
     fn a_text_is_short_and_printable() {
         assert_eq!(Redactor::default().clean("a\u{1b}[31mb\r\nc\u{202e}d\0"), "a[31mb  cd");
         let long = Redactor::default().clean(&"é".repeat(1000));

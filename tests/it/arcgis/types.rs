@@ -365,18 +365,6 @@ async fn no_type_lets_a_message_repeat_its_secret() {
     }
 }
 
-/// What the site enciphered and we send back opens the same door.
-#[tokio::test]
-async fn a_ciphertext_that_goes_back_is_not_repeated_either() {
-    let of = &types()[2];
-    let held = with_more((of.before)(Product::Server));
-    let site = Site::holding(server(), of, Some(&held)).await;
-    let fault = "cannot use v2Crypt_R68p\\/cvTUo1L and v2Crypt_R68p/cvTUo1L";
-    site.arcgis.fault("credential/update", Mishap::Refuse(fault.to_owned()));
-    let why = refusal(site.expecting(&place(), None).push(&of.material).await);
-    assert!(!why.contains("R68p"), "{why}");
-}
-
 /// The lab can tell a key with a space for a `+`, so that the tests above mean something.
 #[tokio::test]
 async fn a_mangled_key_would_be_seen() {
