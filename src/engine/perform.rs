@@ -304,7 +304,7 @@ impl World {
         for key in self.journal.materials(&place.service).await.unwrap_or_default() {
             // One that cannot be opened cannot be hidden either; whoever needs it says so.
             if let Ok(Some(material)) = self.journal.material(&place.service, &key).await {
-                secrets.push(material.secret().clone());
+                secrets.extend(material.secrets());
             }
         }
         port.know(secrets);

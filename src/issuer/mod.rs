@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{IssuerSpec, SystemSpec};
+use crate::model::{IssuerSpec, MaterialKind, SystemSpec};
 use crate::net::Context;
 use crate::ports::{Fault, Issuer};
 use crate::table::Table;
@@ -21,6 +21,9 @@ pub struct Kind {
     pub read_system: fn(&mut Table<'_>) -> Option<serde_json::Value>,
     /// Reads `[service.issuer]`, all of it but `kind`. Mistakes go into the table's report.
     pub read: fn(&mut Table<'_>, Option<&SystemSpec>) -> Option<IssuerSpec>,
+    /// What its keys are made of, as far as the spec tells; targets are told before the first key is made. `None`: nobody knows
+    /// before it is there (a program's).
+    pub material: fn(&IssuerSpec) -> Option<MaterialKind>,
     /// Makes the port. Reads secrets; sends nothing yet.
     pub connect: fn(&IssuerSpec, Option<&SystemSpec>, &Context) -> Connected,
 }

@@ -6,10 +6,12 @@ use std::fmt;
 use std::time::Duration;
 
 mod answer;
+mod material;
 
 pub use answer::{
     Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt,
 };
+pub use material::{Material, MaterialKind};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -126,34 +128,6 @@ pub enum SecretRef {
     File(String),
     /// An environment variable.
     Env(String),
-}
-
-/// What a target needs of a key, by credential model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Material {
-    /// An access key id with its secret (AWS IAM and S3-compatible stores; ArcGIS `ACCESS-KEY`).
-    AccessKey {
-        /// The access key id, which is also the [`KeyId`].
-        id: KeyId,
-        /// The secret access key.
-        secret: Secret,
-    },
-}
-
-impl Material {
-    /// The key this material belongs to.
-    pub fn key(&self) -> &KeyId {
-        match self {
-            Self::AccessKey { id, .. } => id,
-        }
-    }
-
-    /// The part a target's masked read-back shows the end of.
-    pub fn secret(&self) -> &Secret {
-        match self {
-            Self::AccessKey { secret, .. } => secret,
-        }
-    }
 }
 
 /// An instant on both clocks. Wall time can be set by anyone; boot time cannot, but is lost with the boot.

@@ -51,8 +51,9 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         targets.iter().flatten().map(|(spec, spot)| (spec.name.as_str().to_owned(), spot.clone())).collect();
 
     let targets: Option<Vec<TargetSpec>> = targets.into_iter().map(|target| Some(target?.0)).collect();
-    let (Some(name), Some((mut issuer, _)), Some(targets)) = (name, issuer, targets) else { return draft };
+    let (Some(name), Some((mut issuer, _)), Some(mut targets)) = (name, issuer, targets) else { return draft };
     issuer.propagation = settled.propagation.unwrap_or(issuer.propagation);
+    tell_what_comes(&issuer, &mut targets, kinds);
     draft.service = Some(Service {
         name: ServiceName::new(name),
         renamed_from: renamed_from.map(ServiceName::new),
@@ -81,6 +82,17 @@ fn accept_holders(table: &mut Table<'_>) -> Vec<TargetName> {
         table.mistake("accept_holders", format!("`{bad}` is not the name of a holder"), help);
     }
     names.into_iter().map(TargetName::new).collect()
+}
+
+/// Tells every target what the issuer's keys are made of. Neither sees the other; this is where both are known.
+fn tell_what_comes(issuer: &IssuerSpec, targets: &mut [TargetSpec], kinds: Kinds<'_>) {
+    let kind = kinds.issuers.iter().find(|kind| kind.name == issuer.kind);
+    let Some(material) = kind.and_then(|kind| (kind.material)(issuer)) else { return };
+    for target in targets {
+        if let Some(kind) = kinds.targets.iter().find(|kind| kind.name == target.kind) {
+            (kind.expect)(target, material);
+        }
+    }
 }
 
 fn issuer(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>) -> Option<(IssuerSpec, Spot)> {

@@ -2,7 +2,7 @@
 //! to test, and what their mistakes look like stands in `tests/it/policy`.
 
 use super::*;
-use crate::model::{Shape, TargetName};
+use crate::model::{MaterialKind, Shape, TargetName};
 use crate::ports::Fault;
 use crate::table::Zero;
 
@@ -26,6 +26,7 @@ const KINDS: Kinds<'static> = Kinds {
                     config: serde_json::Value::Null,
                 })
             },
+            material: |_| Some(MaterialKind::AccessKey),
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
         issuer::Kind {
@@ -33,6 +34,7 @@ const KINDS: Kinds<'static> = Kinds {
             system: None,
             read_system: |_| None,
             read: |_, _| None,
+            material: |_| None,
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
     ],
@@ -56,6 +58,7 @@ const KINDS: Kinds<'static> = Kinds {
                 config: serde_json::Value::Null,
             })
         },
+        expect: |spec, material| spec.config = serde_json::json!({ "comes": material }),
         jobs_max: |_| None,
         connect: |_, _, _| Err(Fault::Unknown("no target is reached in these tests".into())),
     }],
@@ -90,6 +93,12 @@ fn parse(text: &str) -> Result<Policy, Report> {
 
 fn good(text: &str) -> Policy {
     parse(text).unwrap_or_else(|report| panic!("{report}"))
+}
+
+#[test]
+fn a_target_is_told_what_will_come() {
+    let policy = good(GOOD);
+    assert_eq!(policy.services[0].targets[0].config, serde_json::json!({ "comes": "access-key" }));
 }
 
 /// `GOOD` with one line changed.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{SystemSpec, TargetSpec};
+use crate::model::{MaterialKind, SystemSpec, TargetSpec};
 use crate::net::Context;
 use crate::ports::{Fault, Target};
 use crate::table::Table;
@@ -21,6 +21,8 @@ pub struct Kind {
     pub read_system: fn(&mut Table<'_>) -> Option<serde_json::Value>,
     /// Reads one `[[service.target]]`, all of it but `kind`. Mistakes go into the table's report.
     pub read: fn(&mut Table<'_>, Option<&SystemSpec>) -> Option<TargetSpec>,
+    /// Tells a target which material will come, so that its `inspect` can refuse what does not fit before a key is made.
+    pub expect: fn(&mut TargetSpec, MaterialKind),
     /// How many pushes may be under way at once on one deployment; `None` where the kind has no such bound.
     pub jobs_max: fn(&SystemSpec) -> Option<u32>,
     /// Makes the port. Reads secrets; sends nothing yet.

@@ -10,9 +10,9 @@
 //! |  4 | job id's field, malformed reply, two job paths   | `a_reply_as_the_documents_print_it`, `jobs_of_server_are_found_at_either_place` |
 //! |  5 | add or update; inheriting services               | `a_key_arrives_by_the_operation_of_the_version`, `a_service_that_inherits_is_left_alone` |
 //! |  6 | a provider rotates all that inherit              | `a_providers_key_moves_all_that_inherit_and_no_other`; all holders before retirement is the engine's |
-//! |  7 | snake or camel case; shapes of Azure             | `either_spelling_arrives`; this build hands over ACCESS-KEY only and refuses the rest by name |
-//! |  8 | form encoding                                    | `a_secret_arrives_as_it_is`; SAS tokens are not in this build     |
-//! |  9 | masks are not echoed, ciphertexts not compared   | `a_read_back_shows_the_tail_and_nothing_else`; what is written is never what was read: `credential::to_json` takes a `Material`; of data items, which are sent back whole, `a_key_arrives_however_the_item_is_shown`; unit tests of `item` |
+//! |  7 | snake or camel case; shapes of Azure             | `either_spelling_arrives`, all of `types`; unit tests of `credential` |
+//! |  8 | form encoding                                    | `a_secret_arrives_as_it_is`, `every_type_arrives_as_it_is_and_what_else_is_there_stays`; a SAS `?` is kept |
+//! |  9 | masks are not echoed, ciphertexts not compared   | `a_read_back_shows_the_tail_and_nothing_else`, `what_is_shown_masked_only_is_never_sent_back` |
 //! | 10 | expiry mid-poll; 498 on the POST                 | `an_expired_token_is_renewed_once`                                |
 //! | 11 | referer, granted lifetime, `expires`             | all (the lab binds every token); `a_short_lived_token_is_renewed_before_it_ends`; we never ask for IP binding |
 //! | 12 | lockout                                          | `a_refused_password_is_sent_once`, `a_network_error_is_no_refusal`, unit test of `session` |
@@ -35,12 +35,13 @@ mod preflight;
 mod push;
 mod sessions;
 mod traps;
+mod types;
 mod versions;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rekeyd::model::{JobId, KeyId, Material, Reason, Secret, SystemRef, SystemSpec, Tail};
+use rekeyd::model::{JobId, KeyId, Material, Reason, Secret, SystemRef, SystemSpec, Tail, TargetSpec};
 use rekeyd::net::{Context, Shared};
 use rekeyd::ports::{Fault, Health, JobState, LoginGuard, Reading, Receipt, Target};
 use rekeyd::table;
@@ -159,6 +160,11 @@ impl Site {
 
     /// The same under another address, and whatever becomes of it.
     fn connect_at(&self, admin_url: &str, deployment: &str, target: &str) -> Result<Arc<dyn Target>, Fault> {
+        let (system, spec) = self.specs(admin_url, deployment, target);
+        (KIND.connect)(&spec, Some(&system), &self.context())
+    }
+
+    fn specs(&self, admin_url: &str, deployment: &str, target: &str) -> (SystemSpec, TargetSpec) {
         let product = if self.product == Product::Server { "server" } else { "kubernetes" };
         let ca = self.ca.as_ref().map_or_else(String::new, |ca| format!("ca_file = {:?}\n", ca.path()));
         let text = format!(
@@ -171,7 +177,7 @@ impl Site {
         let system = SystemSpec { at, config: config.expect("the deployment is complete") };
         let spec = table::read(target, "policy.toml", |table| (KIND.read)(table, Some(&system)));
         let spec = spec.expect("the target is sound").expect("the target is complete");
-        (KIND.connect)(&spec, Some(&system), &self.context())
+        (system, spec)
     }
 
     fn target(&self) -> Arc<dyn Target> {

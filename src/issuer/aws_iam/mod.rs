@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::model::{
-    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Shape, SystemSpec, Timestamp,
+    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, MaterialKind, Reason, Secret, Shape, SystemSpec, Timestamp,
 };
 use crate::net::{Context, secrets};
 use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
@@ -31,7 +31,7 @@ use probe::{Bucket, Owner};
 
 /// The kind `aws-iam` and the accounts of `[aws]`.
 pub const KIND: super::Kind =
-    super::Kind { name: "aws-iam", system: Some("aws"), read_system: account::read, read, connect };
+    super::Kind { name: "aws-iam", system: Some("aws"), read_system: account::read, read, material, connect };
 
 /// AWS: two access keys to an IAM user, active or not, and no increase (IAM User Guide, quotas).
 const QUOTA: usize = 2;
@@ -77,6 +77,10 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
         last_used_lag: Some(account.last_used_lag()),
         config: serde_json::to_value(Config { user, probe }).ok()?,
     })
+}
+
+fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
+    Some(MaterialKind::AccessKey)
 }
 
 /// IAM's own pattern, `[\w+=,.@-]{1,128}`.
@@ -242,7 +246,10 @@ impl Issuer for AwsIam {
     }
 
     async fn probe(&self, material: &Material) -> Result<Probe, Fault> {
-        let Material::AccessKey { id, secret } = material;
+        let Material::AccessKey { id, secret } = material else {
+            let why = format!("probe key {} as one of {}: it is no access key", material.key(), self.on);
+            return Err(Fault::Refused { reason: Reason::PolicyMismatch, why });
+        };
         let ours = self.ours.get_or_try_init(|| self.caller()).await?;
         let call = Call::new(format!("ask sts whose key {id} is"));
         let witness = Witness::default();

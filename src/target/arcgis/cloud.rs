@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use super::config::{Operation, Product};
-use super::credential::Shown;
-use crate::model::Reason;
+use super::credential::{Form, KEYED, Shown, Spelling, type_of};
+use crate::model::{MaterialKind, Reason};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Reading};
 
@@ -20,6 +20,8 @@ pub struct Service {
     pub provider: String,
     /// `AWS S3`, and the bucket or container where it has one: for messages.
     pub label: String,
+    /// What it is, as far as that decides which credentials fit.
+    pub sort: Sort,
     /// Its own credential.
     pub own: Option<Shown>,
 }
@@ -31,8 +33,73 @@ pub struct Provider {
     pub id: String,
     /// `AWS`, `AZURE`, `GCP`.
     pub label: String,
+    /// What it is, as far as that decides which credentials fit.
+    pub sort: Sort,
     /// Its credential.
     pub credential: Option<Shown>,
+}
+
+/// What a service or provider is, by which types of credentials it can use. No document says in one place which fit: this is what
+/// Esri's pages and scripts show for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Anything of Amazon's: one access key serves S3, DynamoDB and SQS.
+    Amazon,
+    /// Azure Blob Store.
+    Blob,
+    /// Azure Cosmos DB.
+    Cosmos,
+    /// Azure Service Bus.
+    ServiceBus,
+    /// The provider Azure itself: what all of its services can use.
+    Azure,
+    /// Anything of Google's.
+    Google,
+    /// A bucket, of Amazon's kind or of Google's.
+    Bucket,
+    /// It does not say. What is not known is not refused.
+    Untold,
+}
+
+impl Sort {
+    fn of_service(name: &str, connection: &Value) -> Self {
+        let shows = |keys: &[&str]| keys.iter().any(|key| connection.get(*key).is_some());
+        match name {
+            "Azure Blob Store" => Self::Blob,
+            "Azure Cosmos DB" => Self::Cosmos,
+            "Azure Service Bus" => Self::ServiceBus,
+            _ if name.starts_with("AWS ") || name.starts_with("Amazon ") => Self::Amazon,
+            // No document shows the name of Google's service; it will hardly be called anything else.
+            _ if name.starts_with("Google ") => Self::Google,
+            _ if shows(&["containerName"]) => Self::Blob,
+            _ if shows(&["cosmosDBConnectionMode", "databaseId"]) => Self::Cosmos,
+            _ if shows(&["serviceBusEndpointUrl"]) => Self::ServiceBus,
+            _ if shows(&["bucketName"]) => Self::Bucket,
+            _ => Self::Untold,
+        }
+    }
+
+    fn of_provider(name: &str) -> Self {
+        match name.to_ascii_uppercase().as_str() {
+            "AWS" => Self::Amazon,
+            "AZURE" => Self::Azure,
+            "GCP" => Self::Google,
+            _ => Self::Untold,
+        }
+    }
+
+    /// The types with a key that it can use, where it says what it is.
+    fn takes(self) -> &'static [&'static str] {
+        match self {
+            Self::Amazon => &["ACCESS-KEY"],
+            Self::Blob | Self::Azure => &["STORAGE-ACCOUNT-KEY", "SAS-TOKEN", "SERVICE-PRINCIPAL"],
+            Self::Cosmos => &["COSMOSDB-ACCOUNT-KEY", "SERVICE-PRINCIPAL"],
+            Self::ServiceBus => &["SERVICEBUS-ACCESS-KEY", "SERVICE-PRINCIPAL"],
+            Self::Google => &["HMAC-KEYS"],
+            Self::Bucket => &["ACCESS-KEY", "HMAC-KEYS"],
+            Self::Untold => &KEYED,
+        }
+    }
 }
 
 /// The services of a site, or `None` where the answer is no such list.
@@ -48,6 +115,7 @@ fn service_of(value: &Value) -> Option<Service> {
         id: value.get("id")?.as_str()?.to_owned(),
         provider: text(value, "providerId"),
         label: label.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "),
+        sort: Sort::of_service(&text(value, "name"), connection),
         own: Shown::of(connection.get("credential")),
     })
 }
@@ -62,6 +130,7 @@ pub fn provider_of(value: &Value) -> Option<Provider> {
     Some(Provider {
         id: value.get("id")?.as_str()?.to_owned(),
         label: text(value, "name"),
+        sort: Sort::of_provider(&text(value, "name")),
         credential: Shown::of(value.get("credential")),
     })
 }
@@ -116,33 +185,93 @@ pub struct Found {
     pub reading: Reading,
     /// The operation.
     pub verb: Verb,
+    /// The credential there now, which a new one follows in shape.
+    pub current: Option<Shown>,
+}
+
+/// What comes, and where to: decides whether it can be handed over.
+#[derive(Clone, Copy, Debug)]
+pub struct Coming<'a> {
+    /// What the key is made of; `None` where nobody knows yet.
+    pub material: Option<MaterialKind>,
+    /// Which product it comes to.
+    pub product: Product,
+    /// `arcgis.prod`.
+    pub site: &'a str,
+}
+
+impl Coming<'_> {
+    /// Refuses what cannot be rotated, does not fit, or could not be written whole.
+    fn fits(&self, place: &str, label: &str, sort: Sort, current: Option<&Shown>) -> Result<(), Fault> {
+        let clean = |text: &str| Redactor::default().clean(text);
+        let refused = |what: String| {
+            let why = format!("looking at {place} of {}: {what}", self.site);
+            Err(Fault::Refused { reason: Reason::Refused, why })
+        };
+        if let Some(current) = current {
+            let kind = if current.kind.is_empty() { "of no named type".to_owned() } else { clean(&current.kind) };
+            if current.is_keyless() {
+                return refused(format!("its credential is {kind}, which holds no key: nothing to rotate"));
+            }
+            if !KEYED.contains(&current.kind.as_str()) {
+                return refused(format!("its credential is {kind}, and this build rotates {}", any_of(&KEYED)));
+            }
+        }
+        let Some(material) = self.material else { return Ok(()) };
+        let comes = type_of(material);
+        match current {
+            // What is there fits, whatever the place is called; and no rotation makes something else of it unasked.
+            Some(current) if current.kind != comes => {
+                let kind = &current.kind;
+                return refused(format!(
+                    "its credential is {kind}, and the issuer makes {comes}: a rotation does not change the type"
+                ));
+            }
+            None if !sort.takes().contains(&comes) => {
+                let (label, takes) = (clean(label), any_of(sort.takes()));
+                return refused(format!("it is {label}, which takes {takes}, and the issuer makes {comes}"));
+            }
+            _ => {}
+        }
+        match Form::new(material, self.product, Spelling::Snake, current) {
+            Ok(_) => Ok(()),
+            Err(what) => refused(format!("its {comes} credential {}", clean(&what))),
+        }
+    }
+}
+
+/// `A`, `A or B`, `A, B or C`.
+fn any_of(types: &[&str]) -> String {
+    match types {
+        [] => "nothing".to_owned(),
+        [one] => (*one).to_owned(),
+        [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
+    }
 }
 
 /// How many services or providers a message names.
 const LISTED_MAX: usize = 20;
 
-/// Which of the credential types this build can hand over.
-const TYPE: &str = "ACCESS-KEY";
-
 /// Finds a service and decides its operation.
 ///
 /// # Errors
 /// [`Fault::Refused`]: `not-found` with the ids there are; `inherits` with the provider and all that inherit from it, where `auto`
-/// would have to choose; `refused` where there is nothing to rotate or nothing known to rotate it with.
+/// would have to choose; `refused` where there is nothing to rotate, or what comes does not fit.
 pub fn service_road(
     services: &[Service],
     id: &str,
     operation: Operation,
     version: Option<(u32, u32)>,
-    site: &str,
+    coming: Coming<'_>,
 ) -> Result<Found, Fault> {
+    let site = coming.site;
     let service = services.iter().find(|service| service.id == id).ok_or_else(|| {
         let known = services.iter().map(|service| (service.id.as_str(), service.label.as_str()));
         not_found("cloud service", id, known, site)
     })?;
     let reading = service.own.as_ref().map_or(Reading::Nothing, |own| own.reading.clone());
-    if let Some(own) = &service.own {
-        is_rotatable(own, &format!("cloud service {id} of {site}"))?;
+    if service.own.is_some() || operation != Operation::Auto {
+        coming.fits(&format!("cloud service {id}"), &service.label, service.sort, service.own.as_ref())?;
     }
     let verb = match (operation, &service.own) {
         (Operation::Add, _) => Verb::Add,
@@ -159,17 +288,16 @@ pub fn service_road(
             }
         },
     };
-    Ok(Found { reading, verb })
+    Ok(Found { reading, verb, current: service.own.clone() })
 }
 
 /// Decides the operation of a provider.
 ///
 /// # Errors
-/// [`Fault::Refused`] where there is nothing to rotate.
-pub fn provider_road(provider: &Provider, operation: Operation, product: Product, site: &str) -> Result<Found, Fault> {
-    if let Some(credential) = &provider.credential {
-        is_rotatable(credential, &format!("cloud provider {} of {site}", provider.id))?;
-    }
+/// [`Fault::Refused`] where there is nothing to rotate, or what comes does not fit.
+pub fn provider_road(provider: &Provider, operation: Operation, coming: Coming<'_>) -> Result<Found, Fault> {
+    let (place, product) = (format!("cloud provider {}", provider.id), coming.product);
+    coming.fits(&place, &provider.label, provider.sort, provider.credential.as_ref())?;
     let reading = provider.credential.as_ref().map_or(Reading::Nothing, |credential| credential.reading.clone());
     let verb = match operation {
         Operation::Add => Verb::Add,
@@ -178,7 +306,7 @@ pub fn provider_road(provider: &Provider, operation: Operation, product: Product
         Operation::Auto if product == Product::Server && provider.credential.is_none() => Verb::Add,
         Operation::Auto => Verb::Update,
     };
-    Ok(Found { reading, verb })
+    Ok(Found { reading, verb, current: provider.credential.clone() })
 }
 
 /// The fault of an id that is not there, with those that are.
@@ -219,19 +347,6 @@ fn list<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     shown.join(", ")
 }
 
-fn is_rotatable(credential: &Shown, place: &str) -> Result<(), Fault> {
-    let kind = &credential.kind;
-    let why = if credential.is_keyless() {
-        format!("looking at {place}: its credential is {kind}, which holds no key: nothing to rotate")
-    } else if kind != TYPE {
-        let kind = if kind.is_empty() { "of no named type".to_owned() } else { Redactor::default().clean(kind) };
-        format!("looking at {place}: its credential is {kind}, and this build rotates {TYPE} only")
-    } else {
-        return Ok(());
-    };
-    Err(Fault::Refused { reason: Reason::Refused, why })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,13 +366,21 @@ mod tests {
              "id": "uqsip6c2vm"},
             {"id": "rolerolero", "providerId": "other", "connection": {"credential": {"type": "IAM-ROLE"}}},
             {"id": "azureazure", "providerId": "other", "connection": {"credential": {"type": "STORAGE-ACCOUNT-KEY"}}},
+            {"id": "tomorrow00", "providerId": "other", "connection": {"credential": {"type": "PASSKEY"}}},
+            {"id": "masked0000", "providerId": "other", "connection": {"credential": {"type": "ACCESS-KEY",
+                "secret": {"secretKey": "{crypt}xxxxxxxxxxxxxxxx4y2s", "sessionKey": "{crypt}xxxxxxxxxxxxxxxx4y2s"}}}},
             {"name": "without an id"}, 7
         ]});
         services_of(&list).expect("it is a list of services")
     }
 
+    fn coming(material: Option<MaterialKind>, product: Product) -> Coming<'static> {
+        Coming { material, product, site: "arcgis.prod" }
+    }
+
     fn road(id: &str, operation: Operation, version: Option<(u32, u32)>) -> Result<Found, Fault> {
-        service_road(&services(), id, operation, version, "arcgis.prod")
+        let coming = coming(Some(MaterialKind::AccessKey), Product::Kubernetes);
+        service_road(&services(), id, operation, version, coming)
     }
 
     fn refusal(id: &str) -> (Reason, String) {
@@ -290,7 +413,7 @@ mod tests {
                     .to_owned()
             )
         );
-        let forked = Found { reading: Reading::Nothing, verb: Verb::Add };
+        let forked = Found { reading: Reading::Nothing, verb: Verb::Add, current: None };
         assert_eq!(road("wpjkp9s7ub", Operation::Add, Some((12, 0))), Ok(forked));
     }
 
@@ -301,10 +424,16 @@ mod tests {
             "looking at cloud service rolerolero of arcgis.prod: its credential is IAM-ROLE, which holds no key: nothing to rotate"
         );
         assert!(
-            refusal("azureazure")
-                .1
-                .ends_with("its credential is STORAGE-ACCOUNT-KEY, and this build rotates ACCESS-KEY only")
+            refusal("azureazure").1.ends_with(
+                "its credential is STORAGE-ACCOUNT-KEY, and the issuer makes ACCESS-KEY: a rotation does not change the type"
+            )
         );
+        assert!(
+            refusal("tomorrow00").1.contains("its credential is PASSKEY, and this build rotates ACCESS-KEY, STORAGE")
+        );
+        assert!(refusal("masked0000").1.ends_with(
+            "its ACCESS-KEY credential has a field `secret.sessionKey` that is shown masked only, and nobody but ArcGIS knows it"
+        ));
         let (reason, why) = refusal("nosuchone1");
         assert_eq!(reason, Reason::NotFound);
         assert!(
@@ -319,14 +448,73 @@ mod tests {
         let held = provider_of(&json!({"id": "betc4g098c", "credential": {"type": "ACCESS-KEY",
             "secret": {"secretKey": "v2Crypt_xxxxxxxxxxxxxxxxVC5M"}}}))
         .expect("it has an id");
-        let verb = |provider, product| provider_road(provider, Operation::Auto, product, "x").map(|found| found.verb);
+        let known = |product| coming(Some(MaterialKind::AccessKey), product);
+        let verb = |provider, product| provider_road(provider, Operation::Auto, known(product)).map(|found| found.verb);
         assert_eq!(verb(&bare, Product::Server), Ok(Verb::Add));
         assert_eq!(verb(&bare, Product::Kubernetes), Ok(Verb::Update));
         assert_eq!(verb(&held, Product::Server), Ok(Verb::Update));
-        let found = provider_road(&held, Operation::Auto, Product::Server, "x").expect("it can be rotated");
+        let found = provider_road(&held, Operation::Auto, known(Product::Server)).expect("it can be rotated");
         assert_eq!(found.reading, Reading::Tail(Tail::new("VC5M")));
         let role = provider_of(&json!({"id": "p", "credential": {"type": "IAM-ROLE"}})).expect("it has an id");
-        assert!(provider_road(&role, Operation::Auto, Product::Server, "x").is_err());
+        assert!(provider_road(&role, Operation::Auto, known(Product::Server)).is_err());
+    }
+
+    #[test]
+    fn what_a_place_is_decides_what_fits_where_nothing_is_held() {
+        use MaterialKind::{AccessKey, CosmosAccountKey, HmacKey, SasToken, ServiceBusKey, StorageAccountKey};
+        let principal = MaterialKind::ServicePrincipal { authority_host: false, storage_account: true };
+        let all = [AccessKey, StorageAccountKey, SasToken, principal, HmacKey, CosmosAccountKey, ServiceBusKey];
+        for (name, connection, fitting) in [
+            ("AWS S3", json!({}), vec![AccessKey]),
+            ("Amazon Dynamo DB", json!({}), vec![AccessKey]),
+            ("Azure Blob Store", json!({}), vec![StorageAccountKey, SasToken, principal]),
+            ("Azure Cosmos DB", json!({}), vec![principal, CosmosAccountKey]),
+            ("Azure Service Bus", json!({}), vec![principal, ServiceBusKey]),
+            ("Google Cloud Storage", json!({"bucketName": "b"}), vec![HmacKey]),
+            ("", json!({"containerName": "c"}), vec![StorageAccountKey, SasToken, principal]),
+            ("", json!({"databaseId": "d"}), vec![principal, CosmosAccountKey]),
+            ("", json!({"serviceBusEndpointUrl": "u"}), vec![principal, ServiceBusKey]),
+            ("Store of tomorrow", json!({"bucketName": "b"}), vec![AccessKey, HmacKey]),
+            ("Store of tomorrow", json!({}), all.to_vec()),
+        ] {
+            let list = json!({"cloudServices": [{"id": "a", "name": name, "connection": connection}]});
+            let services = services_of(&list).expect("it is a list");
+            let fits = |kind: &MaterialKind| {
+                service_road(&services, "a", Operation::Add, None, coming(Some(*kind), Product::Kubernetes)).is_ok()
+            };
+            assert_eq!(
+                all.iter().copied().filter(|kind| fits(kind)).collect::<Vec<_>>(),
+                fitting,
+                "{name} {connection}"
+            );
+            assert!(service_road(&services, "a", Operation::Add, None, coming(None, Product::Server)).is_ok());
+        }
+        for (name, fitting) in [
+            ("AWS", vec![AccessKey]),
+            ("AZURE", vec![StorageAccountKey, SasToken, principal]),
+            ("GCP", vec![HmacKey]),
+            ("OTHER", all.to_vec()),
+        ] {
+            let provider = provider_of(&json!({"id": "p", "name": name})).expect("it has an id");
+            let fits = |kind: &MaterialKind| {
+                provider_road(&provider, Operation::Auto, coming(Some(*kind), Product::Server)).is_ok()
+            };
+            assert_eq!(all.iter().copied().filter(|kind| fits(kind)).collect::<Vec<_>>(), fitting, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_with_what_would_fit() {
+        let list =
+            json!({"cloudServices": [{"id": "a", "name": "Azure Blob Store", "connection": {"containerName": "gis"}}]});
+        let services = services_of(&list).expect("it is a list");
+        let fault =
+            service_road(&services, "a", Operation::Add, None, coming(Some(MaterialKind::AccessKey), Product::Server));
+        assert_eq!(
+            fault.expect_err("it does not fit").why(),
+            "looking at cloud service a of arcgis.prod: it is Azure Blob Store gis, which takes STORAGE-ACCOUNT-KEY, SAS-TOKEN or \
+             SERVICE-PRINCIPAL, and the issuer makes ACCESS-KEY"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{SecretRef, SystemRef, SystemSpec, TargetName, TargetSpec};
+use crate::model::{MaterialKind, SecretRef, SystemRef, SystemSpec, TargetName, TargetSpec};
 use crate::table::{Table, Zero};
 
 /// Which of the two products a deployment is. They differ in where tokens and jobs are.
@@ -168,6 +168,10 @@ pub struct TargetConfig {
     /// What a data item may show enciphered only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionConfig>,
+    /// What the issuer's keys are made of, so that what does not fit is refused before one is made. `None` where the issuer cannot
+    /// tell, and in what an older rekeyd wrote; the push itself looks again, at the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub material: Option<MaterialKind>,
 }
 
 /// Reads one `[arcgis.NAME]`.
@@ -288,7 +292,7 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
         table.mistake("health", "only ArcGIS Enterprise on Kubernetes validates its backup stores", help);
         return None;
     }
-    let config = TargetConfig { place: place?, operation, health, connection };
+    let config = TargetConfig { place: place?, operation, health, connection, material: None };
     (health_is_sound && connection_is_sound).then(|| TargetSpec {
         kind: "arcgis".to_owned(),
         system: Some(system.at.clone()),
@@ -298,6 +302,14 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
         poll: deployment.poll,
         config: serde_json::to_value(config).expect("a target has no key that JSON could not hold"),
     })
+}
+
+/// Notes which material will come.
+pub fn expect(spec: &mut TargetSpec, material: MaterialKind) {
+    // What cannot be read is refused by `connect`, with a sentence.
+    let Ok(config) = serde_json::from_value::<TargetConfig>(spec.config.clone()) else { return };
+    let config = TargetConfig { material: Some(material), ..config };
+    spec.config = serde_json::to_value(config).expect("a target has no key that JSON could not hold");
 }
 
 fn name(system: &SystemRef, place: &Place) -> TargetName {
@@ -538,6 +550,18 @@ password = { credential = "arcgis-prod" }
         let config: TargetConfig = serde_json::from_value(old.clone()).expect("it reads");
         assert_eq!(config.connection, None);
         assert_eq!(serde_json::to_value(config).expect("it is JSON"), old, "and an older rekeyd reads what we write");
+    }
+
+    #[test]
+    fn what_will_come_is_noted_and_what_was_stored_without_it_still_reads() {
+        let mut spec = target("provider_id = \"betc4g098c\"").expect("it is sound");
+        let read =
+            |spec: &TargetSpec| serde_json::from_value::<TargetConfig>(spec.config.clone()).expect("it reads back");
+        let before = spec.config.clone();
+        assert_eq!(read(&spec).material, None);
+        expect(&mut spec, MaterialKind::SasToken);
+        assert_eq!(read(&spec).material, Some(MaterialKind::SasToken));
+        assert_eq!((read(&spec).place, before.get("material")), (Place::Provider("betc4g098c".to_owned()), None));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::envelope::{Complaint, Meaning, Verdict};
 use super::item::{Item, Wiped};
 use super::session::{Ask, before_sending};
 use super::{ArcGis, cloud};
-use crate::model::{Holder, Material, Reason, Secret};
+use crate::model::{Holder, Material, MaterialKind, Reason, Secret};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Inspection, Receipt};
 
@@ -39,16 +39,29 @@ impl ArcGis {
     }
 
     pub(super) async fn push_item(&self, path: &str, material: &Material) -> Result<Receipt, Fault> {
+        let Material::AccessKey { id, secret } = material else { return Err(self.not_an_access_key(path)) };
         let item = self.survey_item(path).await.map_err(before_sending)?;
-        let text = item.with_key(material, self.config.connection.as_ref());
+        let text = item.with_key(id, secret, self.config.connection.as_ref());
         let shown = item.secret();
         let secrets = [Some(material.secret()), shown.as_ref()].into_iter().flatten().collect::<Vec<_>>();
         self.validate_item(path, &text, &secrets).await.map_err(before_sending)?;
         self.edit_item(path, &text, &secrets).await
     }
 
+    fn not_an_access_key(&self, path: &str) -> Fault {
+        let why = format!(
+            "looking at data item {path} of {}: this build edits the access key of an Amazon store there, and the issuer makes another \
+             kind of key",
+            self.site()
+        );
+        Fault::Refused { reason: Reason::PolicyMismatch, why }
+    }
+
     /// Everything that may keep a push from succeeding, looked at without changing anything.
     async fn survey_item(&self, path: &str) -> Result<Item, Fault> {
+        if self.config.material.is_some_and(|kind| kind != MaterialKind::AccessKey) {
+            return Err(self.not_an_access_key(path));
+        }
         self.root().await?;
         self.takes_changes().await?;
         let item = self.item(path).await?;

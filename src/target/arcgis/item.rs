@@ -20,7 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::config::ConnectionConfig;
 use super::credential::{Veil, is_enciphered};
-use crate::model::{Material, Reason, Secret};
+use crate::model::{KeyId, Reason, Secret};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Reading};
 
@@ -228,8 +228,7 @@ impl Item {
     }
 
     /// The whole item with this key in it, for `item=`; after [`Item::takes_a_key`] said that it may be done.
-    pub fn with_key(&self, material: &Material, stated: Option<&ConnectionConfig>) -> Zeroizing<String> {
-        let Material::AccessKey { id, secret } = material;
+    pub fn with_key(&self, id: &KeyId, secret: &Secret, stated: Option<&ConnectionConfig>) -> Zeroizing<String> {
         let mut fields = Wiped(self.fields.0.clone());
         let map = fields.0.as_object_mut().expect("an item is made with an object of fields");
         let is_veiled =
@@ -311,8 +310,8 @@ mod tests {
     const PATH: &str = "/cloudStores/imagery";
     const OLD: &str = "oldoldoldoldoldoldoldoldoldOLD1";
 
-    fn key() -> Material {
-        Material::AccessKey { id: KeyId::new("AKIANEW"), secret: Secret::new("new+/\"\\=newnewnewnewNEW2".to_owned()) }
+    fn key() -> (KeyId, Secret) {
+        (KeyId::new("AKIANEW"), Secret::new("new+/\"\\=newnewnewnewNEW2".to_owned()))
     }
 
     fn item(connection: Value) -> Value {
@@ -334,7 +333,8 @@ mod tests {
 
     fn sent(item: &Item, stated: Option<&ConnectionConfig>) -> Value {
         item.takes_a_key(stated, true).expect("it takes a key");
-        serde_json::from_str(&item.with_key(&key(), stated)).expect("it is JSON")
+        let (id, secret) = key();
+        serde_json::from_str(&item.with_key(&id, &secret, stated)).expect("it is JSON")
     }
 
     fn why(value: Value, stated: Option<&ConnectionConfig>, asked_clear: bool) -> String {

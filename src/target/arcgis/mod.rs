@@ -1,4 +1,5 @@
-//! ArcGIS Enterprise on Kubernetes and ArcGIS Server: a cloud service, provider or registered data store that holds an S3 access key.
+//! ArcGIS Enterprise on Kubernetes and ArcGIS Server: a cloud service, a provider or a registered data store that holds a key of AWS,
+//! Azure or Google.
 //!
 //! ```text
 //! inspect   version, mode, upgrade, cloud/services or cloud/providers/<id>, jobs and what of them runs   changes nothing
@@ -8,7 +9,7 @@
 //!
 //! A data store has another resource and no jobs: `data` and `item`.
 //!
-//! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back one that it read. What of this is
+//! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back a mask. What of this is
 //! Esri's word and what is our reading of it stands beside the code that relies on it; none of it was tried on a real ArcGIS.
 
 mod breaker;
@@ -30,15 +31,18 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use self::cloud::{Found, Verb};
-use self::config::{Operation, Place, Product, TargetConfig};
-use self::credential::Spelling;
+use self::cloud::{Coming, Found, Verb};
+use self::config::{Operation, Place, TargetConfig};
+use self::credential::{Form, Spelling};
 use self::envelope::{Complaint, Meaning, RIGHT_NEEDED, Verdict, messages};
 use self::session::{Ask, Deployment, before_sending};
-use crate::model::{Holder, JobId, Material, Reason, Secret, SystemSpec, TargetSpec};
+use crate::model::{Holder, JobId, Material, MaterialKind, Reason, Secret, SystemSpec, TargetSpec};
 use crate::net::Context;
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, FoundHolder, Health, Inspection, JobState, Reading, Receipt, Target};
+
+pub use self::config::Product;
+pub use self::credential::{Keyless, keyless_object};
 
 /// ArcGIS as a kind of target.
 pub const KIND: super::Kind = super::Kind {
@@ -46,6 +50,7 @@ pub const KIND: super::Kind = super::Kind {
     system: Some("arcgis"),
     read_system: config::read_system,
     read: config::read,
+    expect: config::expect,
     jobs_max: |system| config::deployment(system).map(|deployment| deployment.max_jobs),
     connect,
 };
@@ -79,7 +84,7 @@ impl Target for ArcGis {
         if let Place::Item(path) = &self.config.place {
             return self.inspect_item(path).await;
         }
-        let found = self.survey().await?;
+        let found = self.survey(self.config.material).await?;
         let jobs = self.jobs().await?;
         self.no_other_job_runs(&jobs).await?;
         Ok(Inspection { holder: self.holder(), reading: found.reading, jobs })
@@ -109,12 +114,13 @@ impl Target for ArcGis {
         if let Place::Item(path) = &self.config.place {
             return self.push_item(path, material).await;
         }
-        // The look before the push is part of it: after a restart nobody else has looked.
-        let found = self.survey().await.map_err(before_sending)?;
-        let spellings = self.deployment.config.credential_keys.spellings();
+        // The look before the push is part of it: after a restart nobody else has looked. It judges the key that is there, whatever
+        // the policy said would come.
+        let found = self.survey(Some(material.kind())).await.map_err(before_sending)?;
+        let spellings = self.deployment.config.credential_keys.spellings(material.kind());
         let mut said = None;
         for (index, spelling) in spellings.iter().enumerate() {
-            match self.submit(material, found.verb, *spelling).await? {
+            match self.submit(material, &found, *spelling).await? {
                 Ok(receipt) => return Ok(receipt),
                 Err(NotTaken::Spelling(complaint)) if index + 1 < spellings.len() => said = Some(complaint),
                 Err(NotTaken::Spelling(complaint) | NotTaken::Absent(complaint)) => {
@@ -236,17 +242,16 @@ impl ArcGis {
     }
 
     /// Everything that may keep a push from succeeding, looked at without changing anything.
-    async fn survey(&self) -> Result<Found, Fault> {
+    async fn survey(&self, material: Option<MaterialKind>) -> Result<Found, Fault> {
         let root = self.root().await?;
         self.takes_changes().await?;
         let (site, operation) = (self.site(), self.config.operation);
+        let coming = Coming { material, product: self.deployment.config.product, site: &site };
         let found = match &self.config.place {
             Place::Service(id) => {
-                cloud::service_road(&self.services().await?, id, operation, cloud::version_of(&root), &site)
+                cloud::service_road(&self.services().await?, id, operation, cloud::version_of(&root), coming)
             }
-            Place::Provider(id) => {
-                cloud::provider_road(&self.provider(id).await?, operation, self.deployment.config.product, &site)
-            }
+            Place::Provider(id) => cloud::provider_road(&self.provider(id).await?, operation, coming),
             Place::Item(path) => unreachable!("data item {path} has a survey of its own"),
         };
         // Its messages list what the server calls its services.
@@ -315,11 +320,16 @@ impl ArcGis {
     async fn submit(
         &self,
         material: &Material,
-        verb: Verb,
+        found: &Found,
         spelling: Spelling,
     ) -> Result<Result<Receipt, NotTaken>, Fault> {
-        match self.post("cloud", material, verb, spelling).await? {
-            Err(NotTaken::Absent(complaint)) => match self.post("clouds", material, verb, spelling).await? {
+        let current = found.current.as_ref();
+        let form = Form::new(material.kind(), self.deployment.config.product, spelling, current).map_err(|what| {
+            let why = format!("{}: its credential {}", self.doing_push(found.verb), Redactor::default().clean(&what));
+            Fault::Refused { reason: Reason::Refused, why }
+        })?;
+        match self.post("cloud", material, &form, found.verb).await? {
+            Err(NotTaken::Absent(complaint)) => match self.post("clouds", material, &form, found.verb).await? {
                 Err(NotTaken::Absent(_)) => Ok(Err(NotTaken::Absent(complaint))),
                 other => Ok(other),
             },
@@ -332,19 +342,20 @@ impl ArcGis {
         &self,
         root: &str,
         material: &Material,
+        form: &Form,
         verb: Verb,
-        spelling: Spelling,
     ) -> Result<Result<Receipt, NotTaken>, Fault> {
         let place = &self.config.place;
         let path = format!("{root}/{}/{}/credential/{}", place.resource(), place.id(), verb.as_str());
         let what = push_title(place, verb);
-        let credential = credential::to_json(material, spelling);
+        let credential = form.write(material);
+        let secrets = [material.secrets(), form.ciphertexts()].concat();
         let ask = Ask {
             what: &what,
             path: &path,
             query: &[],
             form: Some(&[("credential", credential.as_str())]),
-            secrets: &[material.secret()],
+            secrets: &secrets.iter().collect::<Vec<_>>(),
         };
         let (verdict, redactor) = self.deployment.ask(ask).await?;
         match verdict {

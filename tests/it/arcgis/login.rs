@@ -169,7 +169,7 @@ async fn no_secret_is_in_a_url_or_a_message() {
         let site = Site::start(options).await;
         let target = site.target();
         let key = new_key();
-        let Material::AccessKey { secret, .. } = &key;
+        let secret = key.secret();
         let told = format!("cannot use {} beside {{crypt}}abcDEF+/= and v2Crypt_abc", secret.expose());
         site.arcgis.fault("credential/update", Mishap::Refuse(told.clone()));
         let refused = target.push(&key).await.expect_err("it is refused");

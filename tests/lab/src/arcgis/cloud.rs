@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::credential::Credential;
+use super::credential::{Credential, Receiver};
 use super::jobs;
 use super::reply::{Content, Outcome};
 use super::site::{Provider, Service, Site};
@@ -142,19 +142,19 @@ fn exists(site: &Site, add: bool, provider: bool) -> bool {
 fn decide(site: &Site, place: &Place, text: &str) -> Result<Credential, Outcome> {
     let Place::Credential { add, provider, id } = place else { return Err(Outcome::not_found("credential")) };
     let unable = |detail: &str| Outcome::detailed(400, "Unable to update cloud credentials.", detail);
-    let (held, provider_name) = match (*provider, site.provider(id), site.service(id)) {
-        (true, Some(found), _) => (found.credential.as_ref(), found.name.as_str()),
+    let product = site.options.product;
+    let (held, to) = match (*provider, site.provider(id), site.service(id)) {
+        (true, Some(found), _) => (found.credential.as_ref(), Receiver { product, provider: &found.name, service: "" }),
         (false, _, Some(found)) => {
-            let name = site.provider(&found.spec.provider).map_or("", |p| p.name.as_str());
-            (found.credential.as_ref(), name)
+            let provider = site.provider(&found.spec.provider).map_or("", |p| p.name.as_str());
+            (found.credential.as_ref(), Receiver { product, provider, service: &found.spec.name })
         }
         _ => return Err(Outcome::not_found(id)),
     };
     if text.is_empty() {
         return Err(unable("Missing required parameter: credential."));
     }
-    let credential =
-        Credential::parse(text, provider_name, site.options.spelling, &site.vault).map_err(|why| unable(&why))?;
+    let credential = Credential::parse(text, &to, site.options.spelling, &site.vault).map_err(|why| unable(&why))?;
     let twelve = site.version() >= (12, 0);
     match (add, held) {
         (true, Some(_)) if twelve => {
@@ -180,7 +180,10 @@ fn accepted(site: &Site, job: &str) -> Outcome {
 
 fn show_service(site: &Site, service: &Service, masked: bool) -> Value {
     let spec = &service.spec;
-    let mut connection = json!({ "rootDir": format!("root-{}", spec.id), "region": spec.region });
+    let mut connection = match spec.connection.is_empty() {
+        true => json!({ "rootDir": format!("root-{}", spec.id), "region": spec.region }),
+        false => Value::Object(spec.connection.clone()),
+    };
     if !spec.bucket.is_empty() {
         connection["bucketName"] = json!(spec.bucket);
     }

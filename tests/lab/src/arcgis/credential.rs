@@ -16,19 +16,77 @@ pub(crate) struct Credential {
     pub(crate) beside: Map<String, Value>,
 }
 
-/// Types by provider: the secret's required members as shown, and the request's spelling of those that differ.
-/// The table is section 1.6 of the reference: what the documents and Esri's own scripts show.
-const KINDS: &[(&str, &str, &[&str])] = &[
-    ("ACCESS-KEY", "AWS", &["accessKey", "secretKey"]),
-    ("IAM-ROLE", "AWS", &[]),
-    ("STORAGE-ACCOUNT-KEY", "AZURE", &["storageAccountName", "storageAccountKey"]),
-    ("SERVICE-PRINCIPAL", "AZURE", &[]),
-    ("SAS-TOKEN", "AZURE", &["sasToken", "storageAccountName"]),
-    ("USER-ASSIGNED-IDENTITY", "AZURE", &[]),
-    ("COSMOSDB-ACCOUNT-KEY", "AZURE", &["accountName", "accountKey"]),
-    ("SERVICEBUS-ACCESS-KEY", "AZURE", &["sharedAccessKeyName", "sharedAccessKey"]),
-    ("HMAC-KEYS", "GCP", &["accessKey", "secretKey"]),
+/// Where a member stands: the object inside the credential (empty: beside `type`), and its name.
+type Member = (&'static str, &'static str);
+
+/// A type of credential.
+struct Kind {
+    name: &'static str,
+    provider: &'static str,
+    /// The service it is for, where it is for one alone.
+    service: Option<&'static str>,
+    /// What a request must have, on Kubernetes and on Server.
+    kubernetes: &'static [Member],
+    server: &'static [Member],
+}
+
+const fn kind(name: &'static str, provider: &'static str, members: &'static [Member]) -> Kind {
+    Kind { name, provider, service: None, kubernetes: members, server: members }
+}
+
+const fn only_for(service: &'static str, kind: Kind) -> Kind {
+    Kind { service: Some(service), ..kind }
+}
+
+/// Section 1.6 of the reference: what the documents and Esri's own scripts show. Members as answers spell them; a name that stands
+/// elsewhere in the other product is a wrong name here.
+const KINDS: &[Kind] = &[
+    kind("ACCESS-KEY", "AWS", &[("secret", "accessKey"), ("secret", "secretKey")]),
+    kind("IAM-ROLE", "AWS", &[]),
+    only_for(
+        "Azure Blob Store",
+        kind("STORAGE-ACCOUNT-KEY", "AZURE", &[("secret", "storageAccountName"), ("secret", "storageAccountKey")]),
+    ),
+    only_for(
+        "Azure Blob Store",
+        kind("SAS-TOKEN", "AZURE", &[("secret", "sasToken"), ("secret", "storageAccountName")]),
+    ),
+    Kind {
+        kubernetes: &[
+            ("secret", "storageAccountName"),
+            ("servicePrincipal", "clientId"),
+            ("servicePrincipal", "tenantId"),
+            ("servicePrincipal", "clientSecret"),
+        ],
+        ..kind(
+            "SERVICE-PRINCIPAL",
+            "AZURE",
+            &[("secret", "tenantId"), ("secret", "clientId"), ("secret", "clientSecret")],
+        )
+    },
+    Kind {
+        kubernetes: &[("", "managedIdentityClientId"), ("secret", "storageAccountName")],
+        ..kind("USER-ASSIGNED-IDENTITY", "AZURE", &[("secret", "managedIdentityClientId")])
+    },
+    only_for(
+        "Azure Cosmos DB",
+        kind("COSMOSDB-ACCOUNT-KEY", "AZURE", &[("secret", "accountName"), ("secret", "accountKey")]),
+    ),
+    only_for(
+        "Azure Service Bus",
+        kind("SERVICEBUS-ACCESS-KEY", "AZURE", &[("secret", "sharedAccessKeyName"), ("secret", "sharedAccessKey")]),
+    ),
+    kind("HMAC-KEYS", "GCP", &[("secret", "accessKey"), ("secret", "secretKey")]),
 ];
+
+/// To whom a credential is handed.
+pub(crate) struct Receiver<'a> {
+    pub(crate) product: Product,
+    /// `AWS`, `AZURE`, `GCP`.
+    pub(crate) provider: &'a str,
+    /// The name of the service; empty for the provider itself.
+    pub(crate) service: &'a str,
+}
 
 /// Members that `maskedSecret` shows the end of. All others stay enciphered: a name is not shown in part.
 const MASKED: &[&str] =
@@ -57,39 +115,73 @@ impl Credential {
     }
 
     /// Reads the `credential` member of a request.
-    pub(crate) fn parse(text: &str, provider: &str, spelling: Spelling, vault: &Vault) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, to: &Receiver<'_>, spelling: Spelling, vault: &Vault) -> Result<Self, String> {
         let value: Value = serde_json::from_str(text).map_err(|_| "Unable to parse the credential JSON.".to_owned())?;
         let Value::Object(mut value) = value else { return Err("The credential is not a JSON object.".to_owned()) };
-        let kind = value.remove("type").and_then(|v| v.as_str().map(str::to_owned));
-        let kind = kind.ok_or("Missing required property: type.")?;
-        let (_, belongs, required) = KINDS
-            .iter()
-            .find(|(name, ..)| *name == kind)
-            .ok_or_else(|| format!("Unsupported credential type '{kind}'."))?;
-        if *belongs != provider {
-            return Err(format!("Credential type '{kind}' is not supported by cloud provider {provider}."));
+        let name = value.remove("type").and_then(|v| v.as_str().map(str::to_owned));
+        let name = name.ok_or("Missing required property: type.")?;
+        let kind = KINDS.iter().find(|kind| kind.name == name);
+        let kind = kind.ok_or_else(|| format!("Unsupported credential type '{name}'."))?;
+        if kind.provider != to.provider {
+            return Err(format!("Credential type '{name}' is not supported by cloud provider {}.", to.provider));
         }
-        let mut given = match value.remove("secret") {
+        if !to.service.is_empty() && kind.service.is_some_and(|service| service != to.service) {
+            return Err(format!("Credential type '{name}' is not supported by {}.", to.service));
+        }
+        let mut secret = match value.remove("secret") {
             None => Map::new(),
             Some(Value::Object(secret)) => secret,
             Some(_) => return Err("The property 'secret' is not a JSON object.".to_owned()),
         };
-        let mut secret = Map::new();
-        for name in *required {
-            let taken = spellings(&kind, name, spelling).iter().find_map(|spelled| given.remove(*spelled));
-            match taken.as_ref().and_then(Value::as_str) {
-                Some("") | None => {
-                    let wanted = spellings(&kind, name, spelling)[0];
-                    return Err(format!("Missing required property: secret.{wanted}."));
-                }
-                Some(text) => secret.insert((*name).to_owned(), Value::String(vault.open(text))),
+        let required = if to.product == Product::Server { kind.server } else { kind.kubernetes };
+        for (container, member) in required {
+            let spellings = spellings(&name, member, spelling);
+            let given = match *container {
+                "" => value.get(*member),
+                "secret" => spellings.iter().find_map(|spelled| secret.get(*spelled)),
+                container => value.get(container).and_then(|inner| inner.get(member)),
             };
+            if given.and_then(Value::as_str).is_none_or(str::is_empty) {
+                let path = if container.is_empty() { String::new() } else { format!("{container}.") };
+                return Err(format!("Missing required property: {path}{}.", spellings[0]));
+            }
+            // Held in the spelling of the answers.
+            if *container == "secret"
+                && let Some(text) = spellings.iter().find_map(|spelled| secret.remove(*spelled))
+            {
+                secret.insert((*member).to_owned(), text);
+            }
         }
-        for (name, rest) in given {
-            let rest = rest.as_str().map_or(rest.clone(), |text| Value::String(vault.open(text)));
-            secret.insert(name, rest);
+        let mut held = Self { kind: name, secret, beside: value };
+        held.each_text(&|text| vault.open(text));
+        Ok(held)
+    }
+
+    /// A credential as it is held: everything in plain text, in the spelling of the answers.
+    pub(crate) fn plain(object: &Value) -> Option<Self> {
+        let mut beside = object.as_object()?.clone();
+        let kind = beside.remove("type")?.as_str()?.to_owned();
+        let secret = match beside.remove("secret") {
+            None => Map::new(),
+            Some(secret) => secret.as_object()?.clone(),
+        };
+        Some(Self { kind, secret, beside })
+    }
+
+    /// The same, the other way.
+    pub(crate) fn to_plain(&self) -> Value {
+        let mut object = self.beside.clone();
+        object.insert("type".to_owned(), json!(self.kind));
+        if !self.secret.is_empty() {
+            object.insert("secret".to_owned(), Value::Object(self.secret.clone()));
         }
-        Ok(Self { kind, secret, beside: value })
+        Value::Object(object)
+    }
+
+    fn each_text(&mut self, change: &dyn Fn(&str) -> String) {
+        for value in self.secret.values_mut().chain(self.beside.values_mut()) {
+            each_text(value, change);
+        }
     }
 
     /// As a resource shows it.
@@ -108,7 +200,8 @@ impl Credential {
         }
         for (name, value) in &self.beside {
             let value = match value {
-                Value::Object(inner) => {
+                // What else stands beside is not enciphered: only ids and secrets are.
+                Value::Object(inner) if name == "servicePrincipal" => {
                     inner.iter().map(|(name, value)| (name.clone(), cover(name, value))).collect::<Map<_, _>>().into()
                 }
                 other => other.clone(),
@@ -120,28 +213,31 @@ impl Credential {
 
     /// What a server stores that decodes its form twice: every `+` is a space.
     pub(crate) fn mangled(mut self) -> Self {
-        for value in self.secret.values_mut() {
-            if let Some(text) = value.as_str() {
-                *value = Value::String(text.replace('+', " "));
-            }
-        }
+        self.each_text(&|text| text.replace('+', " "));
         self
     }
 }
 
+fn each_text(value: &mut Value, change: &dyn Fn(&str) -> String) {
+    match value {
+        Value::String(text) => *text = change(text),
+        Value::Array(list) => list.iter_mut().for_each(|value| each_text(value, change)),
+        Value::Object(map) => map.values_mut().for_each(|value| each_text(value, change)),
+        _ => {}
+    }
+}
+
 /// Only ACCESS-KEY is spelled two ways; HMAC-KEYS is documented in camel case alone.
-fn spellings(kind: &str, shown: &'static str, spelling: Spelling) -> &'static [&'static str] {
-    match (kind, shown, spelling) {
-        ("ACCESS-KEY", "accessKey", Spelling::Snake) => &["access_key"],
-        ("ACCESS-KEY", "secretKey", Spelling::Snake) => &["secret_key"],
-        ("ACCESS-KEY", "accessKey", Spelling::Both) => &["access_key", "accessKey"],
-        ("ACCESS-KEY", "secretKey", Spelling::Both) => &["secret_key", "secretKey"],
-        _ => KINDS
-            .iter()
-            .flat_map(|(.., required)| required.iter())
-            .find(|name| **name == shown)
-            .map(std::slice::from_ref)
-            .expect("a required member stands in the table"),
+fn spellings(kind: &str, shown: &'static str, spelling: Spelling) -> Vec<&'static str> {
+    let snake = match (kind, shown) {
+        ("ACCESS-KEY", "accessKey") => "access_key",
+        ("ACCESS-KEY", "secretKey") => "secret_key",
+        _ => return vec![shown],
+    };
+    match spelling {
+        Spelling::Snake => vec![snake],
+        Spelling::Camel => vec![shown],
+        Spelling::Both => vec![snake, shown],
     }
 }
 
@@ -201,7 +297,131 @@ mod tests {
     use super::*;
 
     fn parse(text: &str, spelling: Spelling) -> Result<Credential, String> {
-        Credential::parse(text, "AWS", spelling, &Vault::new(Product::Kubernetes))
+        let to = Receiver { product: Product::Kubernetes, provider: "AWS", service: "AWS S3" };
+        Credential::parse(text, &to, spelling, &Vault::new(Product::Kubernetes))
+    }
+
+    /// What Azure says to it: for a service, or the provider where that has no name.
+    fn azure(product: Product, service: &str, credential: &Value) -> Result<Value, String> {
+        let to = Receiver { product, provider: "AZURE", service };
+        let held = Credential::parse(&credential.to_string(), &to, Spelling::Snake, &Vault::new(product));
+        held.map(|held| held.to_plain())
+    }
+
+    const KEY: &str = "a+b/c==";
+
+    #[test]
+    fn every_type_of_azure_has_its_service_and_its_names() {
+        let blob = "Azure Blob Store";
+        let (cosmos, bus) = ("Azure Cosmos DB", "Azure Service Bus");
+        for (service, kind, name, key) in [
+            (blob, "STORAGE-ACCOUNT-KEY", "storageAccountName", "storageAccountKey"),
+            (blob, "SAS-TOKEN", "storageAccountName", "sasToken"),
+            (cosmos, "COSMOSDB-ACCOUNT-KEY", "accountName", "accountKey"),
+            (bus, "SERVICEBUS-ACCESS-KEY", "sharedAccessKeyName", "sharedAccessKey"),
+        ] {
+            for product in [Product::Kubernetes, Product::Server] {
+                let whole = json!({"type": kind, "secret": {name: "n", key: KEY, "more": "m"}, "future": {"a": [1]}});
+                assert_eq!(azure(product, service, &whole), Ok(whole.clone()));
+                assert_eq!(azure(product, "", &whole), Ok(whole.clone()));
+                let other = if service == bus { blob } else { bus };
+                let why = format!("Credential type '{kind}' is not supported by {other}.");
+                assert_eq!(azure(product, other, &whole), Err(why));
+                for (missing, rest) in [(name, key), (key, name)] {
+                    let part = json!({"type": kind, "secret": {rest: "n", missing.to_uppercase(): "x"}});
+                    let why = format!("Missing required property: secret.{missing}.");
+                    assert_eq!(azure(product, service, &part), Err(why));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_principal_and_an_identity_stand_elsewhere_in_each_product() {
+        let blob = "Azure Blob Store";
+        let principal = json!({"type": "SERVICE-PRINCIPAL", "secret": {"storageAccountName": "n"},
+            "servicePrincipal": {"clientId": "c", "tenantId": "t", "clientSecret": KEY}});
+        let identity = json!({"type": "USER-ASSIGNED-IDENTITY", "managedIdentityClientId": "c",
+            "secret": {"storageAccountName": "n"}});
+        let of_server = json!({"type": "SERVICE-PRINCIPAL", "authorityHost": "https://login.example",
+            "secret": {"clientId": "c", "tenantId": "t", "clientSecret": KEY}});
+        let identity_of_server = json!({"type": "USER-ASSIGNED-IDENTITY", "secret": {"managedIdentityClientId": "c"}});
+        for (kubernetes, server) in [(principal, of_server), (identity, identity_of_server)] {
+            assert_eq!(azure(Product::Kubernetes, blob, &kubernetes), Ok(kubernetes.clone()));
+            assert_eq!(azure(Product::Server, blob, &server), Ok(server.clone()));
+            for (product, wrong) in [(Product::Kubernetes, server), (Product::Server, kubernetes)] {
+                let refused = azure(product, blob, &wrong).expect_err("the names stand elsewhere");
+                assert!(refused.starts_with("Missing required property: "), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_secret_of_each_type_is_masked() {
+        let vault = Vault::new(Product::Server);
+        for (object, masked) in [
+            (
+                json!({"type": "STORAGE-ACCOUNT-KEY", "secret": {"storageAccountName": "nameVC5M", "storageAccountKey": "keyVC5M"}}),
+                "/secret/storageAccountKey",
+            ),
+            (
+                json!({"type": "SAS-TOKEN", "secret": {"storageAccountName": "nameVC5M", "sasToken": "keyVC5M"}}),
+                "/secret/sasToken",
+            ),
+            (
+                json!({"type": "SERVICE-PRINCIPAL", "secret": {"storageAccountName": "nameVC5M"}, "servicePrincipal":
+                   {"clientId": "idVC5M", "tenantId": "idVC5M", "clientSecret": "keyVC5M"}}),
+                "/servicePrincipal/clientSecret",
+            ),
+            (
+                json!({"type": "SERVICE-PRINCIPAL", "secret": {"clientId": "idVC5M", "tenantId": "idVC5M", "clientSecret": "keyVC5M"}}),
+                "/secret/clientSecret",
+            ),
+            (
+                json!({"type": "COSMOSDB-ACCOUNT-KEY", "secret": {"accountName": "nameVC5M", "accountKey": "keyVC5M"}}),
+                "/secret/accountKey",
+            ),
+            (
+                json!({"type": "SERVICEBUS-ACCESS-KEY", "secret": {"sharedAccessKeyName": "nameVC5M", "sharedAccessKey": "keyVC5M"}}),
+                "/secret/sharedAccessKey",
+            ),
+            (
+                json!({"type": "HMAC-KEYS", "secret": {"accessKey": "idVC5M", "secretKey": "keyVC5M"}}),
+                "/secret/secretKey",
+            ),
+        ] {
+            let held = Credential::plain(&object).expect("it is a credential");
+            assert_eq!(held.strings(), ["keyVC5M"]);
+            let shown = held.show(true, &vault);
+            assert_eq!(shown.pointer(masked), Some(&json!("v2Crypt_xxxxxxxxxxxxxxxxVC5M")));
+            assert_eq!(shown.to_string().matches("VC5M").count(), 1, "{shown}");
+            let sealed = held.show(false, &vault).to_string();
+            assert!(!sealed.contains("VC5M") && sealed.contains("v2Crypt_"), "{sealed}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_enciphered_is_taken_back_in_any_place() {
+        let vault = Vault::new(Product::Kubernetes);
+        let whole = json!({"type": "SERVICE-PRINCIPAL", "secret": {"storageAccountName": "n", "more": "m"},
+            "servicePrincipal": {"clientId": "c", "tenantId": "t", "clientSecret": KEY}, "beside": {"a": ["x"]}});
+        let shown = Credential::plain(&whole).expect("it is a credential").show(false, &vault);
+        assert!(shown["secret"]["more"].as_str().is_some_and(|text| text.starts_with("{crypt}")), "{shown}");
+        assert_eq!(shown["beside"], whole["beside"]);
+        let to = Receiver { product: Product::Kubernetes, provider: "AZURE", service: "" };
+        let held = Credential::parse(&shown.to_string(), &to, Spelling::Snake, &vault).map(|held| held.to_plain());
+        assert_eq!(held, Ok(whole));
+    }
+
+    #[test]
+    fn a_decoder_that_eats_plusses_eats_them_everywhere() {
+        let whole =
+            json!({"type": "SERVICE-PRINCIPAL", "servicePrincipal": {"clientSecret": KEY}, "secret": {"x": "+"}});
+        let mangled = Credential::plain(&whole).expect("it is a credential").mangled().to_plain();
+        assert_eq!(
+            (&mangled["servicePrincipal"]["clientSecret"], &mangled["secret"]["x"]),
+            (&json!("a b/c=="), &json!(" "))
+        );
     }
 
     #[test]

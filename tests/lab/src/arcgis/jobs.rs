@@ -74,8 +74,9 @@ pub(crate) struct Job {
     started: DateTime<Utc>,
     duration: TimeDelta,
     stored: bool,
-    /// Nothing more will be done for it.
-    over: bool,
+    /// Its task has touched the site for the last time. On a busy machine that may come later than the time it was to end at, and a
+    /// job that says COMPLETED before it has stored anything would be a lie of ours.
+    pub(crate) done: bool,
     polls: usize,
 }
 
@@ -94,13 +95,7 @@ impl Job {
     }
 
     pub(crate) fn ended(&self, now: DateTime<Utc>) -> bool {
-        now >= self.started + self.duration
-    }
-
-    /// Ended, and its effect is there: on a busy machine what a job does may come later than its time. A job that was restored from
-    /// a backup has nobody who works on it, and is not waited for.
-    pub(crate) fn settled(&self, now: DateTime<Utc>) -> bool {
-        self.ended(now) && (self.over || now >= self.started + self.duration + TimeDelta::seconds(2))
+        self.done && now >= self.started + self.duration
     }
 
     /// Lost from the site's own records.
@@ -113,7 +108,7 @@ impl Job {
         if elapsed < self.duration / 4 {
             return "SUBMITTED";
         }
-        if elapsed < self.duration {
+        if !self.ended(now) {
             let rolling_back = self.script == JobScript::CancelAndRollBack && elapsed >= self.duration / 4 * 3;
             return if rolling_back { "CANCELLING" } else { "EXECUTING" };
         }
@@ -194,7 +189,7 @@ pub(crate) fn start(
         started: now,
         duration: TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX),
         stored: false,
-        over: false,
+        done: false,
         polls: 0,
     };
     let id = job.id.clone();
@@ -217,7 +212,7 @@ pub(crate) fn start_foreign(site: &mut Site, service: &str, lasts: Duration) -> 
         duration: TimeDelta::from_std(lasts).unwrap_or(TimeDelta::MAX),
         stored: false,
         // It has no effect to wait for.
-        over: true,
+        done: true,
         polls: 0,
     };
     let id = job.id.clone();
@@ -243,14 +238,12 @@ async fn run(
     let mut site = lock(&site);
     // Restored from a backup meanwhile: this job is not of this world.
     let Some(job) = site.jobs.iter_mut().find(|job| job.id == id) else { return };
+    job.done = true;
     if job.script == JobScript::CancelAndRollBack {
         job.stored = false;
         if let Some(slot) = site.slot(&target) {
             *slot = before;
         }
-    }
-    if let Some(job) = site.jobs.iter_mut().find(|job| job.id == id) {
-        job.over = true;
     }
 }
 

@@ -201,6 +201,23 @@ impl ArcGis {
         *site.slot(service_or_provider).expect("set_credential: no such service or provider") = Some(stored);
     }
 
+    /// The same with a credential of any type, as a plain object in the spelling of the answers, unknown members and all.
+    ///
+    /// # Panics
+    /// If there is no such place, or this is no credential: an object with a `type`, and `secret` an object if it is there.
+    pub fn set_credential_object(&self, place: &str, object: &serde_json::Value) {
+        let stored = Credential::plain(object).expect("set_credential_object: not a credential");
+        let mut site = self.site();
+        site.note_secrets(Some(&stored));
+        *site.slot(place).expect("set_credential_object: no such place") = Some(stored);
+    }
+
+    /// What a service, provider or data item holds of its own, in plain text and to the last character, so that a test can tell a
+    /// key that was mangled on its way.
+    pub fn credential_object(&self, place: &str) -> Option<serde_json::Value> {
+        self.site().slot(place)?.as_ref().map(Credential::to_plain)
+    }
+
     /// What the service has seen with the keys it held.
     pub fn consumer(&self, service: &str) -> ConsumerCount {
         self.site().counts.get(service).cloned().unwrap_or_default()
@@ -314,6 +331,8 @@ impl ArcGis {
         site.services = s.services;
         site.items = s.items;
         site.jobs = s.jobs;
+        // Nobody works on them any more.
+        site.jobs.iter_mut().for_each(|job| job.done = true);
     }
 
     /// An upgrade, at once.
@@ -358,7 +377,7 @@ impl ArcGis {
 
     /// Waits until no job runs.
     pub async fn settled(&self) {
-        while self.site().jobs.iter().any(|job| !job.settled(Utc::now())) {
+        while self.site().jobs.iter().any(|job| !job.ended(Utc::now())) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

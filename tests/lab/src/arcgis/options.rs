@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value, json};
+
 use crate::tls::SelfSigned;
 
 /// Which of the two products answers.
@@ -171,7 +173,9 @@ pub struct ServiceSpec {
     pub bucket: String,
     /// The bucket's region.
     pub region: String,
-    /// `None` inherits the provider's.
+    /// What its connection shows in place of region and root directory; empty for S3.
+    pub connection: Map<String, Value>,
+    /// `None` inherits the provider's. For types other than ACCESS-KEY see [`crate::ArcGis::set_credential_object`].
     pub credential: Option<StoredCredential>,
 }
 
@@ -187,7 +191,49 @@ impl ServiceSpec {
             category: "storage".to_owned(),
             bucket: bucket.to_owned(),
             region: "us-east-1".to_owned(),
+            connection: Map::new(),
             credential: None,
         }
     }
+
+    /// An Azure Blob Store. Nobody uses it: the lab has no Azure behind its sites.
+    pub fn azure_blob_store(id: &str, provider: &str, container: &str) -> Self {
+        let connection = json!({
+            "containerName": container, "rootDir": format!("root-{id}"),
+            "accountEndpointUrl": "https://gisstore.blob.core.windows.net",
+        });
+        Self { connection: object(connection), ..Self::named(id, provider, "Azure Blob Store") }
+    }
+
+    /// An Azure Cosmos DB, the table store of Server. Nobody uses it.
+    pub fn azure_cosmos_db(id: &str, provider: &str) -> Self {
+        let connection = json!({
+            "accountEndpointUrl": "https://gistables.documents.azure.com:443/", "databaseId": "arcgis",
+            "cosmosDBConnectionMode": "Gateway",
+        });
+        let spec = Self { connection: object(connection), usage: None, ..Self::named(id, provider, "Azure Cosmos DB") };
+        Self { kind: "tableStore".to_owned(), ..spec }
+    }
+
+    /// An Azure Service Bus, the queue service of Server. Nobody uses it.
+    pub fn azure_service_bus(id: &str, provider: &str) -> Self {
+        let connection = json!({ "serviceBusEndpointUrl": "https://gisqueue.servicebus.windows.net" });
+        let spec =
+            Self { connection: object(connection), usage: None, ..Self::named(id, provider, "Azure Service Bus") };
+        Self { kind: "queueService".to_owned(), category: "queue".to_owned(), ..spec }
+    }
+
+    /// A bucket of Google Cloud Storage. Nobody uses it. No document shows its name; this one is a guess.
+    pub fn google_cloud_storage(id: &str, provider: &str, bucket: &str) -> Self {
+        let connection = json!({ "bucketName": bucket, "rootDir": format!("root-{id}") });
+        Self { connection: object(connection), ..Self::named(id, provider, "Google Cloud Storage") }
+    }
+
+    fn named(id: &str, provider: &str, name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::new(id, provider, "") }
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap_or_default()
 }

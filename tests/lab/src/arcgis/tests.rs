@@ -465,3 +465,62 @@ async fn a_conversation_is_written_down_from_the_moment_it_is_asked_for() {
     assert_eq!((root.query.as_str(), &root.answer), ("f=json", &None));
     assert!(root.headers.contains(&("referer".to_owned(), "https://rekeyd".to_owned())), "{root:?}");
 }
+
+#[tokio::test]
+async fn a_type_is_switched_from_12_0_on_only_and_within_its_cloud() {
+    for (version, operation) in [("11.2", "add"), ("12.0", "update")] {
+        let lab = Lab::new(ArcGisOptions { version: version.to_owned(), ..quick() }).await;
+        lab.arcgis.add_provider("azureazure", "AZURE", None);
+        lab.arcgis.add_service_with(ServiceSpec::azure_blob_store("blobblob00", "azureazure", "gis"));
+        let held =
+            json!({"type": "STORAGE-ACCOUNT-KEY", "secret": {"storageAccountName": "n", "storageAccountKey": "k+/="}});
+        lab.arcgis.set_credential_object("blobblob00", &held);
+        let token = lab.token().await;
+        let send = |credential: &Value| {
+            let form = [("credential", credential.to_string()), ("f", "json".to_owned()), ("token", token.clone())];
+            let url = format!("{}/cloud/services/blobblob00/credential/{operation}", lab.arcgis.admin_url());
+            lab.http.post(url).header("referer", "https://rekeyd").form(&form)
+        };
+        let hmac = json!({"type": "HMAC-KEYS", "secret": {"accessKey": "a", "secretKey": "s"}});
+        let refused = json(send(&hmac)).await;
+        assert!(refused.to_string().contains("not supported by cloud provider AZURE"), "{refused}");
+        let sas =
+            json!({"type": "SAS-TOKEN", "secret": {"storageAccountName": "n", "sasToken": "?sv=1&sig=a%2Bb+c%3D"}});
+        let answer = json(send(&sas)).await;
+        lab.arcgis.settled().await;
+        let switched = version == "12.0";
+        assert_eq!(answer["error"]["details"][0] == "The credential type cannot be changed.", !switched, "{answer}");
+        assert_eq!(lab.arcgis.credential_object("blobblob00"), Some(if switched { sas } else { held }));
+    }
+}
+
+#[tokio::test]
+async fn the_services_of_the_other_clouds_look_as_documented() {
+    let lab = Lab::new(server()).await;
+    lab.arcgis.add_provider("azureazure", "AZURE", None);
+    for spec in [
+        ServiceSpec::azure_blob_store("blobblob00", "azureazure", "gis"),
+        ServiceSpec::azure_cosmos_db("cosmos0000", "azureazure"),
+        ServiceSpec::azure_service_bus("servicebus", "azureazure"),
+        ServiceSpec::google_cloud_storage("googlegcs0", "azureazure", "gis-gcs"),
+    ] {
+        lab.arcgis.add_service_with(spec);
+    }
+    let shown = json(lab.get("cloud/services?f=json", &lab.token().await)).await;
+    let services = shown["cloudServices"].as_array().expect("a list");
+    let seen: Vec<_> =
+        services[1..].iter().map(|s| (s["name"].as_str(), s["type"].as_str(), s["category"].as_str())).collect();
+    assert_eq!(
+        seen,
+        [
+            (Some("Azure Blob Store"), Some("objectStore"), Some("storage")),
+            (Some("Azure Cosmos DB"), Some("tableStore"), Some("storage")),
+            (Some("Azure Service Bus"), Some("queueService"), Some("queue")),
+            (Some("Google Cloud Storage"), Some("objectStore"), Some("storage")),
+        ]
+    );
+    assert_eq!(services[1]["connection"]["containerName"], "gis");
+    assert_eq!(services[2]["connection"]["cosmosDBConnectionMode"], "Gateway");
+    assert!(services[3]["connection"]["serviceBusEndpointUrl"].is_string());
+    assert_eq!(services[4]["connection"]["bucketName"], "gis-gcs");
+}
