@@ -222,6 +222,7 @@ admin_url = "{admin}"
 username = "rotator"
 password = {{ file = "{at}/{name}-password" }}
 poll = "200ms"
+readback = "1s"
 
 [[service]]
 name = "{name}"

@@ -86,7 +86,7 @@ impl World {
              [defaults]\npropagation = \"10ms\"\nprobes = 1\nsoak = \"100ms\"\nsoak_unproven = \"100ms\"\nwatch = \"100ms\"\nevery = \"30d\"\n\
              [aws.main]\nendpoint_url = \"{endpoint}\"\naccess_key_id = \"{id}\"\nsecret_access_key = {{ file = \"{at}/aws-secret\" }}\n\
              settle = \"100ms\"\nlast_used_lag = \"1s\"\n[arcgis.prod]\nproduct = \"kubernetes\"\nadmin_url = \"{}\"\n\
-             username = \"rotator\"\npassword = {{ file = \"{at}/password\" }}\npoll = \"50ms\"\n",
+             username = \"rotator\"\npassword = {{ file = \"{at}/password\" }}\npoll = \"50ms\"\nreadback = \"1s\"\n",
             arcgis.admin_url()
         );
         for number in 0..SERVICES {

@@ -519,7 +519,7 @@ username = "rotator"
 password = {{ file = "{home}/arcgis-password" }}
 max_jobs = 4
 poll = "50ms"
-readback = "3s"
+readback = "1s"
 job_timeout = "10s"
 request_timeout = "5s"
 "#,

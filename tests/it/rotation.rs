@@ -229,6 +229,7 @@ admin_url = "{url}"
 username = "rotator"
 password = {{ file = "{home}/arcgis-password" }}
 poll = "100ms"
+readback = "1s"
 "#
         )
     };

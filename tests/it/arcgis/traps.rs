@@ -246,7 +246,10 @@ async fn trap_11_a_token_has_a_referer_and_an_end() {
         while site.arcgis.logins().len() < 2 {
             target.inspect().await.expect("the service is there");
         }
-        assert!(site.arcgis.requests().iter().all(|line| line.executed), "no request met a dead token");
+        // A Server without that resource has nothing to execute there.
+        let requests = site.arcgis.requests();
+        let mut asked = requests.iter().filter(|line| line.operation != "upgrade");
+        assert!(asked.all(|line| line.executed), "no request met a dead token");
         let (mut bound, mut sent) = (Vec::new(), Vec::new());
         for exchange in site.arcgis.conversation() {
             let fields =
