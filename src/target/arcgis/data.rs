@@ -139,8 +139,7 @@ impl ArcGis {
             let why = format!("{doing}: {said}; nothing was changed");
             Err(Fault::Refused { reason: Reason::Refused, why })
         };
-        let ask =
-            Ask { what: &what, path: "data/validateDataItem", query: &[], form: Some(&[("item", item)]), secrets };
+        let ask = Ask { form: Some(&[("item", item)]), secrets, ..Ask::get(&what, "data/validateDataItem") };
         let (verdict, redactor) = self.deployment.ask(ask).await?;
         match verdict {
             Verdict::Good(value) => match refusal_in(&value, &redactor) {
@@ -166,7 +165,7 @@ impl ArcGis {
     async fn edit_item(&self, path: &str, item: &str, secrets: &[&Secret]) -> Result<Receipt, Fault> {
         let (what, at) = (format!("pushing to data item {path} (edit)"), format!("data/items{path}/edit"));
         let doing = self.doing(&what);
-        let ask = Ask { what: &what, path: &at, query: &[], form: Some(&[("item", item)]), secrets };
+        let ask = Ask { form: Some(&[("item", item)]), secrets, ..Ask::get(&what, &at) };
         let unknown = |said: &str| Err(Fault::Unknown(format!("{doing}: {said}; the key may have been stored")));
         match self.deployment.ask(ask).await?.0 {
             Verdict::Good(value) if is_success(&value) => Ok(Receipt { job: None }),

@@ -351,11 +351,9 @@ impl ArcGis {
         let credential = form.write(material);
         let secrets = [material.secrets(), form.ciphertexts()].concat();
         let ask = Ask {
-            what: &what,
-            path: &path,
-            query: &[],
             form: Some(&[("credential", credential.as_str())]),
             secrets: &secrets.iter().collect::<Vec<_>>(),
+            ..Ask::get(&what, &path)
         };
         let (verdict, redactor) = self.deployment.ask(ask).await?;
         match verdict {

@@ -84,7 +84,7 @@ impl ArcGis {
     /// A resource that a site need not have.
     pub(super) async fn look(&self, ask: Ask<'_>) -> Result<Option<(Value, Redactor)>, Fault> {
         let what = ask.what;
-        match self.deployment.ask(ask).await? {
+        match self.deployment.ask(Ask { may_be_absent: true, ..ask }).await? {
             (Verdict::Good(value), redactor) => Ok(Some((value, redactor))),
             (Verdict::Text(_), _) => Err(self.deployment.page(&self.doing(what))),
             (

@@ -84,19 +84,22 @@ pub struct Ask<'a> {
     pub form: Option<&'a [(&'a str, &'a str)]>,
     /// What the answer must not repeat into a message.
     pub secrets: &'a [&'a Secret],
+    /// A deployment need not have it: that it is not there says nothing about the deployment.
+    pub may_be_absent: bool,
 }
 
 impl<'a> Ask<'a> {
     /// A GET of a resource.
     pub fn get(what: &'a str, path: &'a str) -> Self {
-        Self { what, path, query: &[], form: None, secrets: &[] }
+        Self { what, path, query: &[], form: None, secrets: &[], may_be_absent: false }
     }
 }
 
 /// What a request is, as far as its outcome tells of the deployment as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    /// For what every deployment has: a token, the admin directory itself, its cloud services. Where that is absent, so is ArcGIS.
+    /// For what the deployment has: a token, the admin directory itself, cloud services where one is a target. Where that is
+    /// absent, so is ArcGIS.
     Always,
     /// For something that may well be absent, such as a job.
     Perhaps,
@@ -187,7 +190,7 @@ impl Deployment {
         let what = format!("{} of {}", ask.what, self.at);
         let asked = match (ask.form, ask.path) {
             (Some(_), _) => Asked::Change,
-            (None, "" | "cloud/services" | "cloud/providers") => Asked::Always,
+            (None, "" | "cloud/services" | "cloud/providers") if !ask.may_be_absent => Asked::Always,
             (None, _) => Asked::Perhaps,
         };
         loop {

@@ -410,3 +410,15 @@ async fn a_proxy_sees_where_we_go_and_nothing_else() {
         assert!(taken().is_empty(), "and it takes none");
     }
 }
+
+/// A page for a 404 is all that some front ends say of a resource that a Server does not have.
+#[tokio::test]
+async fn a_server_without_cloud_services_is_not_down() {
+    let site = Site::start(server()).await;
+    let target = site.target();
+    for operation in ["services", "providers"] {
+        site.arcgis.fault(operation, Mishap::Error(404));
+    }
+    assert_eq!(target.holders().await, Ok(Vec::new()), "nothing is held there");
+    target.inspect().await.expect("and nothing is down");
+}
