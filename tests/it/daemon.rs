@@ -305,9 +305,8 @@ async fn a_stranger_is_listed_and_goes_on_the_operators_word() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     scene.run(&["retry", SERVICE]);
     wait_until("it is gone", || !scene.aws.keys(USER).iter().any(|key| key.id == stranger));
-    wait_until("it is at rest", || scene.service()["state"] == "idle");
-    let ran = scene.run(&["rotate", SERVICE, "--wait=done"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}\n{}", scene.service());
+    // The order that the stranger kept waiting may open by itself at any moment, and a second one is skipped then.
+    wait_until("it rotates again", || scene.run(&["rotate", SERVICE, "--wait=done"]).code == Some(0));
     scene.assert_one_live_key();
 }
 
