@@ -11,6 +11,7 @@
 //! | two at once | started together, with a journal and without | one after the other: `daemon`, `journal` |
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rekeyd_lab::{ArcGisOptions, AwsOptions};
@@ -240,18 +241,19 @@ async fn a_flipped_bit_in_one_of_three_services() {
         storm.come_to_rest();
         storm.stop();
         let journal = storm.scene.path("state/journal.db");
-        let mut bytes = std::fs::read(&journal).expect("it is there");
-        // A key's id is in the body of its service's events, and nowhere else in so short a history.
         let (name, key) = {
             let service = storm.dice.pick(&storm.services);
             (service.name, service.first_key.0.clone())
         };
-        let places: Vec<usize> =
-            (0..bytes.len() - key.len()).filter(|at| bytes[*at..].starts_with(key.as_bytes())).collect();
-        let place = *storm.dice.pick(&places) + usize::try_from(storm.dice.below(20)).expect("a place");
+        let bodies = events_about(&journal, name, &key);
+        let body = storm.dice.pick(&bodies);
+        let within = body.find(&key).expect("it names it") + usize::try_from(storm.dice.below(20)).expect("a place");
         let bit = 1 << storm.dice.below(7);
-        storm.note(format!("bit {bit:#x} of byte {place} is flipped, in {name}"));
-        bytes[place] ^= bit;
+        let mut bytes = std::fs::read(&journal).expect("it is there");
+        // A page that was split leaves copies of its rows where nobody reads; one of all is the event.
+        let copies: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(body.as_bytes())).collect();
+        storm.note(format!("bit {bit:#x} of byte {within} of an event is flipped at {copies:?}, in {name}"));
+        copies.iter().for_each(|at| bytes[at + within] ^= bit);
         std::fs::write(&journal, bytes).expect("it can be written");
 
         let ledger = storm.scene.run(&["ledger", "verify"]);
@@ -282,6 +284,17 @@ async fn a_flipped_bit_in_one_of_three_services() {
         storm.stop();
     })
     .await;
+}
+
+/// The events of a service that name a key, as they are stored; the log is moved into the file.
+fn events_about(journal: &Path, service: &str, key: &str) -> Vec<String> {
+    let database = rusqlite::Connection::open(journal).expect("it is a database");
+    database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("nobody else has it open");
+    let mut events = database
+        .prepare("SELECT body FROM event JOIN service ON service.id = event.service WHERE name = ?1")
+        .expect("the tables are these");
+    let bodies = events.query_map([service], |row| row.get::<_, String>(0)).expect("they can be read");
+    bodies.map(|body| body.expect("a text")).filter(|body| body.contains(key)).collect()
 }
 
 /// One wins, the others end with 69 and name it, and the winner notices nothing: on a fresh machine and on one with a journal, whose
