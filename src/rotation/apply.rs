@@ -130,8 +130,9 @@ impl ServiceState {
                     (retirement.shape, retirement.settle) = (issuer.shape, issuer.settle);
                     retirement.lag = issuer.last_used_lag.unwrap_or_default();
                 }
-                if let (Some(retirement), false) = (self.leaving.get_mut(key), *unused) {
-                    retirement.silent_since = Some(at.clone());
+                if let Some(retirement) = self.leaving.get_mut(key) {
+                    retirement.unused = *unused;
+                    retirement.silent_since = (!unused).then(|| at.clone());
                 }
                 self.stranger_settled(key);
             }
@@ -140,6 +141,7 @@ impl ServiceState {
                     self.may_hold.keys().filter(|target| self.serves(target)).cloned().collect();
                 for retirement in self.leaving.values_mut() {
                     retirement.silent_since = None;
+                    retirement.unused = false;
                     retirement.despite_use = true;
                     for (target, held) in &mut self.may_hold {
                         if !retirement.reads(target) || !served.contains(target) {
@@ -166,7 +168,7 @@ impl ServiceState {
             }
             Event::Closed { outcome } => self.close(outcome, at)?,
             Event::DisableBegun { key, .. } => {
-                let retirement = self.first_act(key)?;
+                let retirement = self.first_act(key, at)?;
                 retirement.stage = match &retirement.stage {
                     Stage::Waiting | Stage::Disabling(_) if retirement.shape.can_disable() => {
                         Stage::Disabling(at.clone())
@@ -211,7 +213,7 @@ impl ServiceState {
                 rotation.enabled(key, at)?;
             }
             Event::DeleteBegun { key, .. } if self.leaving.get(key).is_some_and(|out| !out.shape.can_disable()) => {
-                let retirement = self.first_act(key)?;
+                let retirement = self.first_act(key, at)?;
                 retirement.stage = match &retirement.stage {
                     Stage::Waiting | Stage::Deleting(_) if retirement.ours => Stage::Deleting(at.clone()),
                     _ => return Err(()),
@@ -387,8 +389,12 @@ impl ServiceState {
         self.lift(super::Reason::SecretNotHeld);
     }
 
-    /// The key's first act that a consumer would feel: no target may hold it, or only as far as the longer soak has settled.
-    fn first_act(&mut self, key: &KeyId) -> Result<&mut Retirement, ()> {
+    /// The key's first act that a consumer would feel: no target may hold it, or only as far as the longer soak has settled, and
+    /// nothing that was sent can give it to one later.
+    fn first_act(&mut self, key: &KeyId, at: &Instant) -> Result<&mut Retirement, ()> {
+        if !self.lost_push_left(key, at).is_zero() {
+            return Err(());
+        }
         let retirement = self.leaving.get_mut(key).ok_or(())?;
         let holding = self.may_hold.iter().filter(|(_, held)| held.contains(key));
         let unsettled = holding.into_iter().any(|(target, _)| !retirement.unproven || !retirement.reads(target));
@@ -407,7 +413,8 @@ impl ServiceState {
         for retirement in self.leaving.values_mut() {
             match (halt, &retirement.stage) {
                 // Whoever used it is said to have moved: from now on it must be silent.
-                (Some(super::Reason::OldKeyStillUsed), _) if retirement.silent_since.is_some() => {
+                (Some(super::Reason::OldKeyStillUsed), _) if retirement.silent_since.is_some() || retirement.unused => {
+                    retirement.unused = false;
                     retirement.silent_since = Some(at.clone());
                 }
                 // Whoever enabled it is said to need it no more: from the start.
@@ -479,6 +486,7 @@ impl ServiceState {
                 wait,
                 watch,
                 silent_since: None,
+                unused: why == Why::Reclaimed,
                 despite_use: false,
                 unproven: false,
                 ours: true,

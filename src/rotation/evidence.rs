@@ -48,6 +48,11 @@ impl ServiceState {
         if let Some(wait) = clocks_differ(&seen.listing, now) {
             return wait;
         }
+        let left = self.lost_push_left(key, now);
+        if !left.is_zero() {
+            let why = format!("a push of key {key} whose answer was lost may still be carried out");
+            return Conclusion::again(Pace::After(left), why);
+        }
         if let Err((reason, why)) = self.current_stands(key, seen) {
             let listing = seen.current_listing.as_ref().unwrap_or(&seen.listing);
             return match self.newer_than_journal(listing, now) {
@@ -58,6 +63,10 @@ impl ServiceState {
         let listed = seen.listing.keys.iter().find(|listed| listed.id == *key);
         // Before its use, since it says who uses it.
         if let (Some(why), true) = (self.held_by_another(retirement, seen), listed.is_some()) {
+            return halt(Reason::OldKeyStillUsed, why);
+        }
+        if let (true, LastUse::At { at, by }) = (retirement.unused, &seen.last_use) {
+            let why = format!("key {key}, which nobody was known to have, was used at {at} ({by})");
             return halt(Reason::OldKeyStillUsed, why);
         }
         if let (Some(confirmed), LastUse::At { at, by }) = (&retirement.silent_since, &seen.last_use)

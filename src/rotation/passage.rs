@@ -362,6 +362,12 @@ impl ServiceState {
         self.lost_pushes.extend(new);
     }
 
+    /// How much longer a push of a key that an earlier rotation lost may still be carried out.
+    pub(super) fn lost_push_left(&self, key: &KeyId, now: &Instant) -> Duration {
+        let of_key = self.lost_pushes.iter().filter(|push| push.key == *key);
+        of_key.map(|push| push.left(now)).max().unwrap_or_default()
+    }
+
     /// When the last push of another key was begun that an earlier rotation lost at a target.
     fn lost_before(&self, target: &TargetName, installing: Option<&KeyId>, at: &Instant) -> Option<Instant> {
         let other = |push: &&LostPush| push.target == *target && Some(&push.key) != installing;

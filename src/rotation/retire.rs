@@ -48,6 +48,9 @@ pub struct Retirement {
     pub watch: Duration,
     /// Uses after this instant mean that somebody still needs it; `None` where that is not asked.
     pub silent_since: Option<Instant>,
+    /// Whether nobody was ever given it, as far as was known when it was sent out: any use at all means that somebody took it. That
+    /// is judged by what is reported, and not waited for.
+    pub unused: bool,
     /// Whether an operator said that it goes although it is in use.
     pub despite_use: bool,
     /// Whether a read-back could not tell, so that only the longer soak lets it leave the may-hold sets.

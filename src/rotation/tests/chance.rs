@@ -224,3 +224,41 @@ fn a_clock_that_was_ahead_hides_no_use_behind_a_boot() {
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     assert_eq!(walk.reason(), Some(Reason::OldKeyStillUsed));
 }
+
+#[test]
+fn a_key_of_a_lost_mint_that_somebody_took_into_use_is_not_destroyed() {
+    let mut walk = lost_mint(true, LastUse::Never, "oldt");
+    let weigh = |walk: &mut Walk, last_use| {
+        let evidence = walk.evidence(last_use, "oldt");
+        walk.answer(Effect::Evidence(key(NEW), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+        walk.reason()
+    };
+    let used = LastUse::At { at: walk.now.wall - TimeDelta::minutes(1), by: "s3".into() };
+    assert_eq!(weigh(&mut walk, used.clone()), Some(Reason::OldKeyStillUsed), "also a use of before the look");
+    walk.record(Event::Retried { by: "test".into() });
+    walk.waits(MINUTE * 240);
+    assert_eq!(weigh(&mut walk, used), None, "its user has moved, and it was silent since");
+    assert_eq!(walk.step(), Step::Run(Effect::Disable(key(NEW))));
+}
+
+#[test]
+fn a_key_whose_lost_push_may_still_arrive_is_not_retired() {
+    let mut walk = Walk::new(&["a"]);
+    walk.get_ready();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    walk.answer(Effect::Push(a()), unknown());
+    walk.record(Event::JobLost { target: a(), why: "test".into() });
+    walk.record(halted(Reason::JournalBehind));
+    walk.record(adopted(OLD, tail("oldt"), None));
+    walk.record(adopted("AKIATHEIRS", tail("thrt"), None));
+    let begun = Event::DisableBegun { key: key(NEW), evidence: "test".into() };
+    // As if an operator's word had settled what the target may hold.
+    walk.state.may_hold.clear();
+    assert!(walk.state.clone().apply(&begun, &walk.now).is_err());
+    let evidence = Evidence { probe: None, ..walk.evidence(LastUse::Untold, "thrt") };
+    let found = Ok(Finding::Evidence(Box::new(evidence)));
+    assert_eq!(walk.feed(Effect::Evidence(key(NEW), Act::Disable), found), vec![]);
+    assert_eq!(walk.reason(), None, "it is waited for");
+    walk.pass(MINUTE * 120);
+    assert!(walk.state.apply(&begun, &walk.now).is_ok());
+}
