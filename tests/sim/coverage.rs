@@ -55,7 +55,7 @@ const TABLE: [(&str, &str); 42] = [
     ("halted",              "rOGMRD.SXL"),
     ("drift_found",         "r......SXL"),
     ("drift_cleared",       "r......SXL"),
-    ("strangers_seen",      "rOGM.D.SXL"),
+    ("strangers_seen",      "rOGMRD.SXL"),
     // A rotation.
     ("opened",              "r........."),
     ("mint_begun",          ".O........"),
@@ -106,7 +106,7 @@ const LAX: [(&str, &str, &str); 16] = [
     ("halted",         "......E...", "the diagram lets any phase halt; nothing is looked at in E that could"),
     ("drift_found",    ".OGMRDE...", "it changes a word for the status alone"),
     ("drift_cleared",  ".OGMRDE...", "it changes a word for the status alone"),
-    ("strangers_seen", "....R.E...", "whenever a listing is seen it may be noted"),
+    ("strangers_seen", "......E...", "whenever a listing is seen it may be noted"),
     ("undo_begun",     "....R.....", "the diagram has it; a key that fails its probes at R goes back to M first, and is taken back there"),
     ("disable_begun",  "..G.R.E...", "that nothing is judged while a mint is unsettled or targets move is the rule of `steps` alone"),
     ("delete_begun",   "..G.R.E...", "that nothing is judged while a mint is unsettled or targets move is the rule of `steps` alone"),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekeyd::model::{Instant, JobState, KeyId, Reading, Reason, ServiceName, Shape, TargetName};
+use rekeyd::ports::Record;
 use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 
@@ -99,8 +100,6 @@ pub struct Ledger {
     /// An operator said that these go although they are in use.
     despite_use: BTreeSet<KeyId>,
     halt: Option<Reason>,
-    /// Their deletion was sent and is not known to have come to nothing.
-    deleting: BTreeSet<KeyId>,
     /// On its way out, whatever sent it there.
     leaving: BTreeSet<KeyId>,
     /// The targets of the service when a key was sent out, which are those that may hold it.
@@ -148,17 +147,14 @@ struct Superseded {
 /// Evidence may be this old when the act is sent; the requests of one look take a moment, and so does what they cannot see.
 const EVIDENCE: Duration = Duration::from_secs(302);
 
-/// How late a request may be carried out at any issuer of a scene.
-const SETTLE: Duration = Duration::from_secs(120);
-
 impl Oracle {
     fn checked(&mut self, promise: Promise) {
         self.checks[promise.place()] += 1;
     }
 
     /// Reads an event of a journal.
-    pub fn read(&mut self, process: usize, service: &ServiceName, event: &Event, at: At, told: Told) {
-        self.ledgers.entry((process, service.clone())).or_default().read(event, at, told);
+    pub fn read(&mut self, process: usize, service: &ServiceName, event: &Event, at: At, told: Told, vouches: bool) {
+        self.ledgers.entry((process, service.clone())).or_default().read(event, at, told, vouches);
     }
 
     /// What one process has seen stands in the copy of its journal that another one has.
@@ -549,7 +545,9 @@ impl World {
             _ => {}
         }
         let told = Told::of(at);
-        self.oracle.read(process, service, event, now, told);
+        let before = self.shelves[process].records.get(service).and_then(|records| records.split_last());
+        let vouches = before.is_some_and(|(_, before)| only_vouches(before, event, at));
+        self.oracle.read(process, service, event, now, told, vouches);
     }
 
     /// Whether a service's last rotation was at this issuer object.
@@ -612,6 +610,14 @@ impl World {
     }
 }
 
+/// Whether an event is a word that only adds to what is known of a key. What it does follows from what the targets showed, and the
+/// machine is asked for that: a word that it took otherwise than the targets show breaks a promise later, if it matters.
+pub fn only_vouches(before: &[Record], event: &Event, at: &Instant) -> bool {
+    let Event::Adopted { key, readings, .. } = event else { return false };
+    let state = ServiceState::replay(before.iter().map(|record| (&record.event, &record.at)));
+    state.is_ok_and(|state| state.only_vouches(key, readings, at))
+}
+
 impl Superseded {
     fn is_silent_from(&mut self, now: At, told: Told) {
         (self.silent_from, self.silent_wall, self.boot) = (now, told.wall, told.boot);
@@ -629,7 +635,8 @@ impl Ledger {
         snapshot.into_iter().flat_map(|snapshot| &snapshot.targets).map(|found| found.spec.name.clone()).collect()
     }
 
-    fn read(&mut self, event: &Event, now: At, told: Told) {
+    /// `vouches`: the event is an operator's word about a key that is replaced, or on its way out, and does not make it current.
+    fn read(&mut self, event: &Event, now: At, told: Told, vouches: bool) {
         for superseded in self.superseded.values_mut() {
             superseded.silent_wall = superseded.silent_wall.min(told.wall);
         }
@@ -651,23 +658,7 @@ impl Ledger {
                         self.taken_on.insert(key.clone());
                     }
                 }
-                // A word about a key that is replaced, or on its way out, does not make it current.
-                let behind = [Reason::JournalBehind, Reason::TargetChanged, Reason::CurrentKeyBroken];
-                let ends = self.halt.is_some_and(|halt| behind.contains(&halt));
-                let unmade = self.open.as_ref().is_some_and(|open| open.installing.is_none()) && self.halt.is_some();
-                let leaving =
-                    self.leaving.contains(key) || self.superseded.contains_key(key) || self.disabled.contains_key(key);
-                let replaced = self.open.as_ref().is_some_and(|open| open.former.as_ref() == Some(key));
-                let asked = self.halt == Some(Reason::AdoptNeeded);
-                // What was sent may still hit it.
-                let lately = self.disabled.get(key).is_some_and(|at| now.saturating_sub(*at) < SETTLE);
-                let hit = lately || self.deleting.contains(key);
-                let only_vouched = match self.open {
-                    Some(_) if leaving => !(ends || unmade) || asked || hit,
-                    Some(_) => !ends && (replaced || !unmade),
-                    None => leaving && (asked || hit),
-                };
-                if !only_vouched {
+                if !vouches {
                     self.current = Some(key.clone());
                     self.open = None;
                     self.superseded.remove(key);
@@ -755,11 +746,7 @@ impl Ledger {
             Event::AbsentOnce { key } => {
                 self.absent_once.insert(key.clone(), now);
             }
-            Event::DeleteBegun { key, .. } => _ = self.deleting.insert(key.clone()),
             Event::Reappeared { key } => {
-                if !self.absent_once.contains_key(key) {
-                    self.deleting.remove(key);
-                }
                 self.absent_once.remove(key);
             }
             Event::Gone { key } => {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::faults::{Op, Plan, Site, Strike};
 use crate::journal::Shelf;
-use crate::oracle::{Oracle, Told};
+use crate::oracle::{Oracle, Told, only_vouches};
 
 /// True time since the world began.
 pub type At = Duration;
@@ -597,8 +597,9 @@ impl World {
         self.oracle.forget(process);
         for (service, records) in &shelf.records {
             let times = shelf.times.get(service).cloned().unwrap_or_default();
-            for (record, at) in records.iter().zip(times) {
-                self.oracle.read(process, service, &record.event, at, Told::of(&record.at));
+            for (index, (record, at)) in records.iter().zip(times).enumerate() {
+                let vouches = only_vouches(&records[..index], &record.event, &record.at);
+                self.oracle.read(process, service, &record.event, at, Told::of(&record.at), vouches);
             }
         }
         // What the journal does not know of was done by an earlier life, and is as good as anybody else's doing.
@@ -613,6 +614,13 @@ impl World {
             self.places.values_mut().flat_map(|place| &mut place.jobs).filter(|job| job.by == Actor::Rekeyd(process))
         {
             job.by = Actor::Human;
+        }
+        for happening in self.queue.values_mut() {
+            if let Happening::Late { deed: Deed::Push { .. }, by, .. } = happening
+                && *by == Actor::Rekeyd(process)
+            {
+                *by = Actor::Human;
+            }
         }
         self.shelves[process] = shelf;
     }

@@ -41,6 +41,7 @@ fn all() -> Vec<Story> {
         a_stranger_is_reclaimed_while_a_mint_is_unknown(),
         a_debt_is_refused_while_the_old_key_is_seen_gone(),
         a_target_is_taken_over_while_the_old_key_is_seen_gone(),
+        a_target_is_taken_over_just_before_the_push(),
     ];
     for phase in [Soaking, Disabled, Deleted] {
         stories.push(the_current_key_is_inactive_for_a_while(phase));
@@ -102,6 +103,13 @@ fn roomy(world: &mut World) {
 fn stranger(world: &mut World) {
     let id = KeyId::new(format!("HUMAN{}", world.number()));
     let _ = world.make(OBJECT, id, Actor::Human, None, false);
+}
+
+/// Somebody makes a key and puts it into the target.
+fn taken_over(world: &mut World) {
+    let (id, now) = (KeyId::new("TAKEN-OVER"), world.now());
+    let _ = world.make(OBJECT, id.clone(), Actor::Human, None, false);
+    world.put(TARGET, &id, Actor::Human, now);
 }
 
 fn room_and_a_stranger(world: &mut World) {
@@ -476,14 +484,9 @@ fn a_debt_is_refused_while_the_old_key_is_seen_gone() -> Story {
 
 /// A debt's evidence finds another key at the target, and the operator says that it stays: the rotation ends there.
 fn a_target_is_taken_over_while_the_old_key_is_seen_gone() -> Story {
-    let takes_over: fn(&mut World) = |world| {
-        let (id, now) = (KeyId::new("TAKEN-OVER"), world.now());
-        let _ = world.make(OBJECT, id.clone(), Actor::Human, None, false);
-        world.put(TARGET, &id, Actor::Human, now);
-    };
     let lines = vec![
         (Halted, Type(Say::Disown)),
-        (In(Deleted), Change(takes_over)),
+        (In(Deleted), Change(taken_over as fn(&mut World))),
         (After(0), Type(Say::ReclaimDisowned)),
         (Wrote("reclaim_ordered"), Change(nothing)),
         (Wrote("halted"), Change(nothing)),
@@ -491,6 +494,17 @@ fn a_target_is_taken_over_while_the_old_key_is_seen_gone() -> Story {
         (Wrote("adopted"), Change(nothing)),
     ];
     story("a target is taken over while the old key is seen gone", room_and_a_stranger, lines)
+}
+
+/// What is listed then is newer than the journal, and it says so.
+fn a_target_is_taken_over_just_before_the_push() -> Story {
+    let lines = vec![
+        (Wrote("probe_passed"), Change(taken_over as fn(&mut World))),
+        (Wrote("strangers_seen"), Change(nothing)),
+        (After(10), Type(Say::AdoptHeld)),
+        (Wrote("adopted"), Change(nothing)),
+    ];
+    story("a target is taken over just before the push", roomy, lines)
 }
 
 /// Somebody disables the key in use, and enables it again: drift that comes and goes.
