@@ -8,12 +8,16 @@
 //!                                                                  └─ anything else: the pause doubles, or is what was asked for
 //! ```
 //!
-//! It acts before a request is sent and at no other time: what became of a request is never its to say. It does not wait or send.
+//! What an outcome tells of the deployment as a whole is told here too. It acts before a request is sent and at no other time: what
+//! became of a request is never its to say. It does not wait or send.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::envelope::Verdict;
+use crate::ports::Fault;
 
 /// Pause before the first trial; it doubles.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -48,6 +52,18 @@ struct Outage {
     is_tried: bool,
 }
 
+/// What a request is, as far as its outcome tells of the deployment as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// For what the deployment has: a token, the admin directory itself, cloud services where one is a target. Where that is
+    /// absent, so is ArcGIS.
+    Always,
+    /// For something that may well be absent, such as a job.
+    Perhaps,
+    /// For a change. A front end that waited too long for it, or a page for its answer, tells of the change and of nothing else.
+    Change,
+}
+
 /// What a request told of the deployment as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
@@ -66,6 +82,35 @@ pub enum Told {
     Nothing(String),
 }
 
+impl Told {
+    /// What a request that brought no answer tells of the deployment.
+    pub fn by_fault(fault: &Fault) -> Self {
+        match fault {
+            Fault::NotSent(why) => Self::Down { said: why.clone(), after: None },
+            Fault::Unknown(why) => Self::Silent(why.clone()),
+            // Somebody is there whose certificate is not trusted, or who does not trust ours.
+            Fault::Refused { .. } | Fault::Retry { .. } => Self::Up,
+        }
+    }
+
+    /// What an answer tells of the deployment: a front end's 502, 503 and 504, and its pages, are not ArcGIS.
+    pub fn by_answer(asked: Asked, status: u16, after: Option<Duration>, verdict: &Verdict, doing: &str) -> Self {
+        let said = |what: &str| format!("{doing}: {what}");
+        match verdict {
+            Verdict::Good(_) => Self::Up,
+            Verdict::Text(_) if asked == Asked::Change => Self::Up,
+            Verdict::Text(_) => Self::Down { said: said("a page instead of JSON"), after },
+            Verdict::Complaint(complaint) if complaint.in_envelope => Self::Up,
+            Verdict::Complaint(complaint) => match (status, asked) {
+                (502..=504 | 404, Asked::Change) => Self::Nothing(said(&complaint.said)),
+                (502..=504, _) | (404, Asked::Always) => Self::Down { said: said(&complaint.said), after },
+                (404, Asked::Perhaps) => Self::Nothing(said(&complaint.said)),
+                _ => Self::Up,
+            },
+        }
+    }
+}
+
 /// Why a request may not be sent now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shut {
@@ -73,6 +118,17 @@ pub struct Shut {
     pub why: String,
     /// When it is worth asking again.
     pub after: Duration,
+}
+
+impl Shut {
+    /// The fault of a request that is not sent because the deployment is down.
+    pub fn fault(self, what: &str, asked: Asked) -> Fault {
+        let why = format!("{what}: not sent: {}", self.why);
+        match asked {
+            Asked::Change => Fault::NotSent(why),
+            Asked::Always | Asked::Perhaps => Fault::Retry { after: Some(self.after), why },
+        }
+    }
 }
 
 /// Leave to send one request. Dropped without a word (the caller was cancelled), it has told nothing, and another may try.
@@ -201,7 +257,11 @@ fn spoken(length: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::envelope::judge;
     use super::*;
+    use crate::model::Reason;
+    use crate::net::client::Answer;
+    use crate::net::redact::Redactor;
 
     fn down(breaker: &Breaker) {
         let passage = breaker.enter().expect("the way is open");
@@ -302,5 +362,45 @@ mod tests {
         breaker.hurry();
         down(&breaker);
         assert_eq!(breaker.shut().map(|shut| shut.after), Some(PAUSE_FIRST), "the pauses begin anew");
+    }
+    #[test]
+    fn what_comes_from_a_healthy_deployment_too_is_no_outage() {
+        let told = |asked, status, body: &str| {
+            let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
+            let answer = Answer { status, host: "gis".to_owned(), location: None, retry_after: None, date: None, body };
+            match Told::by_answer(asked, status, None, &judge(answer, &Redactor::default()), "x") {
+                Told::Up => "up",
+                Told::Down { .. } => "down",
+                Told::Silent(_) => "silent",
+                Told::Nothing(_) => "nothing",
+            }
+        };
+        use Asked::{Always, Change, Perhaps};
+        for (status, body, expected) in [
+            (200, "{}", ["up"; 3]),
+            (200, "<html>", ["down", "down", "up"]),
+            (502, "<html>", ["down", "down", "nothing"]),
+            (503, "<html>", ["down", "down", "nothing"]),
+            (504, "", ["down", "down", "nothing"]),
+            (404, "<html>", ["down", "nothing", "nothing"]),
+            (500, "<html>", ["up"; 3]),
+            (429, "<html>", ["up"; 3]),
+            (401, "<html>", ["up"; 3]),
+            (404, r#"{"error":{"code":404}}"#, ["up"; 3]),
+            (503, r#"{"status":"error","messages":["read-only mode"],"code":503}"#, ["up"; 3]),
+        ] {
+            let found = [Always, Perhaps, Change].map(|asked| told(asked, status, body));
+            assert_eq!(found, expected, "{status} {body}");
+        }
+        let untrusted = Fault::Refused { reason: Reason::TlsUntrusted, why: "x".to_owned() };
+        assert_eq!(Told::by_fault(&untrusted), Told::Up);
+    }
+
+    #[test]
+    fn what_is_not_sent_while_it_is_down_is_surely_not_sent() {
+        let shut = Shut { why: "down for 3s".to_owned(), after: Duration::from_secs(2) };
+        let fault = |asked| shut.clone().fault("reading x", asked);
+        assert_eq!(fault(Asked::Change), Fault::NotSent("reading x: not sent: down for 3s".to_owned()));
+        assert!(matches!(fault(Asked::Always), Fault::Retry { after: Some(after), .. } if after.as_secs() == 2));
     }
 }

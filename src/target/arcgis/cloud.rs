@@ -6,7 +6,8 @@
 use serde_json::Value;
 
 use super::config::{Operation, Product};
-use super::credential::{Form, KEYED, Shown, Spelling, type_of};
+use super::credential::{Form, KEYED, Spelling, type_of};
+use super::shown::Shown;
 use crate::model::{MaterialKind, Reason};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Reading};

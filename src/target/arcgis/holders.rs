@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use super::cloud::{Provider, Service, providers_of, services_of};
-use super::credential::Shown;
 use super::session::Ask;
+use super::shown::Shown;
 use super::{ArcGis, MASKED};
 use crate::model::TargetName;
 use crate::net::redact::Redactor;

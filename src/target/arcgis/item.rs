@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::config::ConnectionConfig;
-use super::credential::{Veil, is_enciphered};
+use super::shown::{Veil, is_enciphered};
 use crate::model::{KeyId, Reason, Secret};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Reading};

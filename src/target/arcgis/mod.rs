@@ -22,8 +22,10 @@ mod health;
 mod holders;
 mod item;
 mod jobs;
+mod keyless;
 mod preflight;
 mod session;
+mod shown;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,7 +44,7 @@ use crate::net::redact::Redactor;
 use crate::ports::{Fault, FoundHolder, Health, Inspection, JobState, Reading, Receipt, Target};
 
 pub use self::config::Product;
-pub use self::credential::{Keyless, keyless_object};
+pub use self::keyless::{Keyless, keyless_object};
 
 /// ArcGIS as a kind of target.
 pub const KIND: super::Kind = super::Kind {

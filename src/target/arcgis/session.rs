@@ -1,8 +1,10 @@
 //! One deployment: who we are there, the token all its targets share, and one request with it.
 //!
+//! Does not say what an answer means for whoever asked, nor what an outcome tells of the deployment as a whole (`breaker`).
+//!
 //! Invariant: a refused password is not sent again; a token never stands in a URL; a request is sent at most twice, the second time
 //! only because the first answer said that the token was not accepted, which means that nothing was done; and while the deployment
-//! is down, one request in a while is sent for all its services (`breaker`).
+//! is down, one request in a while is sent for all its services.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
@@ -13,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::breaker::{Breaker, Shut, Told};
+use super::breaker::{Asked, Breaker, Told};
 use super::config::{DeploymentConfig, Product};
 use super::envelope::{Complaint, Meaning, Verdict, judge};
 use crate::model::{JobId, Reason, Secret, SystemRef, SystemSpec, Timestamp};
@@ -93,18 +95,6 @@ impl<'a> Ask<'a> {
     pub fn get(what: &'a str, path: &'a str) -> Self {
         Self { what, path, query: &[], form: None, secrets: &[], may_be_absent: false }
     }
-}
-
-/// What a request is, as far as its outcome tells of the deployment as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    /// For what the deployment has: a token, the admin directory itself, cloud services where one is a target. Where that is
-    /// absent, so is ArcGIS.
-    Always,
-    /// For something that may well be absent, such as a job.
-    Perhaps,
-    /// For a change. A front end that waited too long for it, or a page for its answer, tells of the change and of nothing else.
-    Change,
 }
 
 /// An answer, judged, with what else is needed of it.
@@ -196,7 +186,7 @@ impl Deployment {
         loop {
             // Asked before the session's lock, which a login that nobody answers may hold for a while.
             if let Some(shut) = self.breaker.shut() {
-                return Err(not_now(&what, asked, shut));
+                return Err(shut.fault(&what, asked));
             }
             let token = self.token(refused_token).await?;
             let redactor = self.redactor([&token.secret].into_iter().chain(ask.secrets.iter().copied()));
@@ -241,17 +231,17 @@ impl Deployment {
 
     /// Sends one request, unless the deployment is down and it is not time to see whether it still is.
     async fn exchange(&self, what: &str, asked: Asked, request: Request, redactor: &Redactor) -> Result<Heard, Fault> {
-        let passage = self.breaker.enter().map_err(|shut| not_now(what, asked, shut))?;
+        let passage = self.breaker.enter().map_err(|shut| shut.fault(what, asked))?;
         let answer = match self.client.send(what, request).await {
             Ok(answer) => answer,
             Err(fault) => {
-                passage.leave(told_by_fault(&fault));
+                passage.leave(Told::by_fault(&fault));
                 return Err(fault);
             }
         };
         let (status, host, date, after) = (answer.status, answer.host.clone(), answer.date, answer.retry_after);
         let verdict = judge(answer, redactor);
-        passage.leave(told_by_answer(asked, status, after, &verdict, &format!("{what} at {host}")));
+        passage.leave(Told::by_answer(asked, status, after, &verdict, &format!("{what} at {host}")));
         Ok(Heard { verdict, host, date })
     }
 
@@ -434,42 +424,6 @@ impl Deployment {
     }
 }
 
-/// What a request that brought no answer tells of the deployment.
-fn told_by_fault(fault: &Fault) -> Told {
-    match fault {
-        Fault::NotSent(why) => Told::Down { said: why.clone(), after: None },
-        Fault::Unknown(why) => Told::Silent(why.clone()),
-        // Somebody is there whose certificate is not trusted, or who does not trust ours.
-        Fault::Refused { .. } | Fault::Retry { .. } => Told::Up,
-    }
-}
-
-/// What an answer tells of the deployment: a front end's 502, 503 and 504, and its pages, are not ArcGIS.
-fn told_by_answer(asked: Asked, status: u16, after: Option<Duration>, verdict: &Verdict, doing: &str) -> Told {
-    let said = |what: &str| format!("{doing}: {what}");
-    match verdict {
-        Verdict::Good(_) => Told::Up,
-        Verdict::Text(_) if asked == Asked::Change => Told::Up,
-        Verdict::Text(_) => Told::Down { said: said("a page instead of JSON"), after },
-        Verdict::Complaint(complaint) if complaint.in_envelope => Told::Up,
-        Verdict::Complaint(complaint) => match (status, asked) {
-            (502..=504 | 404, Asked::Change) => Told::Nothing(said(&complaint.said)),
-            (502..=504, _) | (404, Asked::Always) => Told::Down { said: said(&complaint.said), after },
-            (404, Asked::Perhaps) => Told::Nothing(said(&complaint.said)),
-            _ => Told::Up,
-        },
-    }
-}
-
-/// The fault of a request that is not sent because the deployment is down.
-fn not_now(what: &str, asked: Asked, shut: Shut) -> Fault {
-    let why = format!("{what}: not sent: {}", shut.why);
-    match asked {
-        Asked::Change => Fault::NotSent(why),
-        Asked::Always | Asked::Perhaps => Fault::Retry { after: Some(shut.after), why },
-    }
-}
-
 const AFTER_REFUSAL: &str = "ArcGIS locks an account after five wrong passwords, so this one is not sent again";
 
 /// The fault of something that had to be done before the request that counts: whatever became of it, that request was not sent.
@@ -494,7 +448,6 @@ fn renew_at(asked_at: Instant, expires: Option<&Value>, date: Option<Timestamp>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::client::Answer;
     use chrono::DateTime;
     use serde_json::json;
 
@@ -576,47 +529,6 @@ mod tests {
         std::fs::write(password.path(), "hunter3").expect("it can be written");
         assert!(!Arc::ptr_eq(&one, &among(&guard)));
         assert!(!Arc::ptr_eq(&one, &among(&Arc::new(Guard::default()))));
-    }
-
-    #[test]
-    fn what_comes_from_a_healthy_deployment_too_is_no_outage() {
-        let told = |asked, status, body: &str| {
-            let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
-            let answer = Answer { status, host: "gis".to_owned(), location: None, retry_after: None, date: None, body };
-            match told_by_answer(asked, status, None, &judge(answer, &Redactor::default()), "x") {
-                Told::Up => "up",
-                Told::Down { .. } => "down",
-                Told::Silent(_) => "silent",
-                Told::Nothing(_) => "nothing",
-            }
-        };
-        use Asked::{Always, Change, Perhaps};
-        for (status, body, expected) in [
-            (200, "{}", ["up"; 3]),
-            (200, "<html>", ["down", "down", "up"]),
-            (502, "<html>", ["down", "down", "nothing"]),
-            (503, "<html>", ["down", "down", "nothing"]),
-            (504, "", ["down", "down", "nothing"]),
-            (404, "<html>", ["down", "nothing", "nothing"]),
-            (500, "<html>", ["up"; 3]),
-            (429, "<html>", ["up"; 3]),
-            (401, "<html>", ["up"; 3]),
-            (404, r#"{"error":{"code":404}}"#, ["up"; 3]),
-            (503, r#"{"status":"error","messages":["read-only mode"],"code":503}"#, ["up"; 3]),
-        ] {
-            let found = [Always, Perhaps, Change].map(|asked| told(asked, status, body));
-            assert_eq!(found, expected, "{status} {body}");
-        }
-        let untrusted = Fault::Refused { reason: Reason::TlsUntrusted, why: "x".to_owned() };
-        assert_eq!(told_by_fault(&untrusted), Told::Up);
-    }
-
-    #[test]
-    fn what_is_not_sent_while_it_is_down_is_surely_not_sent() {
-        let shut = Shut { why: "down for 3s".to_owned(), after: Duration::from_secs(2) };
-        let fault = |asked| not_now("reading x", asked, shut.clone());
-        assert_eq!(fault(Asked::Change), Fault::NotSent("reading x: not sent: down for 3s".to_owned()));
-        assert!(matches!(fault(Asked::Always), Fault::Retry { after: Some(after), .. } if after.as_secs() == 2));
     }
 
     #[test]
