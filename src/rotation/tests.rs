@@ -144,6 +144,27 @@ impl Walk {
         self.answer(Effect::ReadBack(name), Ok(Finding::Reading(tail(reading))))
     }
 
+    /// From Opened to the end of the soak: the first target takes the new key and shows it.
+    fn soak(&mut self) {
+        self.get_ready();
+        self.push("a", "newt");
+        self.pass(MINUTE * 600);
+    }
+
+    /// A rotation whose old key may be disabled now, if nothing speaks against it.
+    fn soaked() -> Walk {
+        let mut walk = Walk::new(&["a"]);
+        walk.soak();
+        walk
+    }
+
+    /// A rotation whose old key is disabled and watched.
+    fn disabled() -> Walk {
+        let mut walk = Walk::soaked();
+        walk.disable_old();
+        walk
+    }
+
     /// The old key is disabled, on evidence that nothing speaks against.
     fn disable_old(&mut self) {
         let evidence = self.evidence(LastUse::Never, "newt");
@@ -429,10 +450,7 @@ fn equal_tails_cannot_tell_and_earn_the_longer_soak() {
 
 #[test]
 fn an_old_key_in_use_is_not_disabled_until_an_operator_says_so() {
-    let mut walk = Walk::new(&["a"]);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
+    let mut walk = Walk::soaked();
     let used = LastUse::At { at: walk.now.wall - TimeDelta::hours(5), by: "s3 us-east-1".into() };
     let evidence = walk.evidence(used.clone(), "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
@@ -447,10 +465,7 @@ fn an_old_key_in_use_is_not_disabled_until_an_operator_says_so() {
 #[test]
 fn evidence_is_weighed_before_every_act() {
     let weighed = |change: fn(&mut Evidence)| {
-        let mut walk = Walk::new(&["a"]);
-        walk.get_ready();
-        walk.push("a", "newt");
-        walk.pass(MINUTE * 600);
+        let mut walk = Walk::soaked();
         let mut evidence = walk.evidence(LastUse::Never, "newt");
         change(&mut evidence);
         let found = Ok(Finding::Evidence(Box::new(evidence)));
@@ -471,10 +486,7 @@ fn evidence_is_weighed_before_every_act() {
 
 #[test]
 fn stale_evidence_is_gathered_anew_before_the_order_is_sent() {
-    let mut walk = Walk::new(&["a"]);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
+    let mut walk = Walk::soaked();
     let evidence = walk.evidence(LastUse::Never, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     assert_eq!(walk.step(), Step::Run(Effect::Disable(key(OLD))));
@@ -484,11 +496,7 @@ fn stale_evidence_is_gathered_anew_before_the_order_is_sent() {
 
 #[test]
 fn a_rollback_enables_the_old_key_before_it_is_pushed_back() {
-    let mut walk = Walk::new(&["a"]);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
-    walk.disable_old();
+    let mut walk = Walk::disabled();
     walk.pass(MINUTE * 10);
     walk.record(Event::RollbackBegun { by: "test".into() });
     walk.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
@@ -528,9 +536,7 @@ fn a_key_taken_on_by_itself_is_disabled_and_then_waits_for_a_word() {
         readings: vec![(TargetName::new("a"), tail("oldt"))],
     };
     walk.feed(Effect::FirstContact, Ok(found));
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
+    walk.soak();
     walk.disable_old();
     walk.pass(MINUTE * 60);
     let Step::Record(halt) = walk.step() else { panic!("{:?}", walk.step()) };

@@ -1,29 +1,6 @@
 //! The ArcGIS target against the lab's ArcGIS, both products, 11.2 to 12.0.
 //!
-//! The twenty traps of a faithful client (a checklist of ours, from Esri's documents, code and forum), and where each is tested:
-//!
-//! |  # | trap                                             | test here, or why not                                             |
-//! |----|--------------------------------------------------|-------------------------------------------------------------------|
-//! |  1 | 200 with an error, in two envelopes              | `a_missing_right_is_told_as_one`, `an_expired_token_is_renewed_once`; unit tests of `envelope` |
-//! |  2 | COMPLETED is not success                         | `every_end_of_a_job_is_told_apart`; unit tests of `jobs`          |
-//! |  3 | no SUCCEEDED; UNAVAILABLE, CANCELLING, TIMED OUT | `every_end_of_a_job_is_told_apart`, `a_job_that_cannot_be_told_just_now_goes_on` |
-//! |  4 | job id's field, malformed reply, two job paths   | `a_reply_as_the_documents_print_it`, `jobs_of_server_are_found_at_either_place` |
-//! |  5 | add or update; inheriting services               | `a_key_arrives_by_the_operation_of_the_version`, `a_service_that_inherits_is_left_alone` |
-//! |  6 | a provider rotates all that inherit              | `a_providers_key_moves_all_that_inherit_and_no_other`; all holders before retirement is the engine's |
-//! |  7 | snake or camel case; shapes of Azure             | `either_spelling_arrives`, all of `types`; unit tests of `credential` |
-//! |  8 | form encoding                                    | `a_secret_arrives_as_it_is`, `every_type_arrives_as_it_is_and_what_else_is_there_stays`; a SAS `?` is kept |
-//! |  9 | masks are not echoed, ciphertexts not compared   | `a_read_back_shows_the_tail_and_nothing_else`, `what_is_shown_masked_only_is_never_sent_back` |
-//! | 10 | expiry mid-poll; 498 on the POST                 | `an_expired_token_is_renewed_once`                                |
-//! | 11 | referer, granted lifetime, `expires`             | all (the lab binds every token); `a_short_lived_token_is_renewed_before_it_ends`; we never ask for IP binding |
-//! | 12 | lockout                                          | `a_refused_password_is_sent_once`, `a_network_error_is_no_refusal`, unit test of `session` |
-//! | 13 | ambiguous POST                                   | `an_answer_that_is_lost_is_unknown`; the looking before a retry is the engine's |
-//! | 14 | lost job, restarting server                      | `a_lost_job_is_neither_good_nor_bad`, `a_restart_is_no_failure`   |
-//! | 15 | read-only, lock: before minting                  | `a_site_that_takes_no_change_says_so_before_the_mint`, all of `preflight` |
-//! | 16 | when an old key may be retired                   | the machine's (`rotation`), which gets its evidence from `poll` and `read` |
-//! | 17 | no secrets in logs                               | `no_secret_is_in_a_url_or_a_message`, `no_secret_is_logged_at_the_finest_level` |
-//! | 18 | redirects, HTML, content types, unknown fields   | `a_redirected_push_is_refused`, `an_answer_that_is_lost_is_unknown`; the lab's Server says `text/plain`; unit tests of `cloud` |
-//! | 19 | self-signed TLS                                  | `an_unknown_authority_is_refused_by_name`, `a_pinned_certificate_is_the_one_and_its_name_counts`; there is no way to switch verification off |
-//! | 20 | Azure mints by regenerating the idle key         | an issuer's, and not in this build                                |
+//! The twenty traps of a faithful client stand by number in `traps`; the modules beside it play most of them more broadly.
 
 mod conversation;
 mod data_items;
@@ -55,6 +32,25 @@ const SERVICE: &str = "eg7hrelq6b";
 const BACKUP: &str = "uqsip6c2vm";
 const INHERITING: &str = "wpjkp9s7ub";
 const PROVIDER: &str = "betc4g098c";
+
+/// What may become of a changing request so that nobody knows whether it was carried out, and whether it was.
+const LOST_ANSWERS: [(Mishap, bool); 7] = [
+    (Mishap::LostReply, true),
+    (Mishap::ErrorAfterCommit(500), true),
+    (Mishap::ErrorAfterCommit(504), true),
+    (Mishap::Slow(Duration::from_secs(60)), true),
+    (Mishap::DropBefore, false),
+    (Mishap::Error(502), false),
+    (Mishap::Html, false),
+];
+
+/// What may go wrong with a look that comes before a changing request.
+const FAILED_LOOKS: [Mishap; 5] =
+    [Mishap::LostReply, Mishap::DropBefore, Mishap::ErrorAfterCommit(500), Mishap::Throttle, Mishap::Html];
+
+/// Every way in which a site that restarts answers meanwhile.
+const RESTARTS: [Restart; 5] =
+    [Restart::Closed, Restart::BadGateway, Restart::Unavailable, Restart::NotFound, Restart::Html];
 
 /// Remembers refused passwords for as long as a test takes.
 #[derive(Default)]

@@ -56,11 +56,7 @@ fn nothing_is_minted_or_handed_over_while_the_clocks_differ() {
 
 #[test]
 fn a_disabled_key_that_somebody_enabled_and_put_back_can_be_adopted() {
-    let mut walk = Walk::new(&["a"]);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
-    walk.disable_old();
+    let mut walk = Walk::disabled();
     walk.record(halted(Reason::CurrentKeyBroken));
     let shown = [(a(), tail("oldt"))];
     assert!(walk.state.only_vouches(&key(OLD), &shown, &walk.now), "the disable may still be carried out");
@@ -116,10 +112,7 @@ fn a_migration_opens_on_no_target_that_somebody_changed() {
 
 #[test]
 fn despite_use_settles_a_target_of_former_days() {
-    let mut walk = Walk::new(&["a"]);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
+    let mut walk = Walk::soaked();
     let seen = |walk: &Walk| {
         let mut evidence = walk.evidence(LastUse::Never, "newt");
         evidence.readings.push((TargetName::new("former"), tail("oldt")));

@@ -10,20 +10,6 @@ fn halt(walk: &Walk) -> Option<Reason> {
     walk.state.halt.as_ref().map(|halt| halt.reason)
 }
 
-fn soaked(targets: &[&'static str]) -> Walk {
-    let mut walk = Walk::new(targets);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
-    walk
-}
-
-fn disabled() -> Walk {
-    let mut walk = soaked(&["a"]);
-    walk.disable_old();
-    walk
-}
-
 fn adopted(id: &str, shown: &str) -> Event {
     Event::Adopted {
         key: key(id),
@@ -74,7 +60,7 @@ fn a_key_that_nobody_may_disable_holds_up_no_other() {
 
 #[test]
 fn a_first_contact_ends_well_with_the_word_it_asks_for() {
-    let mut walk = disabled();
+    let mut walk = Walk::disabled();
     walk.state.leaving.get_mut(&key(OLD)).expect("it leaves").ours = false;
     walk.pass(MINUTE * 60);
     let Step::Record(halt) = walk.step() else { panic!("{:?}", walk.step()) };
@@ -114,7 +100,7 @@ fn the_old_keys_secret_may_come_later_and_the_rollback_then_works() {
 
 #[test]
 fn a_rescue_under_way_is_not_stopped_by_what_it_is_about() {
-    let mut walk = disabled();
+    let mut walk = Walk::disabled();
     let bad = || Ok(Finding::Health { targets: vec![(a(), Health::Bad("500".into()))], old_is_held: false });
     walk.feed(Effect::Health, bad());
     walk.answer(Effect::Enable(key(OLD)), unknown());
@@ -150,7 +136,7 @@ fn a_compromised_key_must_be_silent_where_nothing_else_tells_who_holds_it() {
 
 #[test]
 fn a_user_who_moved_is_believed_from_the_retry_on() {
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     let used = LastUse::At { at: walk.now.wall - TimeDelta::hours(5), by: "s3".into() };
     let evidence = walk.evidence(used.clone(), "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
@@ -164,7 +150,7 @@ fn a_user_who_moved_is_believed_from_the_retry_on() {
 
 #[test]
 fn a_key_somebody_enabled_again_is_not_deleted() {
-    let mut walk = disabled();
+    let mut walk = Walk::disabled();
     walk.pass(MINUTE * 60);
     let mut evidence = walk.evidence(LastUse::Never, "newt");
     evidence.listing.keys[0].active = true;
@@ -178,9 +164,7 @@ fn a_key_somebody_enabled_again_is_not_deleted() {
 fn a_target_that_left_the_policy_keeps_its_key_until_an_operator_says_it_moved() {
     let mut walk = Walk::new(&["a", "b"]);
     walk.targets = vec!["a"];
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
+    walk.soak();
     let evidence = walk.evidence(LastUse::Never, "newt");
     let weigh = Effect::Evidence(key(OLD), Act::Disable);
     walk.answer(weigh.clone(), Ok(Finding::Evidence(Box::new(evidence.clone()))));
@@ -245,7 +229,7 @@ fn somebody_elses_job_vouches_for_nothing() {
 
 #[test]
 fn evidence_of_another_boot_is_gathered_anew() {
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     let evidence = walk.evidence(LastUse::Never, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     walk.now.boot_id = "other".into();
@@ -257,7 +241,7 @@ fn evidence_of_another_boot_is_gathered_anew() {
 
 #[test]
 fn whoever_is_said_to_have_moved_is_given_time_to_be_seen_still_there() {
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     let used = LastUse::At { at: walk.now.wall, by: "s3 in us-east-1".into() };
     let evidence = walk.evidence(used, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
@@ -270,7 +254,7 @@ fn whoever_is_said_to_have_moved_is_given_time_to_be_seen_still_there() {
 
 #[test]
 fn a_target_that_shows_the_old_keys_end_stops_its_retire_even_where_the_current_ones_is_unknown() {
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     walk.state.tails.remove(&key(NEW));
     let evidence = walk.evidence(LastUse::Never, "oldt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
@@ -279,8 +263,7 @@ fn a_target_that_shows_the_old_keys_end_stops_its_retire_even_where_the_current_
 
 #[test]
 fn a_rollback_onto_a_key_that_somebody_deleted_leaves_a_way_out() {
-    let mut walk = soaked(&["a"]);
-    walk.disable_old();
+    let mut walk = Walk::disabled();
     walk.record(Event::RollbackBegun { by: "uid 0 (root)".into() });
     let gone = Fault::Refused { reason: Reason::NotFound, why: "no such key".into() };
     walk.answer(Effect::Enable(key(OLD)), Err(gone));
@@ -345,11 +328,7 @@ fn a_stale_journal_retires_nothing_and_names_the_key_to_adopt() {
 
 #[test]
 fn a_stale_journal_counts_no_key_gone_in_a_world_that_has_moved_on() {
-    let mut walk = Walk::new(&["a"]);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
-    walk.disable_old();
+    let mut walk = Walk::disabled();
     walk.pass(MINUTE * 60);
     let evidence = walk.evidence(LastUse::Never, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
@@ -387,7 +366,7 @@ fn a_rolled_back_service_waits_for_somebody_to_look() {
 
 #[test]
 fn a_key_enabled_while_its_deletion_was_being_sent_is_not_a_dead_end() {
-    let mut walk = disabled();
+    let mut walk = Walk::disabled();
     walk.pass(MINUTE * 60);
     let evidence = walk.evidence(LastUse::Never, "newt");
     walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
@@ -423,7 +402,7 @@ fn a_push_that_was_lost_is_remembered_through_later_ones_that_were_not() {
 
 #[test]
 fn an_enable_that_is_refused_under_a_halt_is_tried_slowly_and_said_once() {
-    let mut walk = disabled();
+    let mut walk = Walk::disabled();
     walk.record(Event::EnableBegun { key: key(OLD), why: "the consumer fails".into() });
     let around = Circumstances {
         cause: Cause::Timetable,
@@ -454,7 +433,7 @@ fn an_abandoned_rotation_keeps_the_other_key_while_its_job_may_run() {
 
 #[test]
 fn a_target_put_back_by_hand_while_the_old_key_soaks_is_told_to_roll_back() {
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     let evidence = walk.evidence(LastUse::Never, "oldt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     assert_eq!(walk.reason(), Some(Reason::TargetChanged));
@@ -465,7 +444,7 @@ fn a_target_put_back_by_hand_while_the_old_key_soaks_is_told_to_roll_back() {
 
 #[test]
 fn a_target_that_shows_another_end_than_the_current_keys_does_not_hold_it_whatever_else_it_may_hold() {
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     // The old key's end was never seen, so what is shown could be its own.
     walk.state.tails.remove(&key(OLD));
     walk.state.may_hold.insert(a(), [key(OLD), key(NEW)].into());
@@ -482,13 +461,13 @@ fn a_holder_that_nobody_named_stops_the_disable_and_is_told_before_the_mint() {
         walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
         halt(walk)
     };
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     assert_eq!(weighed(&mut walk, "oldt"), Some(Reason::OldKeyStillUsed));
     let message = walk.state.halt.as_ref().map(|halt| halt.message.clone()).unwrap_or_default();
     assert!(message.starts_with("arcgis:prod:uqsip6c2vm (cloud service AWS S3 BACKUP) is no target"), "{message}");
     walk.record(Event::DespiteUseOrdered { by: "test".into() });
     assert_eq!(weighed(&mut walk, "oldt"), None, "an operator's word settles it");
-    assert_eq!(weighed(&mut soaked(&["a"]), "thrt"), None, "another key is nobody's business here");
+    assert_eq!(weighed(&mut Walk::soaked(), "thrt"), None, "another key is nobody's business here");
 
     let mut walk = Walk::new(&["a"]);
     let seen = |walk: &Walk| Finding::Observed {

@@ -292,10 +292,7 @@ fn a_mint_in_slots_that_was_held_up_is_planned_again() {
 }
 
 fn disabling() -> Walk {
-    let mut walk = Walk::new(&["a"]);
-    walk.get_ready();
-    walk.push("a", "newt");
-    walk.pass(MINUTE * 600);
+    let mut walk = Walk::soaked();
     weighed(&mut walk, Act::Disable, |_| ());
     walk
 }

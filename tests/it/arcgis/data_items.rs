@@ -200,15 +200,7 @@ async fn a_key_that_the_site_cannot_use_changes_nothing() {
 
 #[tokio::test]
 async fn an_edit_whose_answer_is_lost_is_unknown_and_sent_once() {
-    for (mishap, executed) in [
-        (Mishap::LostReply, true),
-        (Mishap::ErrorAfterCommit(500), true),
-        (Mishap::ErrorAfterCommit(504), true),
-        (Mishap::Slow(Duration::from_secs(60)), true),
-        (Mishap::DropBefore, false),
-        (Mishap::Error(502), false),
-        (Mishap::Html, false),
-    ] {
+    for (mishap, executed) in LOST_ANSWERS {
         let site = Site::with_item(server()).await;
         let target = site.connect("request_timeout = \"300ms\"", STATED);
         let (_, key) = site.fresh();
@@ -223,9 +215,7 @@ async fn an_edit_whose_answer_is_lost_is_unknown_and_sent_once() {
 #[tokio::test]
 async fn what_goes_wrong_before_the_edit_did_not_edit() {
     for operation in ["generateToken", "root", "mode", "item", "validateDataItem"] {
-        for mishap in
-            [Mishap::LostReply, Mishap::DropBefore, Mishap::ErrorAfterCommit(500), Mishap::Throttle, Mishap::Html]
-        {
+        for mishap in FAILED_LOOKS {
             let site = Site::with_item(server()).await;
             let (_, key) = site.fresh();
             site.arcgis.fault(operation, mishap.clone());

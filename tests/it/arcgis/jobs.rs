@@ -99,7 +99,7 @@ async fn a_job_id_of_a_damaged_journal_does_not_leave_its_path() {
 #[tokio::test]
 async fn a_restart_is_no_failure() {
     for options in [kubernetes(), server()] {
-        for how in [Restart::Closed, Restart::BadGateway, Restart::Unavailable, Restart::NotFound, Restart::Html] {
+        for how in RESTARTS {
             let site = Site::start(options.clone()).await;
             let target = site.target();
             site.arcgis.restart_in_next_job(how, Duration::from_secs(3600));

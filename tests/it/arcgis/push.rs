@@ -112,15 +112,7 @@ async fn a_server_without_cloud_services_says_so() {
 #[tokio::test]
 async fn an_answer_that_is_lost_is_unknown() {
     for options in [kubernetes(), server()] {
-        for (mishap, executed) in [
-            (Mishap::LostReply, true),
-            (Mishap::ErrorAfterCommit(500), true),
-            (Mishap::ErrorAfterCommit(504), true),
-            (Mishap::Slow(Duration::from_secs(60)), true),
-            (Mishap::DropBefore, false),
-            (Mishap::Error(502), false),
-            (Mishap::Html, false),
-        ] {
+        for (mishap, executed) in LOST_ANSWERS {
             let site = Site::start(options.clone()).await;
             let target = site.connect("request_timeout = \"300ms\"", &format!("service_id = {SERVICE:?}"));
             site.arcgis.fault("credential/update", mishap.clone());
@@ -135,9 +127,7 @@ async fn an_answer_that_is_lost_is_unknown() {
 #[tokio::test]
 async fn what_goes_wrong_before_the_push_did_not_push() {
     for operation in ["generateToken", "root", "mode", "services"] {
-        for mishap in
-            [Mishap::LostReply, Mishap::DropBefore, Mishap::ErrorAfterCommit(500), Mishap::Throttle, Mishap::Html]
-        {
+        for mishap in FAILED_LOOKS {
             let site = Site::start(kubernetes()).await;
             site.arcgis.fault(operation, mishap.clone());
             let fault = site.target().push(&new_key()).await.expect_err("the look before the push fails");

@@ -51,9 +51,8 @@ async fn looks_and_requests(how: Restart, hurry: bool) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_is_down_is_asked_once_in_a_while_for_all_its_services() {
-    let all = [Restart::Closed, Restart::BadGateway, Restart::Unavailable, Restart::NotFound, Restart::Html];
-    let runs =
-        all.map(|how| (how, tokio::spawn(looks_and_requests(how, false)), tokio::spawn(looks_and_requests(how, true))));
+    let runs = RESTARTS
+        .map(|how| (how, tokio::spawn(looks_and_requests(how, false)), tokio::spawn(looks_and_requests(how, true))));
     for (how, with, without) in runs {
         let (with, without) = (with.await.expect("it holds"), without.await.expect("it holds"));
         assert_eq!(without, (200, 200), "{how:?}: without the breaker each look is a request");

@@ -325,7 +325,7 @@ async fn trap_14_a_job_nobody_can_tell_of() {
         site.arcgis.job_script(JobScript::Vanish);
         let state = site.push_and_poll(&site.target()).await;
         assert!(matches!(state, JobState::Vanished(_)), "{state:?}");
-        for how in [Restart::Closed, Restart::BadGateway, Restart::Unavailable, Restart::NotFound, Restart::Html] {
+        for how in RESTARTS {
             let site = Site::start(options.clone()).await;
             let target = site.target();
             site.arcgis.restart_in_next_job(how, Duration::from_secs(3600));
