@@ -1,0 +1,99 @@
+//! What somebody else does: with the keys, at the targets, or to a journal. No promise is held against it.
+
+use std::collections::BTreeMap;
+
+use rekeyd::model::{JobState, KeyId};
+
+use super::{Actor, Deed, Happening, Job, World, slot_of};
+use crate::journal::Shelf;
+use crate::oracle::{Told, only_vouches};
+
+impl World {
+    /// Uses a key as somebody who has its secret.
+    pub fn use_key(&mut self, key: &KeyId) {
+        let now = self.now();
+        self.touch("", key, now);
+    }
+
+    /// Somebody else deletes a key.
+    pub fn bury_by_hand(&mut self, object: &str, key: &KeyId) {
+        self.bury(object, key, Actor::Human);
+        if self.vaults[object].shape.has_slots() {
+            let _ = self.fill(object, &slot_of(key), Actor::Human, None, true);
+        }
+    }
+
+    /// Somebody has read the secret of what fills a slot.
+    pub fn unfill(&mut self, object: &str, key: &KeyId) {
+        if let Some(key) = self.key_mut(object, key) {
+            key.filler = false;
+        }
+    }
+
+    /// Somebody else disables a key that is active, or enables one that is not.
+    pub fn switch_by_hand(&mut self, object: &str, key: &KeyId) {
+        let now = self.now();
+        if let Some(known) = self.key_mut(object, key) {
+            known.active = !known.active;
+            match known.active {
+                true => known.enabled_by_hand = Some(now),
+                false => known.disabled = Some(now),
+            }
+            known.killed_by = (!known.active).then_some(Actor::Human);
+            let active = known.active;
+            self.tell(|| format!("{object}: somebody makes key {key} active: {active}"));
+        }
+    }
+
+    /// Targets hold what they held, and know the jobs they knew.
+    pub fn restore_places(&mut self, earlier: &BTreeMap<String, (Option<KeyId>, Vec<Job>)>) {
+        let now = self.now();
+        for (name, (held, jobs)) in earlier {
+            let Some(place) = self.places.get_mut(name) else { continue };
+            place.jobs.clone_from(jobs);
+            for job in &mut place.jobs {
+                // What ran then runs no more.
+                if matches!(job.state, JobState::Running(_)) {
+                    job.state = JobState::Failed("the site was restored".into());
+                }
+            }
+            if let Some(key) = held.clone().filter(|key| place.holds.as_ref() != Some(key)) {
+                self.tell(|| format!("{name} holds key {key} again"));
+                self.put(name, &key, Actor::Human, now);
+            }
+        }
+    }
+
+    /// A process finds another journal; what was read of the old one is forgotten.
+    pub fn restore_shelf(&mut self, process: usize, shelf: Shelf) {
+        self.oracle.forget(process);
+        for (service, records) in &shelf.records {
+            let times = shelf.times.get(service).cloned().unwrap_or_default();
+            for (index, (record, at)) in records.iter().zip(times).enumerate() {
+                let vouches = only_vouches(&records[..index], &record.event, &record.at);
+                self.oracle.read(process, service, &record.event, at, Told::of(&record.at), vouches);
+            }
+        }
+        // What the journal does not know of was done by an earlier life, and is as good as anybody else's doing.
+        let last = shelf.times.values().flatten().max().copied().unwrap_or_default();
+        for place in self.places.values_mut().filter(|place| place.put_by == Actor::Rekeyd(process)) {
+            if place.since >= last {
+                place.put_by = Actor::Human;
+            }
+        }
+        // And so was what it is still handing over.
+        for job in
+            self.places.values_mut().flat_map(|place| &mut place.jobs).filter(|job| job.by == Actor::Rekeyd(process))
+        {
+            job.by = Actor::Human;
+        }
+        for happening in self.queue.values_mut() {
+            if let Happening::Late { deed: Deed::Push { .. }, by, .. } = happening
+                && *by == Actor::Rekeyd(process)
+            {
+                *by = Actor::Human;
+            }
+        }
+        self.shelves[process] = shelf;
+    }
+}
