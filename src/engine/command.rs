@@ -1,7 +1,7 @@
 //! What each order may do to a service. Only ever between two effects.
 //!
-//! An order becomes an event, or is refused with the reason; how a rotation goes on after it is the machine's decision. The orders that
-//! need a look at the world before they are followed, adopt and reclaim, stand in `key`.
+//! An order becomes an event, or is refused with the reason; how a rotation goes on after it is the machine's decision. The orders
+//! that need a look at the world before they are followed, adopt and reclaim, stand in `key`.
 
 mod key;
 

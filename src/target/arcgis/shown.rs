@@ -1,7 +1,7 @@
 //! A stored credential as ArcGIS shows it: what of it can be read, what is only covered, what is enciphered.
 //!
-//! Reads and tells apart; what is sent is `credential`'s to write. Ciphertexts are never compared, since each read may encrypt anew,
-//! and never printed.
+//! Reads and tells apart; what is sent is `credential`'s to write. Ciphertexts are never compared, since each read may encrypt
+//! anew, and never printed.
 
 use std::fmt;
 
