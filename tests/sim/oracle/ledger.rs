@@ -108,6 +108,7 @@ impl Ledger {
                     self.superseded.remove(key);
                     self.disabled.remove(key);
                     self.leaving.remove(key);
+                    self.despite_use.remove(key);
                     self.halt = None;
                 }
             }
@@ -130,7 +131,10 @@ impl Ledger {
                 self.disowned.remove(key);
             }
             Event::DespiteUseOrdered { .. } => {
-                self.despite_use.extend(self.leaving.iter().chain(self.superseded.keys()).cloned());
+                let installing = self.open.as_ref().and_then(|open| open.installing.as_ref());
+                let stays = |key: &&KeyId| Some(*key) == self.current.as_ref() || Some(*key) == installing;
+                let going = self.ours.iter().chain(&self.taken_on).filter(|key| !stays(key)).cloned();
+                self.despite_use.extend(going.collect::<Vec<_>>());
             }
             Event::Opened { cause, kind, snapshot, .. } => {
                 let fresh = *kind == RotationKind::Fresh;
@@ -168,6 +172,7 @@ impl Ledger {
                         self.superseded.remove(back);
                         self.disabled.remove(back);
                         self.leaving.remove(back);
+                        self.despite_use.remove(back);
                     }
                 }
             }
