@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Secret, ServiceName, SystemRef, TargetSpec,
-    Timestamp,
+    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Keyless, Material, Reason, Secret, ServiceName,
+    SystemRef, TargetSpec, Timestamp,
 };
 pub use crate::model::{
     Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt,
@@ -69,12 +69,22 @@ pub trait Target: Send + Sync {
     /// Repeatable; changes nothing. `Refused(inherits)` names the provider and everything that inherits from it.
     async fn inspect(&self) -> Result<Inspection, Fault>;
 
+    /// As [`Target::inspect`], before a move to a credential without a key: whether that would be accepted now.
+    async fn inspect_switch(&self, to: &Keyless) -> Result<Inspection, Fault> {
+        Err(takes_keys_only(to))
+    }
+
     /// What the target shows now. Repeatable; changes nothing.
     async fn read(&self) -> Result<Reading, Fault>;
 
     /// Hands the key over. Pushing the same key again is safe. Sends at most once, except that an answer which says that the
     /// session has expired (so nothing was done) may be followed by one login and one more send.
     async fn push(&self, material: &Material) -> Result<Receipt, Fault>;
+
+    /// Hands a credential without a key over, with what [`Target::push`] promises.
+    async fn switch(&self, to: &Keyless) -> Result<Receipt, Fault> {
+        Err(takes_keys_only(to))
+    }
 
     /// The jobs known now. Repeatable.
     async fn jobs(&self) -> Result<Vec<JobId>, Fault>;
@@ -97,6 +107,10 @@ pub trait Target: Send + Sync {
 
     /// The operator wants what waits tried now: nothing remembered of an outage holds the next request back. Sends nothing.
     fn hurry(&self) {}
+}
+
+fn takes_keys_only(to: &Keyless) -> Fault {
+    Fault::Refused { reason: Reason::Refused, why: format!("switching to {to}: a target of this kind takes keys only") }
 }
 
 /// Makes ports out of specs. The only place that knows which kind is which code.

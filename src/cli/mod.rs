@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::daemon::signals::Signals;
 use crate::daemon::{self, Failure};
-use crate::model::{KeyId, SecretRef, ServiceName, TargetName};
+use crate::model::{KeyId, Keyless, SecretRef, ServiceName, TargetName};
 use crate::net::secrets;
 
 mod ask;
@@ -134,6 +134,23 @@ enum Command {
         /// One target only.
         target: Option<String>,
     },
+    /// Leave keys behind: let the targets use a role or an identity, or a key again. ArcGIS 12.0 and later.
+    Switch {
+        /// Which service.
+        service: String,
+        /// What its targets are to use.
+        #[arg(long, value_name = "WHAT")]
+        to: SwitchTo,
+        /// The client id of the identity.
+        #[arg(long, value_name = "ID", required_if_eq("to", "user-assigned-identity"))]
+        client_id: Option<String>,
+        /// The storage account that the identity is used on, which Kubernetes keeps with it.
+        #[arg(long, value_name = "NAME")]
+        storage_account: Option<String>,
+        /// Wait until every target is verified, or (=done) until the old key is gone.
+        #[arg(long, value_name = "UNTIL", num_args = 0..=1, require_equals = true, default_missing_value = "verified")]
+        wait: Option<Until>,
+    },
     /// Retire the old key though it is in use.
     Retire {
         /// Which service.
@@ -198,6 +215,30 @@ struct Form {
     /// For programs.
     #[arg(long)]
     json: bool,
+}
+
+/// What `switch` ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SwitchTo {
+    /// AWS: the role of the nodes, or of the pods' service account.
+    IamRole,
+    /// Azure: an identity assigned to the nodes.
+    UserAssignedIdentity,
+    /// A key again, freshly minted.
+    Key,
+}
+
+impl SwitchTo {
+    /// What is switched to; `None` is a key.
+    fn keyless(self, client: Option<String>, storage_account: Option<String>) -> Option<Keyless> {
+        match self {
+            Self::IamRole => Some(Keyless::IamRole),
+            Self::UserAssignedIdentity => {
+                Some(Keyless::UserAssignedIdentity { client: client.unwrap_or_default(), storage_account })
+            }
+            Self::Key => None,
+        }
+    }
 }
 
 /// How far `rotate` waits.
@@ -267,7 +308,7 @@ async fn run(line: Line) -> Result<Exit, Failure> {
         Command::Ledger { what: Ledger::Verify { form } } => show::verify(policy, form.json).await,
         Command::Rotate { services, all: _, compromised, wait } => {
             let services = services.into_iter().map(ServiceName::new).collect();
-            rotate::rotate(policy, services, compromised, wait).await
+            rotate::rotate(policy, Ask::Rotate { services, compromised }, wait).await
         }
         Command::Adopt { service, key_id, secret_file, idle_slot_free } => {
             adopt(policy, ServiceName::new(service), KeyId::new(key_id), secret_file, idle_slot_free).await
@@ -281,6 +322,14 @@ async fn run(line: Line) -> Result<Exit, Failure> {
         Command::Repush { service, target } => {
             let ask = Ask::Repush { service: ServiceName::new(service), target: target.map(TargetName::new) };
             order::order(policy, ask).await
+        }
+        Command::Switch { service, to, client_id, storage_account, wait } => {
+            if to != SwitchTo::UserAssignedIdentity && (client_id.is_some() || storage_account.is_some()) {
+                eprintln!("rekeyd: --client-id and --storage-account go with --to user-assigned-identity");
+                return Ok(Exit::Usage);
+            }
+            let to = to.keyless(client_id, storage_account);
+            rotate::rotate(policy, Ask::Switch { service: ServiceName::new(service), to }, wait).await
         }
         Command::Retire { service, despite_use: _ } => {
             order::order(policy, Ask::RetireDespiteUse { service: ServiceName::new(service) }).await
@@ -371,6 +420,9 @@ mod tests {
             "rekeyd retry a",
             "rekeyd rollback a",
             "rekeyd repush a arcgis:prod:x",
+            "rekeyd switch a --to iam-role --wait=done",
+            "rekeyd switch a --to user-assigned-identity --client-id 0f --storage-account s",
+            "rekeyd switch a --to key",
             "rekeyd retire a --despite-use",
             "rekeyd abandon a --holds AKIA1",
             "rekeyd strangers --json",
@@ -385,9 +437,15 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in
-            ["rekeyd", "rekeyd rotate", "rekeyd rotate a --all", "rekeyd retire a", "rekeyd rotate a --wait=ever"]
-        {
+        for line in [
+            "rekeyd",
+            "rekeyd rotate",
+            "rekeyd rotate a --all",
+            "rekeyd retire a",
+            "rekeyd rotate a --wait=ever",
+            "rekeyd switch a",
+            "rekeyd switch a --to user-assigned-identity",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

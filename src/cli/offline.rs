@@ -99,6 +99,7 @@ fn service_of(ask: &Ask) -> Option<&ServiceName> {
         | Ask::Retry { service }
         | Ask::Rollback { service }
         | Ask::Repush { service, .. }
+        | Ask::Switch { service, .. }
         | Ask::RetireDespiteUse { service }
         | Ask::Abandon { service, .. }
         | Ask::Reclaim { service, .. }

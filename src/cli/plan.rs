@@ -120,6 +120,12 @@ fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Op
 }
 
 fn idle(service: &Service, state: &ServiceState) -> String {
+    if let Some(keyless) = state.uses_no_key() {
+        return format!(
+            "it uses {keyless} and no key, so there is none to rotate; rekeyd switch {} --to key mints one again",
+            service.name
+        );
+    }
     match (&state.current, &service.timetable) {
         (None, _) => format!(
             "no current key is known: the daemon takes on the one active key in use, or asks for rekeyd adopt {} KEY_ID",
@@ -147,6 +153,9 @@ fn reason(service: &Service, state: &ServiceState, cause: &Cause) -> String {
 }
 
 fn steps(service: &Service, state: &ServiceState) -> Vec<String> {
+    if state.uses_no_key().is_some() {
+        return Vec::new();
+    }
     let terms = &service.terms;
     let old = state.current.as_ref().map_or_else(|| "the old key".to_owned(), |current| format!("key {}", current.key));
     let mut steps = vec![

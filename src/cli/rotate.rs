@@ -1,11 +1,10 @@
-//! `rotate`: orders rotations, and waits as far as it was asked to. Without a daemon it runs them itself, up to Verified.
+//! `rotate` and `switch`: order rotations, and wait as far as they were asked to. Without a daemon they run them here, up to Verified.
 
 use std::path::Path;
 
 use crate::daemon::protocol::{Ask, SaidLine, Told};
 use crate::daemon::status::Status;
 use crate::daemon::{Failure, startup};
-use crate::engine::Command;
 use crate::model::ServiceName;
 use crate::policy::Policy;
 
@@ -16,32 +15,31 @@ use super::order::print;
 use super::show::plain;
 use super::{Exit, Until};
 
-/// Orders the rotation of `services`, or of all.
-pub(super) async fn rotate(
-    policy_path: &Path,
-    services: Vec<ServiceName>,
-    compromised: bool,
-    wait: Option<Until>,
-) -> Result<Exit, Failure> {
+/// Gives an order that opens rotations: [`Ask::Rotate`] or [`Ask::Switch`].
+pub(super) async fn rotate(policy_path: &Path, ask: Ask, wait: Option<Until>) -> Result<Exit, Failure> {
     let policy = startup::policy(policy_path)?;
     match Daemon::connect(&policy.daemon.control).await? {
-        Some(daemon) => through(daemon, services, compromised, wait).await,
+        Some(daemon) => through(daemon, ask, wait).await,
         None if wait == Some(Until::Done) => Err(Failure::Unreachable(format!(
-            "no daemon answers at {}, and only the daemon retires old keys; without it, rotate goes up to verified",
+            "no daemon answers at {}, and only the daemon retires old keys; without it, a rotation goes up to verified",
             policy.daemon.control.display()
         ))),
-        None => alone(policy, services, compromised).await,
+        None => alone(policy, ask).await,
     }
 }
 
-async fn through(
-    mut daemon: Daemon,
-    services: Vec<ServiceName>,
-    compromised: bool,
-    wait: Option<Until>,
-) -> Result<Exit, Failure> {
+/// The services such an order is about.
+fn services_of(ask: &Ask, policy: &Policy) -> Vec<ServiceName> {
+    match ask {
+        Ask::Switch { service, .. } => vec![service.clone()],
+        Ask::Rotate { services, .. } if !services.is_empty() => services.clone(),
+        _ => policy.services.iter().map(|service| service.name.clone()).collect(),
+    }
+}
+
+async fn through(mut daemon: Daemon, ask: Ask, wait: Option<Until>) -> Result<Exit, Failure> {
     let Told::Status(before) = daemon.ask(Ask::Status {}).await? else { return Err(unexpected()) };
-    let Told::Said(said) = daemon.ask(Ask::Rotate { services, compromised }).await? else { return Err(unexpected()) };
+    let Told::Said(said) = daemon.ask(ask).await? else { return Err(unexpected()) };
     let ordered = print(&said);
     let Some(until) = wait else { return Ok(ordered) };
     let mut follow = Follow::new(until, &accepted(&said), &before);
@@ -57,17 +55,20 @@ async fn through(
     Err(Failure::Unreachable("the daemon ended before the rotation did; it goes on when the daemon is back".into()))
 }
 
-async fn alone(policy: Policy, mut services: Vec<ServiceName>, compromised: bool) -> Result<Exit, Failure> {
-    if services.is_empty() {
-        services = policy.services.iter().map(|service| service.name.clone()).collect();
-    }
+async fn alone(policy: Policy, ask: Ask) -> Result<Exit, Failure> {
+    let services = services_of(&ask, &policy);
     eprintln!(
         "no daemon answers at {}: rotating in this process, up to verified; the daemon retires the old keys when it runs",
         policy.daemon.control.display()
     );
     let offline = Offline::start(policy, services.clone()).await?;
+    let ask = match ask {
+        // Only what is seen here is ordered.
+        Ask::Rotate { compromised, .. } => Ask::Rotate { services, compromised },
+        other => other,
+    };
     let outcome = tokio::select! {
-        exit = drive(&offline, services, compromised) => exit,
+        exit = drive(&offline, ask) => exit,
         _ = tokio::signal::ctrl_c() => {
             eprintln!("interrupted; what was begun stands in the journal, and goes on when the daemon runs");
             Ok(Exit::Trouble)
@@ -77,10 +78,10 @@ async fn alone(policy: Policy, mut services: Vec<ServiceName>, compromised: bool
     outcome
 }
 
-async fn drive(offline: &Offline, services: Vec<ServiceName>, compromised: bool) -> Result<Exit, Failure> {
+async fn drive(offline: &Offline, ask: Ask) -> Result<Exit, Failure> {
     let mut reports = offline.reports();
     let before = Status::of(&reports.borrow_and_update().clone());
-    let command = Command::Rotate { services, compromised, by: own_name() };
+    let Ok(command) = ask.into_order(own_name()) else { return Err(unexpected()) };
     let broke = || Failure::Unreachable("the engine has ended; its log says why".into());
     let reply = offline.handle.order(command).await.ok_or_else(broke)?;
     let Told::Said(said) = Told::from(reply) else { return Err(unexpected()) };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::engine::{Command, Reply};
-use crate::model::{KeyId, Secret, ServiceName, TargetName};
+use crate::model::{KeyId, Keyless, Secret, ServiceName, TargetName};
 
 use super::records::{ChainLine, HistoryLine};
 use super::status::Status;
@@ -76,6 +76,11 @@ pub enum Ask {
     Repush {
         service: ServiceName,
         target: Option<TargetName>,
+    },
+    Switch {
+        service: ServiceName,
+        /// `None`: back to a key.
+        to: Option<Keyless>,
     },
     RetireDespiteUse {
         service: ServiceName,
@@ -223,6 +228,8 @@ impl Ask {
             Ask::Resume { service } => format!("resume {service}"),
             Ask::Retry { service } => format!("retry {service}"),
             Ask::Rollback { service } => format!("rollback {service}"),
+            Ask::Switch { service, to: Some(to) } => format!("switch {service} --to {}", to.word()),
+            Ask::Switch { service, to: None } => format!("switch {service} --to key"),
             Ask::Repush { service, target: None } => format!("repush {service}"),
             Ask::Repush { service, target: Some(target) } => format!("repush {service} {target}"),
             Ask::RetireDespiteUse { service } => format!("retire {service} --despite-use"),
@@ -246,6 +253,7 @@ impl Ask {
             Ask::Retry { service } => Command::Retry { service, by },
             Ask::Rollback { service } => Command::Rollback { service, by },
             Ask::Repush { service, target } => Command::Repush { service, target, by },
+            Ask::Switch { service, to } => Command::Switch { service, to, by },
             Ask::RetireDespiteUse { service } => Command::RetireDespiteUse { service, by },
             Ask::Abandon { service, holds } => Command::Abandon { service, holds, by },
             Ask::Reclaim { service, key } => Command::Reclaim { service, key, by },

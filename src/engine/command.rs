@@ -1,9 +1,10 @@
 //! What each order may do to a service. Only ever between two effects.
 //!
 //! An order becomes an event, or is refused with the reason; how a rotation goes on after it is the machine's decision. The orders
-//! that need a look at the world before they are followed, adopt and reclaim, stand in `key`.
+//! that need a look at the world before they are followed, adopt and reclaim, stand in `key`, and the move to no key in `switch`.
 
 mod key;
+mod switch;
 
 use std::sync::Arc;
 
@@ -186,6 +187,7 @@ impl Engine {
             Command::Retry { by, .. } => self.retry(name, by).await?,
             Command::Rollback { by, .. } => self.rollback(name, by).await?,
             Command::Repush { target, by, .. } => self.repush(name, target, by).await?,
+            Command::Switch { to, by, .. } => self.switch(name, to, by).await?,
             Command::RetireDespiteUse { by, .. } => {
                 if self.services[name].state.leaving.is_empty() {
                     Reply::one(name, false, "no key is on its way out")
@@ -257,7 +259,7 @@ impl Engine {
             return Ok(Reply::one(name, false, why));
         }
         let held = self.journal.material(name, &old).await.ok().flatten();
-        if held.is_none() {
+        if held.is_none() && !state.keyless.contains_key(&old) {
             let why = format!(
                 "the secret of key {old} is not held, so it cannot be put back; rekeyd adopt {name} {old} --secret-file FILE \
                  brings it"
@@ -300,7 +302,8 @@ impl Engine {
                 ));
             }
         };
-        if self.journal.material(name, &current.key).await.ok().flatten().is_none() {
+        let held = self.journal.material(name, &current.key).await.ok().flatten();
+        if held.is_none() && runner.state.uses_no_key().is_none() {
             let why = format!("the secret of key {} is not held, so it cannot be pushed again", current.key);
             return Ok(Reply::one(name, false, why));
         }
@@ -355,12 +358,12 @@ impl Engine {
             return Ok(Reply::one(name, false, format!("key {key} is gone, so no target can be using it")));
         }
         let forward = rotation.course == Course::Forward;
-        if holds.is_none() && (rotation.any_touched() || !forward) && rotation.kind == RotationKind::Fresh {
+        if holds.is_none() && (rotation.any_touched() || !forward) && rotation.kind.replaces() {
             let why =
                 format!("a push was begun, so say which key the targets hold: --holds {}", names.join(" or --holds "));
             return Ok(Reply::one(name, false, why));
         }
-        let holds = holds.or((rotation.kind != RotationKind::Fresh).then(|| rotation.former.key.clone()));
+        let holds = holds.or((!rotation.kind.replaces()).then(|| rotation.former.key.clone()));
         let event = Event::Closed { outcome: Outcome::Abandoned { by, holds } };
         if !self.record(name, event, None).await? {
             return Ok(Reply::one(name, false, "the rotation could not be ended; rekeyd status says why"));
@@ -375,6 +378,12 @@ impl Engine {
 
 fn refusal(runner: &Runner) -> Option<String> {
     let state = &runner.state;
+    if state.switch.is_some() {
+        return Some("a switch is ordered, skipped".into());
+    }
+    if let Some(keyless) = state.uses_no_key() {
+        return Some(format!("it uses {keyless} since it was switched, and has no key to rotate, skipped"));
+    }
     if runner.damage.is_some() {
         return Some(format!("halted ({}), not ordered", Reason::JournalDamaged));
     }

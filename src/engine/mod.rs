@@ -356,6 +356,9 @@ impl Engine {
             // The key that is pushed again lives where it was made, whatever the policy says of the next one.
             place.issuer = home;
         }
+        if let RotationKind::Switch(to) = &kind {
+            place.switch_to = Some(to.clone());
+        }
         let runner = self.runner(name);
         runner.pacing.opening = (cause, kind);
         if effect == Effect::Observe || effect == Effect::FirstContact {

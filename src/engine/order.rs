@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{KeyId, Secret, ServiceName, TargetName};
+use crate::model::{KeyId, Keyless, Secret, ServiceName, TargetName};
 use crate::policy::Policy;
 
 /// An order to the engine. `by` says who gave it, for the journal: `uid 0 (root)`, `SIGUSR1`.
@@ -68,6 +68,15 @@ pub enum Command {
         service: ServiceName,
         /// To one target only.
         target: Option<TargetName>,
+        /// Who.
+        by: String,
+    },
+    /// Move the targets to a credential without a key, or back to a key.
+    Switch {
+        /// Which.
+        service: ServiceName,
+        /// To what; `None` is a key, freshly minted.
+        to: Option<Keyless>,
         /// Who.
         by: String,
     },
@@ -146,6 +155,7 @@ impl Command {
             | Self::Retry { service, .. }
             | Self::Rollback { service, .. }
             | Self::Repush { service, .. }
+            | Self::Switch { service, .. }
             | Self::RetireDespiteUse { service, .. }
             | Self::Abandon { service, .. }
             | Self::Reclaim { service, .. }

@@ -72,13 +72,30 @@ impl World {
             Effect::Probe(key) => self.probe(place, key).await.map(Finding::Probe),
             Effect::BeforePush(target) => {
                 let listing = self.list(&place.issuer).await?;
-                let probe = self.probe(place, installing(state)?).await?;
+                let key = installing(state)?;
                 let (port, spec) = self.target(place, target).await?;
-                let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
+                let keyless = state.keyless.get(key);
+                let probe = match keyless {
+                    // Only its consumer, which asks the cloud who it is, can tell whether it works.
+                    Some(_) => Probe::Works,
+                    None => self.probe(place, key).await?,
+                };
+                let inspect = async {
+                    match keyless {
+                        Some(to) => port.inspect_switch(to).await,
+                        None => port.inspect().await,
+                    }
+                };
+                let inspected = self.metered(spec.name.as_str(), "inspect", inspect).await?;
                 Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs, listing })
             }
             Effect::Push(target) => {
-                let material = self.material(place, installing(state)?).await?;
+                let key = installing(state)?;
+                if let Some(to) = state.keyless.get(key) {
+                    let (port, spec) = self.target(place, target).await?;
+                    return self.metered(spec.name.as_str(), "push", port.switch(to)).await.map(Finding::Receipt);
+                }
+                let material = self.material(place, key).await?;
                 let (port, spec) = self.target(place, target).await?;
                 self.metered(spec.name.as_str(), "push", port.push(&material)).await.map(Finding::Receipt)
             }
@@ -117,7 +134,13 @@ impl World {
         let mut targets = Vec::new();
         for spec in &place.targets {
             let port = self.port(place, spec).await?;
-            let inspected = self.metered(spec.name.as_str(), "inspect", port.inspect()).await?;
+            let inspect = async {
+                match &place.switch_to {
+                    Some(to) => port.inspect_switch(to).await,
+                    None => port.inspect().await,
+                }
+            };
+            let inspected = self.metered(spec.name.as_str(), "inspect", inspect).await?;
             targets.push(SnapshotTarget {
                 spec: spec.clone(),
                 holder: inspected.holder,
@@ -186,6 +209,7 @@ impl World {
         }
         let old = state.rotation.as_ref().and_then(|rotation| rotation.retiring.clone());
         let old_is_held = match old {
+            Some(old) if state.keyless.contains_key(&old) => true,
             // One that cannot be opened cannot be pushed back either.
             Some(old) => self.journal.material(&place.service, &old).await.is_ok_and(|held| held.is_some()),
             None => false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{IssuerSpec, KeyId, ServiceName, TargetName, TargetSpec, Terms};
+use crate::model::{IssuerSpec, KeyId, Keyless, ServiceName, TargetName, TargetSpec, Terms};
 use crate::rotation::Effect;
 use crate::rotation::event::Snapshot;
 
@@ -23,6 +23,8 @@ pub struct Place {
     pub current_at: Option<IssuerSpec>,
     /// Holders that the policy leaves to somebody else.
     pub accepted: Vec<TargetName>,
+    /// What the rotation that is about to be opened switches the targets to, where it brings no key.
+    pub switch_to: Option<Keyless>,
 }
 
 impl Place {
@@ -56,6 +58,7 @@ impl Engine {
             terms: service.terms.clone(),
             current_at: state.home.clone().filter(|home| home.object != service.issuer.object),
             accepted: accepted.clone(),
+            switch_to: None,
         });
         let from_snapshot = |snapshot: &Snapshot| Place {
             service: name.clone(),
@@ -64,6 +67,7 @@ impl Engine {
             terms: snapshot.terms.clone(),
             current_at: state.home.clone().filter(|home| home.object != snapshot.issuer.object),
             accepted: accepted.clone(),
+            switch_to: None,
         };
         let of_leaving = |key: &KeyId| {
             let leaving = state.leaving.get(key)?;

@@ -35,6 +35,10 @@ pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Inst
             None => Next::Run(Effect::FirstContact, Cause::Timetable, RotationKind::Fresh),
         };
     }
+    if let (Some((to, by)), None) = (&state.switch, &state.paused) {
+        let cause = Cause::Operator { by: by.clone(), compromised: false };
+        return Next::Run(Effect::Survey, cause, RotationKind::to(to.clone()));
+    }
     let opening = if state.paused.is_some() { None } else { opening(state, service, zone, now) };
     match opening {
         Some((at, cause)) if at <= now.wall => {
@@ -78,7 +82,7 @@ pub(crate) fn opening(state: &ServiceState, service: &Service, zone: Tz, now: &I
         let at = if at_once { now.wall } else { schedule::next_open(now.wall, &service.windows, now.wall, zone) };
         return Some((at, order.clone()));
     }
-    let current = state.current.as_ref()?;
+    let current = state.current.as_ref().filter(|_| state.uses_no_key().is_none())?;
     let due = due(state, service, zone)?;
     let inside = schedule::next_open(due, &service.windows, now.wall, zone);
     match service.max_age.filter(|_| service.break_window) {
@@ -110,6 +114,7 @@ pub(crate) fn expected(state: &ServiceState, service: &Service, zone: Tz, now: &
 /// Whether the current key is older than it may be.
 pub(crate) fn too_old(state: &ServiceState, service: &Service, now: Timestamp) -> bool {
     match (state.current.as_ref(), service.max_age) {
+        (Some(_), Some(_)) if state.uses_no_key().is_some() => false,
         (Some(current), Some(max_age)) => now > aged(current.created, max_age),
         _ => false,
     }

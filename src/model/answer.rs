@@ -124,7 +124,9 @@ pub enum LastUse {
 pub enum Reading {
     /// The last characters of the secret.
     Tail(Tail),
-    /// A credential is there, and nothing of it can be compared.
+    /// A credential without a key, of this type (the word of [`super::Keyless::word`], or the target's own in lower case).
+    Keyless(Tail),
+    /// A credential with a key is there, and nothing of it can be compared.
     Hidden,
     /// No credential of its own is there.
     Nothing,

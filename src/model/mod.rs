@@ -6,11 +6,13 @@ use std::fmt;
 use std::time::Duration;
 
 mod answer;
+mod keyless;
 mod material;
 
 pub use answer::{
     Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt,
 };
+pub use keyless::Keyless;
 pub use material::{Material, MaterialKind};
 
 use chrono::{DateTime, TimeDelta, Utc};

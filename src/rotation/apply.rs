@@ -71,12 +71,12 @@ impl ServiceState {
                 self.tails.extend(tail.clone().map(|tail| (key.clone(), tail)));
                 // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
-                    if *reading == crate::model::Reading::Nothing {
+                    if *reading == Reading::Nothing {
                         self.may_hold.remove(target);
                         continue;
                     }
                     self.may_hold.insert(target.clone(), BTreeSet::from([key.clone()]));
-                    if let (Some(tail), false) = (reading.tail(), self.tails.contains_key(key)) {
+                    if let (Reading::Tail(tail), false) = (reading, self.tails.contains_key(key)) {
                         self.tails.insert(key.clone(), tail.clone());
                     }
                 }
@@ -97,11 +97,21 @@ impl ServiceState {
                     self.order = Some(cause.clone());
                 }
             }
+            Event::SwitchOrdered { to, by } => {
+                let used = self.uses_no_key();
+                let moves = if to.is_some() { to.as_ref() != used } else { used.is_some() };
+                if !self.may_open() || self.order.is_some() || !moves {
+                    return Err(());
+                }
+                self.switch = Some((to.clone(), by.clone()));
+            }
             Event::Paused { by } => self.paused = Some(by.clone()),
             Event::Resumed { .. } => self.paused = None,
             Event::Halted { reason, message } => {
                 self.failures += 1;
                 self.halt = Some(Halt { reason: *reason, message: message.clone(), at: at.wall });
+                // Who is told why ordered it by hand, and knows best whether to do so again.
+                self.switch = None;
             }
             Event::Retried { .. } => self.retried(at),
             Event::DriftFound { what } => self.drift = Some(what.clone()),
@@ -160,9 +170,17 @@ impl ServiceState {
                     return Err(());
                 }
                 let current = self.current.clone().ok_or(())?;
+                if let RotationKind::Switch(to) = kind {
+                    if current.key == to.id() {
+                        return Err(());
+                    }
+                    self.keyless.insert(to.id(), to.clone());
+                    self.tails.insert(to.id(), to.mark());
+                }
                 if follows_order {
                     self.order = None;
                 }
+                self.switch = None;
                 self.last_place = Some((**snapshot).clone());
                 self.open(Rotation::opened(rotation, cause, kind, snapshot, at, &current), &current.key, at);
             }
@@ -471,6 +489,10 @@ impl ServiceState {
         watch: Duration,
         place: Option<Snapshot>,
     ) {
+        if self.keyless.contains_key(key) {
+            // Nothing is left behind by what was never made.
+            return;
+        }
         let issuer = place.as_ref().map(|place| &place.issuer).or(self.home.as_ref());
         let settle = issuer.map_or(Duration::from_secs(600), |issuer| issuer.settle);
         let lag = issuer.and_then(|issuer| issuer.last_used_lag).unwrap_or_default();

@@ -191,6 +191,7 @@ impl ServiceState {
         let listed = listing.keys.iter().find(|listed| listed.id == *current);
         let changed = self.targets_as_expected(readings, around);
         let broken = match listed {
+            _ if self.uses_no_key().is_some() => None,
             None => Some(format!("current key {current} is not listed by its issuer")),
             Some(listed) if !listed.active => Some(format!("current key {current} is inactive at its issuer")),
             Some(_) => None,
@@ -224,8 +225,8 @@ impl ServiceState {
         around: &Circumstances,
     ) -> Result<(), (Reason, String)> {
         let current = &self.current.as_ref().expect("called with a current key").key;
-        let mut fresh = readings.iter().filter(|_| around.kind == RotationKind::Fresh);
-        let changed = fresh.find_map(|(target, reading)| self.contradiction(target, reading, current));
+        let mut replaced = readings.iter().filter(|_| around.kind.replaces());
+        let changed = replaced.find_map(|(target, reading)| self.contradiction(target, reading, current));
         changed.map_or(Ok(()), |why| Err((Reason::TargetChanged, why)))
     }
 
@@ -234,13 +235,16 @@ impl ServiceState {
         match self.read_back(target, reading, current) {
             ReadBack::Old(Some(key)) => Some(format!("{target} shows key {key} instead of {current}")),
             // Where nothing is known of what the target shows, this reading becomes the first thing known.
-            _ if !self.tails.contains_key(current) && *reading != Reading::Nothing => None,
+            _ if !self.tails.contains_key(current) && matches!(reading, Reading::Tail(_) | Reading::Hidden) => None,
             ReadBack::New | ReadBack::CannotTell => None,
             // A service that inherits has nothing of its own to show; the policy's explicit add is what changes that.
             ReadBack::Other if *reading == Reading::Nothing && !self.has_shown(target) => None,
-            ReadBack::Old(None) | ReadBack::Other => Some(format!(
-                "{target} shows a credential that is not key {current} and that the journal does not know"
-            )),
+            ReadBack::Old(None) | ReadBack::Other => Some(match reading {
+                Reading::Keyless(word) => format!("{target} uses {word}, which is no key, instead of {current}"),
+                _ => {
+                    format!("{target} shows a credential that is not key {current} and that the journal does not know")
+                }
+            }),
         }
     }
 
@@ -317,6 +321,12 @@ impl ServiceState {
             }
             _ => return halt(format!("the only key {} has not been seen in use", only.id)),
         }
+        if let Some((target, word)) = readings.iter().find_map(|(target, reading)| match reading {
+            Reading::Keyless(word) => Some((target, word)),
+            _ => None,
+        }) {
+            return halt(format!("{target} uses {word}, which is no key, so there is none to rotate there"));
+        }
         let mut tails: Vec<&Tail> = readings.iter().filter_map(|(_, reading)| reading.tail()).collect();
         tails.dedup();
         if tails.len() > 1 {
@@ -341,6 +351,7 @@ impl ServiceState {
         let issuer = self.issuer_at_home();
         let mut drift = Vec::new();
         match listing.keys.iter().find(|listed| listed.id == *current) {
+            _ if self.uses_no_key().is_some() => {}
             None => drift.push(format!("current key {current} is not listed by its issuer")),
             Some(listed) if !listed.active => drift.push(format!("current key {current} is inactive at its issuer")),
             Some(_) => {}
@@ -431,6 +442,9 @@ impl ServiceState {
     ) -> Option<String> {
         let known = tail.or(self.tails.get(key));
         readings.iter().find_map(|(target, reading)| {
+            if let (Reading::Keyless(word), false) = (reading, self.keyless.contains_key(key)) {
+                return Some(format!("{target} uses {word}, which is no key, and not key {key}"));
+            }
             let shown = reading.tail()?;
             let other = self.tails.iter().find(|(other, tail)| *other != key && *tail == shown);
             match (known, other) {

@@ -5,8 +5,8 @@
 
 use crate::model::Reading;
 use crate::model::{
-    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, TargetSpec,
-    Terms, Timestamp,
+    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeyId, Keyless, Reason, RotationId, Tail, TargetName,
+    TargetSpec, Terms, Timestamp,
 };
 
 /// One thing that happened to one service.
@@ -34,6 +34,13 @@ pub enum Event {
     Ordered {
         /// Who.
         cause: Cause,
+    },
+    /// Somebody ordered the move to a credential without a key, or back to a key. It is opened at once, or halts.
+    SwitchOrdered {
+        /// To what; `None` is a key, freshly minted.
+        to: Option<Keyless>,
+        /// Who.
+        by: String,
     },
     /// No new rotation is opened.
     Paused {
@@ -334,6 +341,20 @@ pub enum RotationKind {
     Fresh,
     /// The current key again, at these targets.
     Repush(Vec<TargetName>),
+    /// A credential without a key, in place of the current one. Nothing is minted.
+    Switch(Keyless),
+}
+
+impl RotationKind {
+    /// What brings such a credential, or a key where that is wanted.
+    pub fn to(keyless: Option<Keyless>) -> Self {
+        keyless.map_or(Self::Fresh, Self::Switch)
+    }
+
+    /// Whether it puts something else in place of the current key.
+    pub fn replaces(&self) -> bool {
+        !matches!(self, Self::Repush(_))
+    }
 }
 
 /// How the world was when a rotation opened, and the terms it keeps.
@@ -410,6 +431,7 @@ impl Event {
         match self {
             Self::Adopted { .. } => "adopted",
             Self::Ordered { .. } => "ordered",
+            Self::SwitchOrdered { .. } => "switch_ordered",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::Halted { .. } => "halted",

@@ -149,7 +149,7 @@ impl ServiceState {
     /// to work, and each of them must have been read just now.
     fn proven_to_serve(&self, retirement: &Retirement, seen: &Evidence) -> Result<(), (Reason, String)> {
         let key = &retirement.key;
-        if seen.probe.is_none() {
+        if seen.probe.is_none() && self.uses_no_key().is_none() {
             let current = self.current.as_ref().map_or("none", |current| current.key.as_str());
             let why = format!(
                 "key {key} was to be deleted, which cannot be undone, and whether current key {current} works cannot be seen, \
@@ -180,6 +180,8 @@ impl ServiceState {
         };
         let listing = seen.current_listing.as_ref().unwrap_or(&seen.listing);
         match listing.keys.iter().find(|listed| listed.id == *current) {
+            // No issuer lists what is no key; that the targets show it, and that the old key is silent, is what there is.
+            _ if self.uses_no_key().is_some() => {}
             Some(listed) if listed.active => {}
             Some(_) => {
                 return Err((Reason::CurrentKeyBroken, format!("current key {current} is inactive at its issuer")));
@@ -217,8 +219,11 @@ impl ServiceState {
 
     fn in_words(&self, key: &KeyId, seen: &Evidence) -> String {
         let current = self.current.as_ref().map_or("none", |current| current.key.as_str());
-        let probe =
-            if seen.probe.is_some() { "listed and probed" } else { "listed; its secret is not held to probe it" };
+        let probe = match (&seen.probe, self.uses_no_key()) {
+            (_, Some(_)) => "is no key, so it is neither listed nor probed",
+            (Some(_), None) => "listed and probed",
+            (None, None) => "listed; its secret is not held to probe it",
+        };
         let used = match &seen.last_use {
             LastUse::Never => "never used".to_owned(),
             LastUse::At { at, by } => format!("last used {at} ({by})"),

@@ -31,7 +31,7 @@
 use std::time::Duration;
 
 use crate::model::Reading;
-use crate::model::{Instant, IntentId, JobId, KeyId, Reason, RotationId, Tail, TargetName};
+use crate::model::{Instant, IntentId, JobId, KeyId, Keyless, Reason, RotationId, Tail, TargetName};
 
 mod apply;
 mod conclude;
@@ -56,7 +56,7 @@ pub use state::{
 };
 pub use words::in_words;
 
-use event::{Cause, Event, Outcome, RotationKind};
+use event::{Cause, Event, Outcome};
 
 /// How often one key is pushed to one target before the push counts as failed (DESIGN 5.2).
 pub const PUSH_ATTEMPTS_MAX: u32 = 3;
@@ -184,6 +184,11 @@ impl ServiceState {
     /// Whether a rotation may be opened: nothing is open, nothing halts or pauses it, and a current key is known.
     pub fn may_open(&self) -> bool {
         self.rotation.is_none() && self.halt.is_none() && self.paused.is_none() && self.current.is_some()
+    }
+
+    /// What the service uses in place of a key, since it was switched to it.
+    pub fn uses_no_key(&self) -> Option<&Keyless> {
+        self.keyless.get(&self.current.as_ref()?.key)
     }
 
     /// The keys the journal can explain: whatever else the issuer lists is a stranger.
@@ -398,7 +403,7 @@ impl Rotation {
     fn give_up(&self, target: &TargetProgress, reason: Reason) -> Event {
         let trouble = target.trouble.as_deref().unwrap_or("no reason was given");
         let key = self.installing.as_ref().map_or("", KeyId::as_str);
-        if !self.any_touched() && self.course == Course::Forward && self.kind == RotationKind::Fresh {
+        if !self.any_touched() && self.course == Course::Forward && self.kind.replaces() {
             return Event::UndoBegun { reason, why: format!("{} did not take key {key}: {trouble}", target.name) };
         }
         let (touched, untouched): (Vec<_>, Vec<_>) = self.targets.iter().partition(|target| target.touched);
@@ -421,10 +426,10 @@ impl Rotation {
 }
 
 impl Reading {
-    /// The tail, where one is shown.
+    /// What is shown of it that can be compared: the end of a secret, or the type of a credential without a key.
     pub fn tail(&self) -> Option<&Tail> {
         match self {
-            Reading::Tail(tail) => Some(tail),
+            Reading::Tail(tail) | Reading::Keyless(tail) => Some(tail),
             Reading::Hidden | Reading::Nothing => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Instant, KeyId, TargetName};
+use crate::model::{Instant, KeyId, Reading, TargetName};
 
 use super::event::{Event, Outcome, RotationKind, Snapshot};
 use super::retire::{Stage, Why};
@@ -48,6 +48,7 @@ impl ServiceState {
                 let fresh =
                     !mint.before.contains(key) && !self.explains(key) && rotation.retiring.as_ref() != Some(key);
                 let repeated = rotation.snapshot.issuer.shape.mint_may_be_repeated();
+                let fresh = fresh && !self.keyless.contains_key(key);
                 if rotation.phase != Phase::Minting || (mint.unknown.is_some() && !repeated) || !fresh {
                     return Err(());
                 }
@@ -235,7 +236,7 @@ impl ServiceState {
             Event::UndoBegun { reason, why } => {
                 let key = rotation.installing.clone().ok_or(())?;
                 let held = self.may_hold.values().any(|held| held.contains(&key));
-                if held || rotation.course != Course::Forward || rotation.kind != RotationKind::Fresh {
+                if held || rotation.course != Course::Forward || !rotation.kind.replaces() {
                     return Err(());
                 }
                 rotation.course = Course::Undoing { reason: *reason, why: why.clone() };
@@ -256,7 +257,7 @@ impl ServiceState {
         let snapshot = &rotation.snapshot;
         for found in &snapshot.targets {
             self.may_hold.entry(found.spec.name.clone()).or_default().insert(current.clone());
-            let Some(shown) = found.reading.tail().filter(|_| rotation.kind == RotationKind::Fresh) else { continue };
+            let (Reading::Tail(shown), true) = (&found.reading, rotation.kind.replaces()) else { continue };
             // What a push is ordered to replace tells nothing of the key that is pushed.
             if !self.tails.contains_key(current) && !self.tails.values().any(|known| known == shown) {
                 self.tails.insert(current.clone(), shown.clone());
@@ -323,7 +324,8 @@ impl ServiceState {
 
     fn roll_back(&mut self, rotation: &mut Rotation, by: &str, at: &Instant) -> Result<(), ()> {
         let (new, old) = (rotation.installing.clone().ok_or(())?, rotation.retiring.clone().ok_or(())?);
-        let gone = rotation.phase >= Phase::Soaking && !self.leaving.contains_key(&old);
+        let is_key = !self.keyless.contains_key(&old);
+        let gone = is_key && rotation.phase >= Phase::Soaking && !self.leaving.contains_key(&old);
         let busy = rotation.any_in_flight();
         if rotation.course != Course::Forward || rotation.phase < Phase::Ready || gone || busy {
             return Err(());
@@ -450,7 +452,7 @@ impl ServiceState {
         for (key, place) in lives {
             if key == holds {
                 self.current = Some(rotation.as_current(key, at));
-            } else if !self.leaving.contains_key(&key) && rotation.kind == RotationKind::Fresh {
+            } else if !self.leaving.contains_key(&key) && rotation.kind.replaces() {
                 let watch = rotation.snapshot.terms.watch;
                 self.leave_from(&key, Why::Debt, at, unsure, watch, Some(place));
                 if let Some(retirement) = self.leaving.get_mut(&key) {
@@ -474,21 +476,25 @@ impl Rotation {
         current: &Current,
     ) -> Self {
         let names: Vec<TargetName> = match kind {
-            RotationKind::Fresh => snapshot.targets.iter().map(|target| target.spec.name.clone()).collect(),
             RotationKind::Repush(names) => names.clone(),
+            _ => snapshot.targets.iter().map(|target| target.spec.name.clone()).collect(),
         };
-        let fresh = *kind == RotationKind::Fresh;
+        let installing = match kind {
+            RotationKind::Fresh => None,
+            RotationKind::Repush(_) => Some(current.key.clone()),
+            RotationKind::Switch(to) => Some(to.id()),
+        };
         Rotation {
             id: id.clone(),
             cause: cause.clone(),
             kind: kind.clone(),
             snapshot: snapshot.clone(),
             opened: at.clone(),
-            phase: if fresh { Phase::Opened } else { Phase::Ready },
+            phase: if installing.is_none() { Phase::Opened } else { Phase::Ready },
             course: Course::Forward,
             former: current.clone(),
-            installing: (!fresh).then(|| current.key.clone()),
-            retiring: fresh.then(|| current.key.clone()),
+            installing,
+            retiring: kind.replaces().then(|| current.key.clone()),
             mint: None,
             mints: 0,
             minted: None,

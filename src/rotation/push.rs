@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Health, Instant, JobId, JobState, KeyId, Listing, Probe, Reading, Reason, TargetName};
 
-use super::event::{Event, RotationKind};
+use super::event::Event;
 use super::evidence::clocks_differ;
 use super::finding::{Conclusion, Pace};
 use super::readback::ReadBack;
@@ -33,7 +33,7 @@ impl ServiceState {
         let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
         let halt = |reason, why: String| Conclusion::record(vec![self.halted(reason, &why)]);
         // Putting back a key that worked mends something, and waits for no clock.
-        let is_new = rotation.course == Course::Forward && rotation.kind == RotationKind::Fresh;
+        let is_new = rotation.course == Course::Forward && rotation.kind.replaces();
         if let (true, Some(wait)) = (is_new, clocks_differ(&seen.listing, now)) {
             return wait;
         }

@@ -30,15 +30,17 @@ impl ServiceState {
             .and_then(|rotation| rotation.snapshot.targets.iter().find(|found| found.spec.name == *target))
             .map(|found| &found.reading);
         let shown = match reading {
+            // What has no key is told by its type; this is something else.
+            Reading::Hidden if self.keyless.contains_key(key) => return ReadBack::Old(None),
             Reading::Hidden => return ReadBack::CannotTell,
             Reading::Nothing => {
                 return if opened == Some(&Reading::Nothing) { ReadBack::Old(None) } else { ReadBack::Other };
             }
-            Reading::Tail(shown) => shown,
+            Reading::Tail(shown) | Reading::Keyless(shown) => shown,
         };
         let wanted = self.tails.get(key);
         let fits: Vec<&KeyId> = others.iter().filter(|other| self.tails.get(**other) == Some(shown)).copied().collect();
-        let untold = others.iter().any(|other| !self.tails.contains_key(*other));
+        let untold = matches!(reading, Reading::Tail(_)) && others.iter().any(|other| !self.tails.contains_key(*other));
         match (wanted == Some(shown), fits.first()) {
             (true, None)
                 if !untold && opened.is_none_or(|before| before.tail() != Some(shown) || others.is_empty()) =>
@@ -48,6 +50,8 @@ impl ServiceState {
             (true, _) => ReadBack::CannotTell,
             (false, Some(other)) => ReadBack::Old(Some((*other).clone())),
             (false, None) if opened == Some(reading) => ReadBack::Old(None),
+            // No key whose end is unknown shows that.
+            (false, None) if matches!(reading, Reading::Keyless(_)) => ReadBack::Other,
             (false, None) if wanted.is_none() => ReadBack::CannotTell,
             // It is not the key asked about, and may be one whose tail nobody knows.
             (false, None) if untold => ReadBack::Old(None),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp,
+    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Keyless, Reason, RotationId, Tail, TargetName,
+    Timestamp,
 };
 
 use super::event::{Cause, RotationKind, Snapshot};
@@ -42,12 +43,17 @@ pub struct ServiceState {
     pub lost_pushes: Vec<LostPush>,
     /// The end of each key's secret, where known.
     pub tails: BTreeMap<KeyId, Tail>,
+    /// What the service was switched to that is no key, by the id that stands for it.
+    pub keyless: BTreeMap<KeyId, Keyless>,
     /// Keys at the issuer that the journal does not know, as last seen.
     pub strangers: BTreeSet<KeyId>,
     /// Keys an operator said are somebody else's.
     pub disowned: BTreeSet<KeyId>,
     /// A rotation somebody ordered that is not open yet.
     pub order: Option<Cause>,
+    /// A move to a credential without a key (or back to a key, where it names none) that somebody ordered and that is not open
+    /// yet, and who.
+    pub switch: Option<(Option<Keyless>, String)>,
     /// Who paused it.
     pub paused: Option<String>,
     /// What it waits for an operator for.

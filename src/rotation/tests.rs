@@ -11,6 +11,7 @@ use crate::model::*;
 mod chance;
 mod hardships;
 mod shapes;
+mod switch;
 
 const OLD: &str = "AKIAOLD";
 const NEW: &str = "AKIANEW";

@@ -158,6 +158,8 @@ pub fn in_words(event: &Event) -> String {
         Event::Adopted { key, by: AdoptedBy::FirstContact, .. } => format!("took on key {key}, the only one in use"),
         Event::Adopted { key, by: AdoptedBy::Operator(by), .. } => format!("adopted key {key} on the word of {by}"),
         Event::Ordered { cause } => format!("rotation ordered by {}", cause_in_words(cause)),
+        Event::SwitchOrdered { to: Some(to), by } => format!("{by} wants it switched to {to}"),
+        Event::SwitchOrdered { to: None, by } => format!("{by} wants it switched back to a key"),
         Event::Paused { by } => format!("paused by {by}"),
         Event::Resumed { by } => format!("resumed by {by}"),
         Event::Halted { reason, message } => format!("halted ({reason}): {message}"),
@@ -174,6 +176,7 @@ pub fn in_words(event: &Event) -> String {
             RotationKind::Repush(_) => {
                 format!("opened rotation {rotation} to push the current key again, by {}", cause_in_words(cause))
             }
+            RotationKind::Switch(to) => format!("opened rotation {rotation} to {to}, by {}", cause_in_words(cause)),
         },
         Event::MintBegun { before, replaces: Some(idle), .. } => {
             format!("minting in place of idle key {idle}; keys before: {}", list(before))

@@ -15,3 +15,4 @@ mod policy;
 mod rotation;
 mod secrets;
 mod support;
+mod switch;

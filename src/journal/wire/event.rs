@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Stored, Unread};
 use crate::model::{
-    AccountIdentity, IntentId, IssuerSpec, JobId, KeyId, Reason, RotationId, Tail, TargetName, Timestamp,
+    AccountIdentity, IntentId, IssuerSpec, JobId, KeyId, Keyless, Reason, RotationId, Tail, TargetName, Timestamp,
 };
 use crate::ports::Reading;
 use crate::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
@@ -52,6 +52,7 @@ events! {
         tail: Option<Tail>,
     }
     Ordered as "ordered" { cause: Cause }
+    SwitchOrdered as "switch_ordered" { to: Option<Keyless>, by: String }
     Paused as "paused" { by: String }
     Resumed as "resumed" { by: String }
     Halted as "halted" { reason: Reason, message: String }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Stored, Unread};
 use crate::model::{
-    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Reason, RotationId, Shape, SystemRef,
-    Tail, TargetName, TargetSpec, Terms, Timestamp,
+    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Keyless, Reason, RotationId, Shape,
+    SystemRef, Tail, TargetName, TargetSpec, Terms, Timestamp,
 };
 use crate::ports::Reading;
 use crate::rotation::event::{AdoptedBy, Cause, Outcome, RotationKind, Snapshot, SnapshotTarget};
@@ -267,6 +267,9 @@ pub(super) enum ReadingForm {
     Tail {
         tail: String,
     },
+    Keyless {
+        word: String,
+    },
     Hidden,
     Nothing,
     #[serde(other, skip_serializing)]
@@ -279,6 +282,7 @@ impl Stored for Reading {
     fn form(&self) -> ReadingForm {
         match self {
             Reading::Tail(tail) => ReadingForm::Tail { tail: tail.form() },
+            Reading::Keyless(word) => ReadingForm::Keyless { word: word.form() },
             Reading::Hidden => ReadingForm::Hidden,
             Reading::Nothing => ReadingForm::Nothing,
         }
@@ -287,6 +291,7 @@ impl Stored for Reading {
     fn read(form: ReadingForm) -> Result<Self, Unread> {
         Ok(match form {
             ReadingForm::Tail { tail } => Reading::Tail(Stored::read(tail)?),
+            ReadingForm::Keyless { word } => Reading::Keyless(Stored::read(word)?),
             ReadingForm::Hidden => Reading::Hidden,
             ReadingForm::Nothing => Reading::Nothing,
             ReadingForm::Unknown => return Err(Unread::Newer("a reading that is not known".into())),
@@ -371,6 +376,9 @@ pub(super) enum RotationKindForm {
     Repush {
         targets: Vec<String>,
     },
+    Switch {
+        to: KeylessForm,
+    },
     #[serde(other, skip_serializing)]
     Unknown,
 }
@@ -382,6 +390,7 @@ impl Stored for RotationKind {
         match self {
             RotationKind::Fresh => RotationKindForm::Fresh,
             RotationKind::Repush(targets) => RotationKindForm::Repush { targets: targets.form() },
+            RotationKind::Switch(to) => RotationKindForm::Switch { to: to.form() },
         }
     }
 
@@ -389,7 +398,45 @@ impl Stored for RotationKind {
         Ok(match form {
             RotationKindForm::Fresh => RotationKind::Fresh,
             RotationKindForm::Repush { targets } => RotationKind::Repush(Stored::read(targets)?),
+            RotationKindForm::Switch { to } => RotationKind::Switch(Stored::read(to)?),
             RotationKindForm::Unknown => return Err(Unread::Newer("a kind of rotation that is not known".into())),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum KeylessForm {
+    IamRole,
+    UserAssignedIdentity {
+        client: String,
+        storage_account: Option<String>,
+    },
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+impl Stored for Keyless {
+    type Form = KeylessForm;
+
+    fn form(&self) -> KeylessForm {
+        match self.clone() {
+            Keyless::IamRole => KeylessForm::IamRole,
+            Keyless::UserAssignedIdentity { client, storage_account } => {
+                KeylessForm::UserAssignedIdentity { client, storage_account }
+            }
+        }
+    }
+
+    fn read(form: KeylessForm) -> Result<Self, Unread> {
+        Ok(match form {
+            KeylessForm::IamRole => Keyless::IamRole,
+            KeylessForm::UserAssignedIdentity { client, storage_account } => {
+                Keyless::UserAssignedIdentity { client, storage_account }
+            }
+            KeylessForm::Unknown => {
+                return Err(Unread::Newer("a credential without a key that is not known".into()));
+            }
         })
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::model::{
-    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Reason, RotationId, Shape, SystemRef,
-    Tail, TargetName, TargetSpec, Terms,
+    AccountIdentity, Holder, IntentId, IssuerSpec, JobId, KeepSecret, KeyId, Keyless, Reason, RotationId, Shape,
+    SystemRef, Tail, TargetName, TargetSpec, Terms,
 };
 use crate::ports::Reading;
 use crate::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot, SnapshotTarget};
@@ -80,14 +80,11 @@ fn terms(keep_secret: KeepSecret) -> Terms {
     }
 }
 
+fn found(reading: Reading, jobs: Vec<JobId>) -> SnapshotTarget {
+    SnapshotTarget { spec: target(), holder: Holder::new("cloud/services/eg7hrelq6b"), reading, jobs, healthy: true }
+}
+
 fn snapshot() -> Snapshot {
-    let found = |reading, jobs| SnapshotTarget {
-        spec: target(),
-        holder: Holder::new("cloud/services/eg7hrelq6b"),
-        reading,
-        jobs,
-        healthy: true,
-    };
     Snapshot {
         issuer: issuer(Some(SystemRef { table: "aws".into(), name: "main".into() }), Some(Duration::from_secs(14_400))),
         account: AccountIdentity::new("aws:123456789012"),
@@ -237,5 +234,20 @@ pub fn events() -> Vec<Event> {
         issuer: None,
         tail: Some(Tail::new("wxyz")),
     });
+    let identity = |storage_account: Option<&str>| Keyless::UserAssignedIdentity {
+        client: "0f-client".into(),
+        storage_account: storage_account.map(str::to_owned),
+    };
+    for to in [Keyless::IamRole, identity(None), identity(Some("gisstore"))] {
+        let targets = vec![found(Reading::Keyless(to.mark()), vec![])];
+        events.push(Event::SwitchOrdered { to: Some(to.clone()), by: by() });
+        events.push(Event::Opened {
+            rotation: RotationId::new("019aa000-0000-7000-8000-000000000004"),
+            cause: Cause::Operator { by: by(), compromised: false },
+            kind: RotationKind::Switch(to),
+            snapshot: Box::new(Snapshot { targets, ..snapshot() }),
+        });
+    }
+    events.push(Event::SwitchOrdered { to: None, by: by() });
     events
 }

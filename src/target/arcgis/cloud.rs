@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::config::{Operation, Product};
 use super::credential::{Form, KEYED, Spelling, type_of};
+use super::keyless::keyless_object;
 use super::shown::Shown;
-use crate::model::{MaterialKind, Reason};
+use crate::model::{Keyless, MaterialKind, Reason};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Reading};
 
@@ -190,11 +191,19 @@ pub struct Found {
     pub current: Option<Shown>,
 }
 
+/// The first version whose `credential/update` is documented to switch the type: "moving from key-based models to identity or
+/// role-based models".
+const SWITCHES: (u32, u32) = (12, 0);
+
 /// What comes, and where to: decides whether it can be handed over.
 #[derive(Clone, Copy, Debug)]
 pub struct Coming<'a> {
     /// What the key is made of; `None` where nobody knows yet.
     pub material: Option<MaterialKind>,
+    /// What comes in place of a key.
+    pub keyless: Option<&'a Keyless>,
+    /// The version of the site, where it says one.
+    pub version: Option<(u32, u32)>,
     /// Which product it comes to.
     pub product: Product,
     /// `arcgis.prod`.
@@ -209,35 +218,78 @@ impl Coming<'_> {
             let why = format!("looking at {place} of {}: {what}", self.site);
             Err(Fault::Refused { reason: Reason::Refused, why })
         };
+        if let Some(to) = self.keyless {
+            return self.may_become(to, label, sort, current).or_else(refused);
+        }
         if let Some(current) = current {
             let kind = if current.kind.is_empty() { "of no named type".to_owned() } else { clean(&current.kind) };
-            if current.is_keyless() {
+            if current.is_keyless() && !self.can_switch() {
                 return refused(format!("its credential is {kind}, which holds no key: nothing to rotate"));
             }
+            // The way back from such a credential. Whether it was ours to give, and which key was there before, the machine knows.
+            let current = Some(current).filter(|current| !current.is_keyless());
+            let Some(current) = current else {
+                return self.could_be_written(Sort::Untold, label, None).or_else(refused);
+            };
             if !KEYED.contains(&current.kind.as_str()) {
                 return refused(format!("its credential is {kind}, and this build rotates {}", any_of(&KEYED)));
             }
         }
+        self.could_be_written(sort, label, current).or_else(refused)
+    }
+
+    fn could_be_written(&self, sort: Sort, label: &str, current: Option<&Shown>) -> Result<(), String> {
+        let clean = |text: &str| Redactor::default().clean(text);
         let Some(material) = self.material else { return Ok(()) };
         let comes = type_of(material);
         match current {
             // What is there fits, whatever the place is called; and no rotation makes something else of it unasked.
             Some(current) if current.kind != comes => {
                 let kind = &current.kind;
-                return refused(format!(
+                return Err(format!(
                     "its credential is {kind}, and the issuer makes {comes}: a rotation does not change the type"
                 ));
             }
             None if !sort.takes().contains(&comes) => {
                 let (label, takes) = (clean(label), any_of(sort.takes()));
-                return refused(format!("it is {label}, which takes {takes}, and the issuer makes {comes}"));
+                return Err(format!("it is {label}, which takes {takes}, and the issuer makes {comes}"));
             }
             _ => {}
         }
         match Form::new(material, self.product, Spelling::Snake, current) {
             Ok(_) => Ok(()),
-            Err(what) => refused(format!("its {comes} credential {}", clean(&what))),
+            Err(what) => Err(format!("its {comes} credential {}", clean(&what))),
         }
+    }
+
+    /// Whether this version can change the type of a credential.
+    fn can_switch(&self) -> bool {
+        self.version.is_some_and(|version| version >= SWITCHES)
+    }
+
+    /// Whether a place can leave its key behind for a role or an identity.
+    fn may_become(&self, to: &Keyless, label: &str, sort: Sort, current: Option<&Shown>) -> Result<(), String> {
+        let clean = |text: &str| Redactor::default().clean(text);
+        if !self.can_switch() {
+            let version = match self.version {
+                Some((major, minor)) => format!("it is version {major}.{minor}"),
+                None => "it does not say its version".to_owned(),
+            };
+            return Err(format!("{version}, and a credential can change its type from 12.0 on"));
+        }
+        if current.is_none() {
+            return Err("it has no credential of its own that could be switched".to_owned());
+        }
+        let fits = match to {
+            Keyless::IamRole => matches!(sort, Sort::Amazon | Sort::Bucket | Sort::Untold),
+            Keyless::UserAssignedIdentity { .. } => {
+                matches!(sort, Sort::Blob | Sort::Cosmos | Sort::ServiceBus | Sort::Azure | Sort::Untold)
+            }
+        };
+        if !fits {
+            return Err(format!("it is {}, which has no use for {}", clean(label), to.word()));
+        }
+        keyless_object(to, self.product).map(|_| ())
     }
 }
 
@@ -258,13 +310,7 @@ const LISTED_MAX: usize = 20;
 /// # Errors
 /// [`Fault::Refused`]: `not-found` with the ids there are; `inherits` with the provider and all that inherit from it, where `auto`
 /// would have to choose; `refused` where there is nothing to rotate, or what comes does not fit.
-pub fn service_road(
-    services: &[Service],
-    id: &str,
-    operation: Operation,
-    version: Option<(u32, u32)>,
-    coming: Coming<'_>,
-) -> Result<Found, Fault> {
+pub fn service_road(services: &[Service], id: &str, operation: Operation, coming: Coming<'_>) -> Result<Found, Fault> {
     let site = coming.site;
     let service = services.iter().find(|service| service.id == id).ok_or_else(|| {
         let known = services.iter().map(|service| (service.id.as_str(), service.label.as_str()));
@@ -278,7 +324,7 @@ pub fn service_road(
         (Operation::Add, _) => Verb::Add,
         (Operation::Update, _) => Verb::Update,
         (Operation::Auto, None) => return Err(inherits(services, service, site)),
-        (Operation::Auto, Some(_)) => match version {
+        (Operation::Auto, Some(_)) => match coming.version {
             Some(version) if version < (12, 0) => Verb::Add,
             Some(_) => Verb::Update,
             None => {
@@ -376,12 +422,12 @@ mod tests {
     }
 
     fn coming(material: Option<MaterialKind>, product: Product) -> Coming<'static> {
-        Coming { material, product, site: "arcgis.prod" }
+        Coming { material, keyless: None, version: None, product, site: "arcgis.prod" }
     }
 
     fn road(id: &str, operation: Operation, version: Option<(u32, u32)>) -> Result<Found, Fault> {
-        let coming = coming(Some(MaterialKind::AccessKey), Product::Kubernetes);
-        service_road(&services(), id, operation, version, coming)
+        let coming = Coming { version, ..coming(Some(MaterialKind::AccessKey), Product::Kubernetes) };
+        service_road(&services(), id, operation, coming)
     }
 
     fn refusal(id: &str) -> (Reason, String) {
@@ -420,8 +466,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_rotated_says_why() {
+        let Err(Fault::Refused { why, .. }) = road("rolerolero", Operation::Auto, Some((11, 5))) else {
+            panic!("no type changes at 11.5");
+        };
         assert_eq!(
-            refusal("rolerolero").1,
+            why,
             "looking at cloud service rolerolero of arcgis.prod: its credential is IAM-ROLE, which holds no key: nothing to rotate"
         );
         assert!(
@@ -481,14 +530,14 @@ mod tests {
             let list = json!({"cloudServices": [{"id": "a", "name": name, "connection": connection}]});
             let services = services_of(&list).expect("it is a list");
             let fits = |kind: &MaterialKind| {
-                service_road(&services, "a", Operation::Add, None, coming(Some(*kind), Product::Kubernetes)).is_ok()
+                service_road(&services, "a", Operation::Add, coming(Some(*kind), Product::Kubernetes)).is_ok()
             };
             assert_eq!(
                 all.iter().copied().filter(|kind| fits(kind)).collect::<Vec<_>>(),
                 fitting,
                 "{name} {connection}"
             );
-            assert!(service_road(&services, "a", Operation::Add, None, coming(None, Product::Server)).is_ok());
+            assert!(service_road(&services, "a", Operation::Add, coming(None, Product::Server)).is_ok());
         }
         for (name, fitting) in [
             ("AWS", vec![AccessKey]),
@@ -510,7 +559,7 @@ mod tests {
             json!({"cloudServices": [{"id": "a", "name": "Azure Blob Store", "connection": {"containerName": "gis"}}]});
         let services = services_of(&list).expect("it is a list");
         let fault =
-            service_road(&services, "a", Operation::Add, None, coming(Some(MaterialKind::AccessKey), Product::Server));
+            service_road(&services, "a", Operation::Add, coming(Some(MaterialKind::AccessKey), Product::Server));
         assert_eq!(
             fault.expect_err("it does not fit").why(),
             "looking at cloud service a of arcgis.prod: it is Azure Blob Store gis, which takes STORAGE-ACCOUNT-KEY, SAS-TOKEN or \
@@ -534,6 +583,45 @@ mod tests {
         assert_eq!(read_only(&json!({"siteMode": "READ_ONLY"})), Some(String::new()));
         assert_eq!(read_only(&json!({"isReadOnly": false})), None);
         assert_eq!(read_only(&json!({"siteMode": "EDITABLE"})), None);
+    }
+
+    #[test]
+    fn a_key_is_left_behind_where_the_version_and_the_place_allow_it() {
+        let identity = |storage_account: Option<&str>| Keyless::UserAssignedIdentity {
+            client: "0f-client".to_owned(),
+            storage_account: storage_account.map(str::to_owned),
+        };
+        let switched = |id: &str, to: &Keyless, version| {
+            let coming = Coming { keyless: Some(to), version, ..coming(None, Product::Kubernetes) };
+            service_road(&services(), id, Operation::Auto, coming).map(|found| found.verb).map_err(|fault| {
+                let why = fault.why().to_owned();
+                why.split_once(": ").map_or(why.clone(), |(_, what)| what.to_owned())
+            })
+        };
+        let twelve = Some((12, 0));
+        assert_eq!(switched("uqsip6c2vm", &Keyless::IamRole, twelve), Ok(Verb::Update));
+        assert_eq!(switched("rolerolero", &Keyless::IamRole, twelve), Ok(Verb::Update), "once more does no harm");
+        assert_eq!(switched("azureazure", &identity(Some("gisstore")), twelve), Ok(Verb::Update));
+        let no = |id: &str, to: &Keyless, version| switched(id, to, version).expect_err("it cannot be switched");
+        assert_eq!(
+            no("uqsip6c2vm", &Keyless::IamRole, Some((11, 5))),
+            "it is version 11.5, and a credential can change its type from 12.0 on"
+        );
+        assert!(no("uqsip6c2vm", &Keyless::IamRole, None).starts_with("it does not say its version, "));
+        assert_eq!(
+            no("uqsip6c2vm", &identity(Some("gisstore")), twelve),
+            "it is AWS S3 BACKUP cloud-native-store, which has no use for user-assigned-identity"
+        );
+        assert!(no("azureazure", &Keyless::IamRole, twelve).ends_with("which has no use for iam-role"));
+        assert!(no("azureazure", &identity(None), twelve).contains("needs the name of its storage account"));
+        assert!(no("tablestore", &Keyless::IamRole, twelve).contains("inherits"), "its provider is switched instead");
+    }
+
+    #[test]
+    fn the_way_back_to_a_key_is_open() {
+        let found = road("rolerolero", Operation::Auto, Some((12, 0))).expect("its type may change");
+        assert_eq!(found.verb, Verb::Update);
+        assert_eq!(found.reading, Reading::Keyless(Keyless::IamRole.mark()));
     }
 
     #[test]

@@ -1,27 +1,18 @@
 //! The credential objects without a key: roles and identities, for which ArcGIS asks the cloud who it is.
 //!
-//! Shapes them; nothing in them is secret. Sends nothing, and takes no part in a rotation, which is about keys.
+//! Shapes them and tells their types; nothing in them is secret. Sends nothing.
 
 use serde_json::{Value, json};
 
 use super::config::Product;
+use crate::model::Keyless;
 
 /// Types that hold no secret: ArcGIS asks the cloud who it is.
 pub const KEYLESS: [&str; 4] = ["IAM-ROLE", "USER-ASSIGNED-IDENTITY", "SYSTEM-ASSIGNED-IDENTITY", "MANAGED-IDENTITY"];
 
-/// A credential without a key, to which a place may be switched from 12.0 on ("moving from key-based models to identity or role-based
-/// models").
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keyless {
-    /// AWS: the role of the nodes, or of the pods' service account.
-    IamRole,
-    /// Azure: an identity assigned to the nodes.
-    UserAssignedIdentity {
-        /// The identity's client id.
-        client: String,
-        /// The storage account it is used on; Kubernetes keeps it with the identity, Server in the service's connection.
-        storage_account: Option<String>,
-    },
+/// The word of the house for such a type: what a reading tells of it.
+pub fn word(kind: &str) -> String {
+    kind.to_ascii_lowercase()
 }
 
 /// The credential object of a keyless type, as Kubernetes' and Server's own scripts shape it. It holds nothing secret.

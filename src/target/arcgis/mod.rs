@@ -38,13 +38,13 @@ use self::config::{Operation, Place, TargetConfig};
 use self::credential::{Form, Spelling};
 use self::envelope::{Complaint, Meaning, RIGHT_NEEDED, Verdict, messages};
 use self::session::{Ask, Deployment, before_sending};
-use crate::model::{Holder, JobId, Material, MaterialKind, Reason, Secret, SystemSpec, TargetSpec};
+use crate::model::{Holder, JobId, Keyless, Material, MaterialKind, Reason, Secret, SystemSpec, TargetSpec};
 use crate::net::Context;
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, FoundHolder, Health, Inspection, JobState, Reading, Receipt, Target};
 
 pub use self::config::Product;
-pub use self::keyless::{Keyless, keyless_object};
+use self::keyless::keyless_object;
 
 /// ArcGIS as a kind of target.
 pub const KIND: super::Kind = super::Kind {
@@ -72,6 +72,22 @@ struct ArcGis {
     config: TargetConfig,
 }
 
+/// What is to arrive.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    /// A key, of a kind that may be known.
+    Key(Option<MaterialKind>),
+    /// A credential without a key.
+    Keyless(&'a Keyless),
+}
+
+/// A credential object as it is sent, and what of it no message may repeat.
+#[derive(Clone, Copy)]
+struct Credential<'a> {
+    text: &'a str,
+    secrets: &'a [Secret],
+}
+
 /// What became of one POST that the other side certainly did not carry out.
 enum NotTaken {
     /// 404: no such resource or operation under this root.
@@ -86,10 +102,16 @@ impl Target for ArcGis {
         if let Place::Item(path) = &self.config.place {
             return self.inspect_item(path).await;
         }
-        let found = self.survey(self.config.material).await?;
-        let jobs = self.jobs().await?;
-        self.no_other_job_runs(&jobs).await?;
-        Ok(Inspection { holder: self.holder(), reading: found.reading, jobs })
+        let found = self.survey(What::Key(self.config.material)).await?;
+        self.inspection(found).await
+    }
+
+    async fn inspect_switch(&self, to: &Keyless) -> Result<Inspection, Fault> {
+        if let Place::Item(path) = &self.config.place {
+            return Err(self.no_switch(path, to));
+        }
+        let found = self.survey(What::Keyless(to)).await?;
+        self.inspection(found).await
     }
 
     async fn read(&self) -> Result<Reading, Fault> {
@@ -118,7 +140,7 @@ impl Target for ArcGis {
         }
         // The look before the push is part of it: after a restart nobody else has looked. It judges the key that is there, whatever
         // the policy said would come.
-        let found = self.survey(Some(material.kind())).await.map_err(before_sending)?;
+        let found = self.survey(What::Key(Some(material.kind()))).await.map_err(before_sending)?;
         let spellings = self.deployment.config.credential_keys.spellings(material.kind());
         let mut said = None;
         for (index, spelling) in spellings.iter().enumerate() {
@@ -135,6 +157,23 @@ impl Target for ArcGis {
             reason: Reason::Refused,
             why: format!("{}: no way to write the key", self.doing_push(found.verb)),
         })
+    }
+
+    async fn switch(&self, to: &Keyless) -> Result<Receipt, Fault> {
+        if let Place::Item(path) = &self.config.place {
+            return Err(self.no_switch(path, to));
+        }
+        let found = self.survey(What::Keyless(to)).await.map_err(before_sending)?;
+        let doing = self.doing_push(found.verb);
+        let object = keyless_object(to, self.deployment.config.product)
+            .map_err(|what| Fault::Refused { reason: Reason::Refused, why: format!("{doing}: {what}") })?;
+        let credential = Credential { text: &object.to_string(), secrets: &[] };
+        match self.send(credential, found.verb).await? {
+            Ok(receipt) => Ok(receipt),
+            Err(NotTaken::Spelling(complaint) | NotTaken::Absent(complaint)) => {
+                Err(self.refusal_of(found.verb, complaint))
+            }
+        }
     }
 
     async fn jobs(&self) -> Result<Vec<JobId>, Fault> {
@@ -181,6 +220,9 @@ impl Target for ArcGis {
                 Verdict::Good(value) => {
                     self.deployment.classic_jobs.store(root == CLASSIC_JOBS, Ordering::Relaxed);
                     let state = jobs::state_of(&value, |text| redactor.clean(text));
+                    if !matches!(state, Some(JobState::Running(_))) {
+                        self.deployment.forget_ready();
+                    }
                     return state
                         .ok_or_else(|| Fault::Unknown(format!("{}: an answer without a status", self.doing(&what))));
                 }
@@ -243,16 +285,25 @@ impl ArcGis {
         })
     }
 
+    async fn inspection(&self, found: Found) -> Result<Inspection, Fault> {
+        let jobs = self.jobs().await?;
+        self.no_other_job_runs(&jobs).await?;
+        Ok(Inspection { holder: self.holder(), reading: found.reading, jobs })
+    }
+
     /// Everything that may keep a push from succeeding, looked at without changing anything.
-    async fn survey(&self, material: Option<MaterialKind>) -> Result<Found, Fault> {
+    async fn survey(&self, what: What<'_>) -> Result<Found, Fault> {
         let root = self.root().await?;
         self.takes_changes().await?;
         let (site, operation) = (self.site(), self.config.operation);
-        let coming = Coming { material, product: self.deployment.config.product, site: &site };
+        let (material, keyless) = match what {
+            What::Key(material) => (material, None),
+            What::Keyless(to) => (None, Some(to)),
+        };
+        let version = cloud::version_of(&root);
+        let coming = Coming { material, keyless, version, product: self.deployment.config.product, site: &site };
         let found = match &self.config.place {
-            Place::Service(id) => {
-                cloud::service_road(&self.services().await?, id, operation, cloud::version_of(&root), coming)
-            }
+            Place::Service(id) => cloud::service_road(&self.services().await?, id, operation, coming),
             Place::Provider(id) => cloud::provider_road(&self.provider(id).await?, operation, coming),
             Place::Item(path) => unreachable!("data item {path} has a survey of its own"),
         };
@@ -318,20 +369,34 @@ impl ArcGis {
         roots.into_iter().flatten()
     }
 
-    /// One spelling, under `cloud` and after a 404 under `clouds`.
+    fn no_switch(&self, path: &str, to: &Keyless) -> Fault {
+        let what = format!("switching data item {path} to {to}");
+        let why = format!("{}: only cloud services and providers are documented to take it", self.doing(&what));
+        Fault::Refused { reason: Reason::Refused, why }
+    }
+
+    /// One spelling of a key.
     async fn submit(
         &self,
         material: &Material,
         found: &Found,
         spelling: Spelling,
     ) -> Result<Result<Receipt, NotTaken>, Fault> {
-        let current = found.current.as_ref();
+        // Nothing of a credential without a key belongs into one with a key.
+        let current = found.current.as_ref().filter(|current| !current.is_keyless());
         let form = Form::new(material.kind(), self.deployment.config.product, spelling, current).map_err(|what| {
             let why = format!("{}: its credential {}", self.doing_push(found.verb), Redactor::default().clean(&what));
             Fault::Refused { reason: Reason::Refused, why }
         })?;
-        match self.post("cloud", material, &form, found.verb).await? {
-            Err(NotTaken::Absent(complaint)) => match self.post("clouds", material, &form, found.verb).await? {
+        let text = form.write(material);
+        let secrets = [material.secrets(), form.ciphertexts()].concat();
+        self.send(Credential { text: &text, secrets: &secrets }, found.verb).await
+    }
+
+    /// Under `cloud`, and after a 404 under `clouds`.
+    async fn send(&self, credential: Credential<'_>, verb: Verb) -> Result<Result<Receipt, NotTaken>, Fault> {
+        match self.post("cloud", credential, verb).await? {
+            Err(NotTaken::Absent(complaint)) => match self.post("clouds", credential, verb).await? {
                 Err(NotTaken::Absent(_)) => Ok(Err(NotTaken::Absent(complaint))),
                 other => Ok(other),
             },
@@ -343,18 +408,15 @@ impl ArcGis {
     async fn post(
         &self,
         root: &str,
-        material: &Material,
-        form: &Form,
+        credential: Credential<'_>,
         verb: Verb,
     ) -> Result<Result<Receipt, NotTaken>, Fault> {
         let place = &self.config.place;
         let path = format!("{root}/{}/{}/credential/{}", place.resource(), place.id(), verb.as_str());
         let what = push_title(place, verb);
-        let credential = form.write(material);
-        let secrets = [material.secrets(), form.ciphertexts()].concat();
         let ask = Ask {
-            form: Some(&[("credential", credential.as_str())]),
-            secrets: &secrets.iter().collect::<Vec<_>>(),
+            form: Some(&[("credential", credential.text)]),
+            secrets: &credential.secrets.iter().collect::<Vec<_>>(),
             ..Ask::get(&what, &path)
         };
         let (verdict, redactor) = self.deployment.ask(ask).await?;
@@ -379,6 +441,7 @@ impl ArcGis {
     }
 
     fn receipt(&self, value: &Value, redactor: &Redactor, verb: Verb) -> Result<Receipt, Fault> {
+        self.deployment.forget_ready();
         let is_done = value.get("success") == Some(&Value::Bool(true))
             || value.get("status").and_then(Value::as_str) == Some("success");
         match jobs::id_of(value) {

@@ -289,6 +289,11 @@ impl Deployment {
         ready.get(store).is_some_and(|at| now.duration_since(*at) < lately)
     }
 
+    /// What was found ready was so with another credential.
+    pub fn forget_ready(&self) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Takes note that a backup store is ready.
     pub fn is_ready(&self, store: &str, now: Instant) {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(store.to_owned(), now);

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::keyless::KEYLESS;
+use super::keyless::{self, KEYLESS};
 use crate::model::{Secret, Tail};
 use crate::ports::Reading;
 
@@ -61,6 +61,10 @@ impl Shown {
         let object = value?.as_object().filter(|credential| !credential.is_empty())?.clone();
         let kind = object.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut shown = Self { kind, reading: Reading::Hidden, object };
+        if shown.is_keyless() {
+            shown.reading = Reading::Keyless(Tail::new(keyless::word(&shown.kind)));
+            return Some(shown);
+        }
         // Only the secret's end is shown; names and ids stay encrypted even where masking is asked for.
         let spots = SECRETS.iter().find(|(kind, _)| *kind == shown.kind).map(|(_, spots)| *spots);
         let masked = spots.into_iter().flatten().find_map(|spot| shown.at(*spot)?.as_str());
@@ -218,7 +222,7 @@ mod tests {
             json!({"type": "ACCESS-KEY", "secret": {"accessKey": "{crypt}+1FS", "secretKey": "{crypt}nawx4y2s"}});
         assert_eq!(shown(sealed).reading, Reading::Hidden);
         let role = shown(json!({"type": "IAM-ROLE"}));
-        assert!(role.is_keyless() && role.reading == Reading::Hidden);
+        assert!(role.is_keyless() && role.reading == Reading::Keyless(crate::model::Keyless::IamRole.mark()));
         assert_eq!(Shown::of(Some(&json!({}))), None);
         assert_eq!(Shown::of(Some(&json!(null))), None);
         assert_eq!(Shown::of(None), None);

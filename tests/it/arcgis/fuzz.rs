@@ -797,6 +797,9 @@ fn shown(case: &Case, reading: &Reading, seen: Option<&Seen>, heard: &Heard) -> 
                 |key: &str| secret[key].as_str().is_some_and(|shown| shown.ends_with(&format!("xxxxxxxx{tail}")));
             ends("secretKey") || ends("secret_key")
         }),
+        Reading::Keyless(word) => {
+            held.iter().any(|held| held["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case(word.as_str())))
+        }
         Reading::Hidden => held.iter().any(is_object),
         Reading::Nothing => held.iter().any(|credential| !is_object(credential)),
     };

@@ -1,7 +1,7 @@
 //! Every type of credential, in both products' shapes: what the site stores is the key to the last character, and the rest of the
 //! object as it was.
 
-use rekeyd::model::MaterialKind;
+use rekeyd::model::{Keyless, MaterialKind};
 use serde_json::{Value, json};
 
 use super::*;
@@ -311,35 +311,84 @@ async fn what_is_shown_masked_only_is_never_sent_back() {
 }
 
 #[tokio::test]
-async fn a_place_without_a_key_has_nothing_to_rotate() {
-    for (provider, product, held) in [
-        ("AWS", kubernetes(), json!({"type": "IAM-ROLE"})),
-        ("AWS", server(), json!({"type": "IAM-ROLE"})),
-        (
-            "AZURE",
-            kubernetes(),
-            json!({"type": "USER-ASSIGNED-IDENTITY", "managedIdentityClientId": "id",
-                                       "secret": {"storageAccountName": "gisstore"}}),
-        ),
-        ("AZURE", server(), json!({"type": "USER-ASSIGNED-IDENTITY", "secret": {"managedIdentityClientId": "id"}})),
+async fn a_place_without_a_key_has_nothing_to_rotate_until_its_type_can_change() {
+    for (provider, version, held) in [
+        ("AWS", "11.5", json!({"type": "IAM-ROLE"})),
+        ("AZURE", "11.5", identity(Product::Kubernetes)),
+        ("AWS", "12.0", json!({"type": "IAM-ROLE"})),
+        ("AZURE", "12.0", identity(Product::Kubernetes)),
     ] {
         let (name, all) = (held["type"].as_str().expect("it has a type"), types());
         let of = all.iter().find(|of| of.provider == provider).expect("there is one");
-        let site = Site::holding(product, of, Some(&held)).await;
+        let options = ArcGisOptions { version: version.to_owned(), ..kubernetes() };
+        let site = Site::holding(options, of, Some(&held)).await;
         site.arcgis.set_credential_object(CLOUD, &held);
+        let told = Ok(Reading::Keyless(Tail::new(name.to_ascii_lowercase())));
         for target in [place(), format!("provider_id = {CLOUD:?}")] {
             for material in [None, Some(of.material.kind())] {
                 let target = site.expecting(&target, material);
+                assert_eq!(target.read().await, told);
+                if version == "12.0" {
+                    // What is to become of it, the journal knows; it says what it saw.
+                    assert_eq!(target.inspect().await.map(|found| found.reading), told);
+                    continue;
+                }
                 let why = refusal(target.inspect().await);
                 assert!(
                     why.ends_with(&format!("its credential is {name}, which holds no key: nothing to rotate")),
                     "{why}"
                 );
                 assert_eq!(refusal(target.push(&of.material).await), why);
-                assert_eq!(target.read().await, Ok(Reading::Hidden));
             }
         }
         assert_eq!(site.pushes(), 0);
+    }
+}
+
+fn identity(product: Product) -> Value {
+    match product {
+        Product::Kubernetes => json!({"type": "USER-ASSIGNED-IDENTITY", "managedIdentityClientId": "0f-client",
+                                      "secret": {"storageAccountName": "gisstore"}}),
+        Product::Server => {
+            json!({"type": "USER-ASSIGNED-IDENTITY", "secret": {"managedIdentityClientId": "0f-client"}})
+        }
+    }
+}
+
+/// From every type with a key to the one without that its cloud has, at services and providers of both products; and back, to an
+/// object that keeps nothing of the one without.
+#[tokio::test]
+async fn every_type_is_left_behind_and_come_back_to() {
+    let client = "0f-client".to_owned();
+    let managed = Keyless::UserAssignedIdentity { client, storage_account: Some("gisstore".to_owned()) };
+    for options in [kubernetes(), server()] {
+        for of in types() {
+            let (to, object) = match of.provider {
+                "AWS" => (Keyless::IamRole, json!({"type": "IAM-ROLE"})),
+                "AZURE" => (managed.clone(), identity(options.product)),
+                _ => continue,
+            };
+            let before = (of.before)(options.product);
+            let site = Site::holding(options.clone(), &of, Some(&before)).await;
+            site.arcgis.set_credential_object(CLOUD, &before);
+            for (target, at) in [(place(), PLACE), (format!("provider_id = {CLOUD:?}"), CLOUD)] {
+                let target = site.expecting(&target, Some(of.material.kind()));
+                let found = target.inspect_switch(&to).await.expect("it can be switched");
+                assert!(matches!(found.reading, Reading::Tail(_)), "{found:?}");
+                let Receipt { job } = target.switch(&to).await.expect("the switch is accepted");
+                site.arcgis.settled().await;
+                let job = job.expect("a job is named");
+                assert_eq!(target.poll(&job).await, Ok(JobState::Succeeded));
+                assert_eq!(target.read().await, Ok(Reading::Keyless(to.mark())));
+                assert_eq!(site.arcgis.credential_object(at), Some(object.clone()), "{:?}", options.product);
+
+                assert_eq!(site.push_it(&target, &of.material).await, JobState::Succeeded);
+                // What stood beside the old key and did not come with it was gone with the switch.
+                let mut after = (of.after)(options.product);
+                after.as_object_mut().expect("it is an object").remove("authorityHost");
+                assert_eq!(site.arcgis.credential_object(at), Some(after));
+            }
+        }
     }
 }
 

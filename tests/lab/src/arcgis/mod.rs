@@ -184,6 +184,14 @@ impl ArcGis {
         self.site().stores.insert(name.to_owned(), service.to_owned());
     }
 
+    /// Gives the nodes a role: services whose credential is `IAM-ROLE` read with this key pair from now on, as if their cloud had
+    /// handed it to them.
+    pub fn set_node_role(&self, access_key: &str, secret: &str) {
+        let mut site = self.site();
+        site.secrets.insert(secret.to_owned());
+        site.node_role = Some((access_key.to_owned(), secret.to_owned()));
+    }
+
     /// The key pair a service uses, or a provider or data item holds, in truth.
     pub fn held_key(&self, service_or_provider: &str) -> Option<(String, String)> {
         self.site().held(service_or_provider)

@@ -39,6 +39,8 @@ pub(crate) struct Site {
     pub(crate) veils_posted: usize,
     /// Backup stores: by name, the cloud service behind.
     pub(crate) stores: BTreeMap<String, String>,
+    /// What the nodes get from their cloud when they ask who they are.
+    pub(crate) node_role: Option<(String, String)>,
     pub(crate) tokens: Tokens,
     pub(crate) jobs: Vec<Job>,
     pub(crate) scripts: VecDeque<JobScript>,
@@ -71,6 +73,7 @@ impl Site {
             items: Vec::new(),
             veils_posted: 0,
             stores: BTreeMap::new(),
+            node_role: None,
             tokens: Tokens::default(),
             jobs: Vec::new(),
             scripts: VecDeque::new(),
@@ -136,7 +139,12 @@ impl Site {
             (None, Some(item)) => item.credential.as_ref(),
             (None, None) => providers(id),
         };
-        credential?.pair()
+        let credential = credential?;
+        match credential.kind.as_str() {
+            // Without a role the nodes ask all the same, and are refused.
+            "IAM-ROLE" => Some(self.node_role.clone().unwrap_or_else(|| ("no-role".to_owned(), "no-role".to_owned()))),
+            _ => credential.pair(),
+        }
     }
 
     /// What the consumer of a service or a data item reads: bucket and region.
