@@ -100,9 +100,14 @@ async fn linger(mut stream: TcpStream) {
 
 /// A free loopback port.
 pub(crate) async fn loopback() -> (TcpListener, u16) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port can be bound");
-    let port = listener.local_addr().expect("a bound listener has an address").port();
-    (listener, port)
+    loopback_at(0).await.expect("a loopback port can be bound")
+}
+
+/// This loopback port, where nobody has it; 0 is any that is free.
+pub(crate) async fn loopback_at(port: u16) -> std::io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
 }
 
 async fn connection<S>(stream: S, handler: Arc<dyn Handler>, peer: SocketAddr)

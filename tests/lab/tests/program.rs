@@ -16,12 +16,12 @@ struct Program {
 }
 
 impl Program {
-    async fn start() -> Self {
+    async fn start(words: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("rekeyd-lab-{}", uuid::Uuid::new_v4()));
         let mut child = Command::new(env!("CARGO_BIN_EXE_rekeyd-lab"))
+            .args(words)
             .arg("--dir")
             .arg(&dir)
-            .arg("--tls")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -40,6 +40,16 @@ impl Program {
         line.trim().trim_end_matches("/lab/state").to_owned()
     }
 
+    /// The address after a word that it says.
+    fn url(&self, word: &str) -> String {
+        let said = self.said.split(word).nth(1).unwrap_or_else(|| panic!("it says {word}: {}", self.said));
+        said.split_whitespace().next().expect("an address follows").to_owned()
+    }
+
+    fn secret(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(name)).expect("the file is there").trim().to_owned()
+    }
+
     async fn end(mut self) -> (PathBuf, String) {
         let id = self.child.id().expect("it runs").to_string();
         Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs");
@@ -51,7 +61,7 @@ impl Program {
 
 #[tokio::test]
 async fn it_keeps_its_secrets_in_files_and_takes_orders() {
-    let program = Program::start().await;
+    let program = Program::start(&["--tls"]).await;
     let (control, http) = (program.control(), reqwest::Client::builder().no_proxy().build().expect("a plain client"));
     let order = |body: Value| http.post(format!("{control}/lab/fault")).json(&body).send();
     let late = json!({"system": "aws", "operation": "CreateAccessKey", "fault": "late", "ms": 5});
@@ -82,10 +92,206 @@ async fn it_keeps_its_secrets_in_files_and_takes_orders() {
     std::fs::remove_dir_all(dir).expect("it is ours");
 }
 
+/// What somebody writes who never saw this lab, and reads Esri's pages.
+struct Stranger {
+    http: reqwest::Client,
+    admin: String,
+    token: String,
+}
+
+impl Stranger {
+    async fn log_in(program: &Program, product: &str, http: reqwest::Client) -> Self {
+        let (admin, login) = (program.url(product), program.url("logs in at "));
+        let password = program.secret("password");
+        let form = [
+            ("username", "rotator"),
+            ("password", &password),
+            ("client", "referer"),
+            ("referer", &admin),
+            ("f", "json"),
+        ];
+        let granted =
+            http.post(login).form(&form).send().await.expect("it answers").json::<Value>().await.expect("JSON");
+        let token = granted["token"].as_str().unwrap_or_else(|| panic!("no token: {granted}")).to_owned();
+        Self { http, admin, token }
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let request = self.http.get(format!("{}{path}", self.admin)).header("referer", &self.admin);
+        let request = request.header("x-esri-authorization", format!("Bearer {}", self.token));
+        request.send().await.expect("it answers").json().await.expect("JSON")
+    }
+
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Value {
+        let form = [fields, &[("f", "json"), ("token", &self.token)]].concat();
+        let request = self.http.post(format!("{}{path}", self.admin)).header("referer", &self.admin).form(&form);
+        request.send().await.expect("it answers").json().await.expect("JSON")
+    }
+}
+
+fn plain() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a plain client")
+}
+
+async fn remove(program: Program) -> String {
+    let (dir, said) = program.end().await;
+    std::fs::remove_dir_all(dir).expect("it is ours");
+    said
+}
+
+/// The ids of `cloud/services` that hold a key of their own, and of those that hold none.
+fn holders(services: &Value) -> (Vec<&str>, Vec<&str>) {
+    let list = services["cloudServices"].as_array().unwrap_or_else(|| panic!("no services: {services}"));
+    let ids = |own: bool| {
+        let those = list.iter().filter(|service| service["connection"]["credential"].is_object() == own);
+        those.map(|service| service["id"].as_str().expect("it has an id")).collect()
+    };
+    (ids(true), ids(false))
+}
+
+#[tokio::test]
+async fn a_stranger_meets_the_server_that_was_asked_for() {
+    let words = ["arcgis", "--product", "server", "--version", "12.0", "--job-ms", "50", "--job-path", "classic"];
+    let program = Program::start(&words).await;
+    let stranger = Stranger::log_in(&program, "server ", plain()).await;
+    assert_eq!(stranger.get("?f=json").await["fullVersion"], "12.0.0");
+    let services = stranger.get("/cloud/services?maskedSecret=true&f=json").await;
+    assert_eq!(holders(&services), (vec!["uqsip6c2vm"], vec!["wpjkp9s7ub"]));
+    let shown = services["cloudServices"][1]["connection"]["credential"]["secret"]["secretKey"].as_str();
+    assert!(shown.is_some_and(|shown| shown.starts_with("v2Crypt_xxxxxxxxxxxxxxxx")), "{services}");
+
+    let credential =
+        json!({"type": "ACCESS-KEY", "secret": {"access_key": "AKIASTRANGER", "secret_key": "of-a-stranger+/="}});
+    let path = "/cloud/services/uqsip6c2vm/credential/update";
+    let accepted = stranger.post(path, &[("credential", &credential.to_string())]).await;
+    let job =
+        accepted["cloudCredentialRotationJobId"].as_str().unwrap_or_else(|| panic!("no job: {accepted}")).to_owned();
+    let short = stranger.get(&format!("/jobs/{job}?f=json")).await;
+    assert_eq!(short["code"], 404, "by --job-path classic: {short}");
+    let mut status = String::new();
+    while status != "COMPLETED" {
+        let shown = stranger.get(&format!("/system/jobs/{job}?f=json")).await;
+        status = shown["status"].as_str().unwrap_or_else(|| panic!("no status: {shown}")).to_owned();
+    }
+    let state = stranger.http.get(format!("{}/lab/state", program.control())).send().await.expect("it answers");
+    let state: Value = state.json().await.expect("JSON");
+    let held =
+        state["arcgis"][0]["places"].as_array().expect("a list").iter().find(|place| place["id"] == "uqsip6c2vm");
+    assert_eq!(held.expect("it is told")["held_key"], "AKIASTRANGER");
+    let said = remove(program).await;
+    assert!(!said.contains("of-a-stranger"), "{said}");
+}
+
+#[tokio::test]
+async fn a_stranger_meets_the_kubernetes_that_was_asked_for() {
+    let words = [
+        "arcgis",
+        "--product",
+        "kubernetes",
+        "--version",
+        "11.2",
+        "--context",
+        "gis/main",
+        "--tls",
+        "--demand-certificate",
+        "--provider",
+        "p1:AWS",
+        "--service",
+        "s1:p1:one:kept",
+        "--service",
+        "s2:p1:two",
+        "--data-item",
+        "tiles:one/a:kept",
+    ];
+    let program = Program::start(&words).await;
+    let ca = reqwest::Certificate::from_pem(program.secret("ca.pem").as_bytes()).expect("a certificate");
+    let identity = [program.secret("client.pem"), program.secret("client-key.pem")].join("\n");
+    let identity = reqwest::Identity::from_pem(identity.as_bytes()).expect("a certificate and its key");
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([ca.clone()]);
+    let without = http.build().expect("a client").get(format!("{}?f=json", program.url("kubernetes "))).send().await;
+    assert!(without.is_err(), "by --demand-certificate");
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).identity(identity).build().expect("a client");
+    let stranger = Stranger::log_in(&program, "kubernetes ", http).await;
+    assert!(
+        stranger.admin.ends_with("/gis/main/admin") && stranger.admin.starts_with("https://"),
+        "{}",
+        stranger.admin
+    );
+    assert_eq!(stranger.get("?f=json").await["fullVersion"], "11.2.0");
+    let services = stranger.get("/cloud/services?f=json").await;
+    assert_eq!(holders(&services), (vec!["s1"], vec!["s2"]));
+    assert_eq!(stranger.get("/data/items/cloudStores/tiles?f=json").await["info"]["objectStore"], "one/a");
+    let update = stranger.post("/cloud/services/s1/credential/update", &[("credential", "{}")]).await;
+    assert_eq!(update["error"]["code"], 404, "that operation came with 12.0: {update}");
+
+    let turn = json!({"system": "kubernetes", "read_only": true, "version": "11.5"});
+    let turned = plain().post(format!("{}/lab/site", program.control())).json(&turn).send().await.expect("it answers");
+    assert_eq!(turned.status(), 200);
+    assert_eq!(stranger.get("/mode?f=json").await["isReadOnly"], true);
+    assert_eq!(stranger.get("?f=json").await["fullVersion"], "11.5.0");
+    remove(program).await;
+}
+
+#[tokio::test]
+async fn a_server_of_before_the_cloud_has_data_items_only_and_its_portal_logs_in() {
+    let words = [
+        "arcgis",
+        "--product",
+        "server",
+        "--version",
+        "11.3",
+        "--federated",
+        "--item-view",
+        "object",
+        "--real-status-codes",
+    ];
+    let program = Program::start(&words).await;
+    assert!(program.url("logs in at ").ends_with("/arcgis/sharing/rest/generateToken"));
+    let stranger = Stranger::log_in(&program, "server ", plain()).await;
+    assert_eq!(stranger.get("?f=json").await["currentVersion"], 11.3);
+    assert_eq!(stranger.get("/cloud/services?f=json").await["code"], 404);
+    let item = stranger.get("/data/items/cloudStores/imagery?f=json").await;
+    assert_eq!(item["info"]["connectionString"]["credentialType"], "accessKey");
+    remove(program).await;
+}
+
+#[tokio::test]
+async fn a_port_of_ones_choice_is_kept_and_nobody_elses_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("it has an address").port().to_string();
+    let dir = std::env::temp_dir().join(format!("rekeyd-lab-{}", uuid::Uuid::new_v4()));
+    let arguments = ["arcgis", "--product", "server", "--port", &port, "--dir"];
+    let refused =
+        Command::new(env!("CARGO_BIN_EXE_rekeyd-lab")).args(arguments).arg(&dir).output().await.expect("it runs");
+    assert_eq!(refused.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.starts_with(&format!("rekeyd-lab: listening on 127.0.0.1:{port}: ")), "{why}");
+    std::fs::remove_dir_all(dir).expect("it is ours");
+
+    drop(taken);
+    let program = Program::start(&["arcgis", "--product", "server", "--port", &port]).await;
+    assert_eq!(program.url("server "), format!("http://127.0.0.1:{port}/arcgis/admin"));
+    remove(program).await;
+}
+
 #[tokio::test]
 async fn a_wrong_command_line_is_told_how_it_should_be() {
-    let output = Command::new(env!("CARGO_BIN_EXE_rekeyd-lab")).arg("--job-ms").output().await.expect("it runs");
-    assert_eq!(output.status.code(), Some(2));
-    let why = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(why.starts_with("rekeyd-lab: --job-ms needs a value\nusage: rekeyd-lab --dir DIR"), "{why}");
+    for (words, why) in [
+        (&["--job-ms"][..], "error: a value is required for '--job-ms <MS>' but none was supplied"),
+        (&[], "  --dir <DIR>"),
+        (&["arcgis", "--dir", "d"], "  --product <PRODUCT>"),
+        (
+            &["arcgis", "--dir", "d", "--product", "server", "--version", "new"],
+            "a version has two numbers, such as 11.5 or 12.0",
+        ),
+        (
+            &["arcgis", "--dir", "d", "--product", "kubernetes", "--federated"],
+            "error: --federated: Kubernetes always has a portal; this is for --product server\n\nUsage: rekeyd-lab arcgis ",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_rekeyd-lab")).args(words).output().await.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains(why), "{words:?}: {why} is not in:\n{said}");
+    }
 }

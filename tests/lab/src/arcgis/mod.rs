@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::Utc;
+use tokio::net::TcpListener;
 
 pub use jobs::{JobScript, JobView};
 pub use options::{ArcGisOptions, ItemView, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
@@ -48,17 +49,31 @@ pub struct ArcGis {
 impl ArcGis {
     /// A site without providers or services. `aws` is where its services will use their credentials.
     pub async fn start(options: ArcGisOptions, aws: &Aws) -> ArcGis {
-        ArcGis::serve(options, aws.endpoint(), Some(aws.clone())).await
+        ArcGis::serve(http::loopback().await, options, aws.endpoint(), Some(aws.clone())).await
+    }
+
+    /// The same on a port of one's choice, so that it is found again; 0 is any that is free.
+    ///
+    /// # Errors
+    /// Where somebody else has the port.
+    pub async fn start_on(port: u16, options: ArcGisOptions, aws: &Aws) -> std::io::Result<ArcGis> {
+        let bound = http::loopback_at(port).await?;
+        Ok(ArcGis::serve(bound, options, aws.endpoint(), Some(aws.clone())).await)
     }
 
     /// The same, with its services using their credentials at another S3: the URL of a server that speaks it path-style, such as
     /// moto's. Validations cannot look into that one, and take every credential for good; the consumers find out in truth.
     pub async fn start_at(options: ArcGisOptions, s3_endpoint: &str) -> ArcGis {
-        ArcGis::serve(options, s3_endpoint.trim_end_matches('/').to_owned(), None).await
+        let endpoint = s3_endpoint.trim_end_matches('/').to_owned();
+        ArcGis::serve(http::loopback().await, options, endpoint, None).await
     }
 
-    async fn serve(options: ArcGisOptions, aws_endpoint: String, aws: Option<Aws>) -> ArcGis {
-        let (listener, port) = http::loopback().await;
+    async fn serve(
+        (listener, port): (TcpListener, u16),
+        options: ArcGisOptions,
+        aws_endpoint: String,
+        aws: Option<Aws>,
+    ) -> ArcGis {
         let tls = options.tls.then(|| tls::acceptor(options.self_signed.as_ref(), options.demands_certificate));
         let (acceptor, papers) = tls.unzip();
         let scheme = if options.tls { "https" } else { "http" };
@@ -80,6 +95,13 @@ impl ArcGis {
     /// `…/<context>/sharing/rest`, where the tokens of Kubernetes and of a federated Server come from.
     pub fn portal_url(&self) -> String {
         format!("{}/{}/sharing/rest", self.origin, self.site().options.context)
+    }
+
+    /// Where its account logs in, by `POST`.
+    pub fn token_url(&self) -> String {
+        let by_portal = self.site().has_portal();
+        let giver = if by_portal { self.portal_url() } else { self.admin_url() };
+        format!("{giver}/generateToken")
     }
 
     /// The authority that signed the certificate, or the certificate where that signed itself; `None` without TLS.

@@ -1,4 +1,14 @@
 //! The control endpoint of the program: what there is, and mischief on demand. It shows no secret.
+//!
+//! ```text
+//! curl -s $CONTROL/lab/state
+//! curl -s $CONTROL/lab/fault -H 'content-type: application/json' \
+//!      -d '{"system":"aws","operation":"CreateAccessKey","fault":"lost-reply"}'
+//! curl -s $CONTROL/lab/fault -H 'content-type: application/json' \
+//!      -d '{"system":"kubernetes","operation":"job-script","fault":"fail","text":"the store cannot be reached"}'
+//! ```
+//!
+//! [`super::arguments::MISCHIEF`] lists the words.
 
 use std::time::Duration;
 
@@ -11,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::Lab;
+use super::{Kind, Lab, Place, Site};
 
 /// One order. Which of the last four is read depends on the fault.
 #[derive(Debug, Deserialize)]
@@ -32,11 +42,36 @@ struct Order {
     text: Option<String>,
 }
 
+/// How an ArcGIS is from now on, and what happens to it at once. What is not named stays.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Turn {
+    system: String,
+    read_only: Option<bool>,
+    locked: Option<bool>,
+    down: Option<bool>,
+    privileged: Option<bool>,
+    upgrade: Option<String>,
+    version: Option<String>,
+    job_ms: Option<u64>,
+    #[serde(default)]
+    expire_tokens: bool,
+    #[serde(default)]
+    unlock_account: bool,
+}
+
 /// Binds a loopback port: its URL, and the task that serves it.
-pub(crate) async fn start(lab: Lab) -> std::io::Result<(String, JoinHandle<()>)> {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+pub(super) async fn start(lab: Lab) -> std::io::Result<(String, JoinHandle<()>)> {
+    let port = lab.control_port;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.map_err(|why| {
+        std::io::Error::new(why.kind(), format!("listening on 127.0.0.1:{port} for the control endpoint: {why}"))
+    })?;
     let url = format!("http://{}", listener.local_addr()?);
-    let router = Router::new().route("/lab/state", get(state)).route("/lab/fault", post(fault)).with_state(lab);
+    let router = Router::new()
+        .route("/lab/state", get(state))
+        .route("/lab/fault", post(fault))
+        .route("/lab/site", post(site))
+        .with_state(lab);
     let serving = tokio::spawn(async move {
         if let Err(why) = axum::serve(listener, router).await {
             eprintln!("rekeyd-lab: the control endpoint ended: {why}");
@@ -46,21 +81,74 @@ pub(crate) async fn start(lab: Lab) -> std::io::Result<(String, JoinHandle<()>)>
 }
 
 async fn state(State(lab): State<Lab>) -> Json<Value> {
-    let sites: Vec<Value> = lab
-        .sites
-        .iter()
-        .map(|site| {
-            let arcgis = &site.arcgis;
-            json!({
-                "name": site.name, "admin_url": arcgis.admin_url(), "portal_url": arcgis.portal_url(),
-                "service": site.service, "provider": site.provider, "user": site.user, "bucket": site.bucket,
-                "held_key": arcgis.held_key(site.service).map(|(id, _)| id), "keys": lab.aws.keys(&site.user),
-                "consumer": arcgis.consumer(site.service), "jobs": arcgis.jobs(), "requests": arcgis.requests().len(),
-            })
-        })
-        .collect();
+    let sites: Vec<Value> = lab.sites.iter().map(|site| show_site(&lab, site)).collect();
     let aws = json!({ "endpoint": lab.aws.endpoint(), "mints": lab.aws.mints(), "requests": lab.aws.requests() });
     Json(json!({ "aws": aws, "arcgis": sites }))
+}
+
+fn show_site(lab: &Lab, site: &Site) -> Value {
+    let arcgis = &site.arcgis;
+    let places: Vec<Value> = site.places.iter().map(|place| show_place(lab, site, place)).collect();
+    json!({
+        "name": site.name, "version": site.version, "admin_url": arcgis.admin_url(), "portal_url": arcgis.portal_url(),
+        "token_url": arcgis.token_url(), "places": places, "jobs": arcgis.jobs(), "requests": arcgis.requests().len(),
+    })
+}
+
+fn show_place(lab: &Lab, site: &Site, place: &Place) -> Value {
+    let held = site.arcgis.held_key(&place.id).map(|(id, _)| id);
+    let mut shown = json!({ "kind": place.kind.word(), "id": place.id, "held_key": held });
+    if place.kind != Kind::Provider {
+        shown["bucket"] = json!(place.bucket);
+        shown["consumer"] = json!(site.arcgis.consumer(&place.id));
+    }
+    if let Some(user) = &place.user {
+        shown["user"] = json!(user);
+        shown["keys"] = json!(lab.aws.keys(user));
+    }
+    shown
+}
+
+async fn site(State(lab): State<Lab>, Json(turn): Json<Turn>) -> (StatusCode, Json<Value>) {
+    match lab.site(&turn.system) {
+        Ok(site) => {
+            turn.apply(site);
+            (StatusCode::OK, Json(json!({ "status": "done" })))
+        }
+        Err(why) => (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))),
+    }
+}
+
+impl Lab {
+    fn site(&self, name: &str) -> Result<&Site, String> {
+        self.sites.iter().find(|site| site.name == name).ok_or_else(|| format!("no system {name}"))
+    }
+}
+
+impl Turn {
+    fn apply(&self, site: &Site) {
+        let arcgis = &site.arcgis;
+        let turn = |switch: Option<bool>, set: &dyn Fn(bool)| switch.into_iter().for_each(set);
+        turn(self.read_only, &|on| arcgis.set_read_only(on));
+        turn(self.locked, &|on| arcgis.set_site_locked(on));
+        turn(self.down, &|on| arcgis.down(on));
+        turn(self.privileged, &|on| arcgis.set_username_privilege(on));
+        if let Some(status) = &self.upgrade {
+            arcgis.set_upgrade(Some(status));
+        }
+        if let Some(version) = &self.version {
+            arcgis.set_version(version);
+        }
+        if let Some(ms) = self.job_ms {
+            arcgis.set_job_duration(Duration::from_millis(ms));
+        }
+        if self.expire_tokens {
+            arcgis.expire_tokens();
+        }
+        if self.unlock_account {
+            arcgis.unlock_account();
+        }
+    }
 }
 
 async fn fault(State(lab): State<Lab>, Json(order): Json<Order>) -> (StatusCode, Json<Value>) {
@@ -75,8 +163,7 @@ fn obey(lab: &Lab, order: &Order) -> Result<(), String> {
         lab.aws.fault(&order.operation, order.to_fault()?);
         return Ok(());
     }
-    let site = lab.sites.iter().find(|site| site.name == order.system);
-    let site = site.ok_or_else(|| format!("no system {}", order.system))?;
+    let site = lab.site(&order.system)?;
     if order.operation == "job-script" {
         site.arcgis.job_script(order.to_script()?);
     } else {

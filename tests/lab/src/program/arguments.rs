@@ -1,0 +1,674 @@
+//! The words of the command line, what each means, and which of them contradict each other.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use rekeyd_lab::{ArcGisOptions, ItemView, JobPath, Product, SelfSigned, Spelling};
+
+/// What the control endpoint understands.
+pub(crate) const MISCHIEF: &str = "\
+The control endpoint (its address is printed as `control`):
+  GET  /lab/state   what there is: keys by id, jobs, and how often each consumer was refused
+  POST /lab/fault   JSON: {\"system\", \"operation\", \"fault\", and what the fault needs: \"status\", \"ms\", \"times\" or \"text\"}
+  POST /lab/site    JSON: {\"system\", and any of the following}: how an ArcGIS is from now on
+                    \"read_only\", \"locked\", \"down\", \"privileged\": true or false;  \"upgrade\": a status of admin/upgrade;
+                    \"version\": \"12.1\";  \"job_ms\": 500;  \"expire_tokens\": true;  \"unlock_account\": true
+
+  system      aws, kubernetes, server
+  operation   of ArcGIS: generateToken, root, mode, upgrade, info, providers, provider, services, service, status,
+              credential/update, credential/add, jobs, job, findItems, item, validateDataItem, edit, validate;
+              or job-script: how the next job goes; of aws: an IAM or STS action, S3Get, S3Head, ConsumerGet
+  fault       lost-reply, error-after-commit (status), late (ms), delayed (ms), throttle, error (status), slow (ms),
+              drop-before, refuse (text), html, redirect (text): for the next call of the operation
+  job-script  complete, fail (text), fail-after-store (text), inner-error (text), failed-stage (text), roll-back,
+              timed-out, timed-out-after-store, unavailable (times), vanish, liar, slow (ms), mangled
+
+  curl -s $CONTROL/lab/fault -H 'content-type: application/json' \\
+       -d '{\"system\":\"server\",\"operation\":\"job-script\",\"fault\":\"fail\",\"text\":\"the store cannot be reached\"}'";
+
+/// What a client does first, for somebody who never spoke to an ArcGIS.
+const FIRST_STEPS: &str = "\
+A first conversation, with the admin address and the login that are printed (a portal's tokens begin at sharing/rest instead):
+  TOKEN=$(curl -s $ADMIN/generateToken -d username=rotator -d client=requestip -d f=json \\
+               --data-urlencode password@<(tr -d '\\n' <$DIR/password) | jq -r .token)
+  curl -s -H \"X-Esri-Authorization: Bearer $TOKEN\" \"$ADMIN?f=json\"
+  curl -s -H \"X-Esri-Authorization: Bearer $TOKEN\" \"$ADMIN/cloud/services?maskedSecret=true&f=json\"
+  curl -s $ADMIN/cloud/services/uqsip6c2vm/credential/update -d f=json -d \"token=$TOKEN\" --data-urlencode \\
+       'credential={\"type\":\"ACCESS-KEY\",\"secret\":{\"access_key\":\"AKIA…\",\"secret_key\":\"…\"}}'
+  curl -s -H \"X-Esri-Authorization: Bearer $TOKEN\" \"$ADMIN/jobs/$JOB?f=json\"
+(for bash; the password is read from its file, so that no other user sees it in the list of processes)
+
+Everything is written from Esri's documents; where they are silent it is a guess, and the comments in tests/lab/src/arcgis say so.";
+
+/// Strict stand-ins of ArcGIS Enterprise and AWS on 127.0.0.1, with faults on demand.
+///
+/// Without a subcommand: an AWS (IAM, STS, S3), an ArcGIS Enterprise on Kubernetes 12.0 and an ArcGIS Server 12.0, each with one cloud
+/// service that holds a key of its own and uses it all the time. Endpoints and ids are printed, then `ready`; secrets are files in
+/// DIR. It ends on SIGTERM or Ctrl-C and forgets everything.
+#[derive(Debug, Parser)]
+#[command(name = "rekeyd-lab", args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_long_help = MISCHIEF)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    one: Option<One>,
+    #[command(flatten)]
+    pair: Pair,
+}
+
+#[derive(Debug, Subcommand)]
+enum One {
+    /// One ArcGIS of the product and version of your choice, for whoever writes a client of its admin API.
+    ///
+    /// It starts with the providers, services, data items and backup stores that you name, or with a few that show what there can be.
+    /// Behind it runs an AWS whose keys they hold: every service and data item reads its bucket all the time with the key it holds at
+    /// that moment, and every refusal is counted, so that a rotation that goes wrong is seen as what it is. What exists and how it
+    /// answers follows product and version; every switch below is a doubt that the documents leave, or a way a site is set up.
+    #[command(name = "arcgis", after_long_help = format!("{FIRST_STEPS}\n\n{MISCHIEF}"))]
+    ArcGis(Box<ArcGisArguments>),
+}
+
+/// Which of the two forms.
+pub(crate) enum Form {
+    Pair(Pair),
+    ArcGis(Box<ArcGisArguments>),
+}
+
+/// An AWS and both products.
+#[derive(Debug, Args)]
+pub(crate) struct Pair {
+    /// Where the secrets are kept, one file each, readable by their owner only. Made if it is not there; older files are replaced.
+    #[arg(long, value_name = "DIR", required = true)]
+    dir: Option<PathBuf>,
+    /// How long a fresh key is unknown at STS, IAM and S3, in milliseconds.
+    #[arg(long = "propagation-ms", value_name = "MS", value_parser = millis, default_value = "0")]
+    pub(crate) propagation: Duration,
+    /// How long ListAccessKeys does not show a fresh key, and still shows a deleted one, in milliseconds.
+    #[arg(long = "listing-lag-ms", value_name = "MS", value_parser = millis, default_value = "0")]
+    pub(crate) listing_lag: Duration,
+    /// How long a credential job of ArcGIS takes, in milliseconds.
+    #[arg(long = "job-ms", value_name = "MS", value_parser = millis, default_value = "2000")]
+    pub(crate) job: Duration,
+    /// ArcGIS speaks HTTPS, with a certificate of an authority nobody knows.
+    #[arg(long)]
+    pub(crate) tls: bool,
+}
+
+impl Pair {
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.clone().expect("clap asks for --dir wherever there is no subcommand")
+    }
+}
+
+/// One ArcGIS. No account's password, and no secret, is an argument: other users of the machine can read those.
+#[derive(Debug, Args)]
+pub(crate) struct ArcGisArguments {
+    /// Which product answers.
+    #[arg(long, value_name = "PRODUCT")]
+    pub(crate) product: ProductWord,
+    /// The version it is, such as 11.2, 11.5 or 12.0: it decides what exists.
+    ///
+    /// cloud/… is there on Kubernetes from 11.2 and on Server from 12.0. `credential/update` of a service came with 12.0; before,
+    /// `credential/add` replaces a key, from then on it refuses where there is one. Of a provider, Kubernetes has `credential/update` and
+    /// Server `credential/add` too.
+    #[arg(long, value_name = "MAJOR.MINOR", value_parser = version, default_value = "12.0")]
+    version: String,
+    /// The path before /admin; it may have slashes inside.
+    #[arg(long, value_name = "PATH", value_parser = context, default_value = "arcgis")]
+    context: String,
+    /// Where the secrets are kept, one file each, readable by their owner only; made if it is not there.
+    ///
+    /// `password` of the account; `aws-access-key-id` and `aws-secret-access-key` of the AWS's administrator; with --tls `ca.pem`, whom to
+    /// trust; with --demand-certificate `client.pem` and `client-key.pem`. Older files are replaced, and nothing of this is printed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The port of 127.0.0.1 on which it listens; 0 is any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) port: u16,
+    /// The port of 127.0.0.1 of the control endpoint; 0 is any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) control_port: u16,
+
+    /// A cloud provider, and the user whose key it holds; without :USER it holds none. May be repeated.
+    ///
+    /// NAME is AWS, AZURE or GCP. USER is a word of yours: places that say the same word hold the same key.
+    #[arg(long, value_name = "ID:NAME[:USER]", value_parser = provider, help_heading = "What it starts with")]
+    provider: Vec<ProviderWords>,
+    /// An S3 cloud service of a provider, and the user whose key it holds itself; without :USER it inherits its provider's. May be
+    /// repeated.
+    #[arg(long, value_name = "ID:PROVIDER:BUCKET[:USER]", value_parser = service, help_heading = "What it starts with")]
+    service: Vec<ServiceWords>,
+    /// A registered cloud store, /cloudStores/NAME, with a copy of the user's key. May be repeated.
+    ///
+    /// The bucket may be followed by a folder: imagery:gis-store/tiles:main
+    #[arg(long, value_name = "NAME:BUCKET:USER", value_parser = data_item, help_heading = "What it starts with")]
+    data_item: Vec<ItemWords>,
+    /// A backup store on one of the services, for system/disasterrecovery/stores/NAME/validate. Kubernetes only. May be repeated.
+    ///
+    /// Where none of these four is named, there are: provider s7my5d949q with a key; service wpjkp9s7ub that inherits it; service
+    /// uqsip6c2vm with a key of its own, and on Kubernetes the backup store `nightly` on it; data item /cloudStores/imagery with a copy
+    /// of the provider's key. A version without cloud/… has the data item only.
+    #[arg(long, value_name = "NAME:SERVICE", value_parser = backup_store, help_heading = "What it starts with")]
+    backup_store: Vec<StoreWords>,
+
+    /// The one account there is. It may do everything.
+    #[arg(long, value_name = "NAME", default_value = "rotator", help_heading = "Logging in")]
+    username: String,
+    /// Takes the account's password from this file; otherwise one is made up.
+    #[arg(long, value_name = "FILE", help_heading = "Logging in")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// No token is granted for longer, whatever was asked.
+    #[arg(long, value_name = "MINUTES", default_value_t = 20160, help_heading = "Logging in")]
+    token_minutes_max: u32,
+    /// Every token lives exactly this long, in milliseconds, whatever was asked.
+    #[arg(long = "token-ttl-ms", value_name = "MS", value_parser = millis, help_heading = "Logging in")]
+    token_ttl: Option<Duration>,
+    /// How long five wrong passwords within fifteen minutes lock the account, in milliseconds.
+    #[arg(long = "lockout-ms", value_name = "MS", value_parser = millis, default_value = "900000", help_heading = "Logging in")]
+    lockout: Duration,
+    /// Federated with a portal: the account is the portal's, logs in there, and its tokens count only when bound to a referer. Server
+    /// only; Kubernetes always has a portal.
+    #[arg(long, help_heading = "Logging in")]
+    federated: bool,
+
+    /// How long a credential job takes, in milliseconds; what it was sent is stored half-way.
+    #[arg(long = "job-ms", value_name = "MS", value_parser = millis, default_value = "2000", help_heading = "Jobs")]
+    job: Duration,
+    /// Where Server shows its jobs: the credential pages say jobs/ID, the page of the job itself system/jobs/ID. Server only.
+    #[arg(long, value_name = "WHERE", default_value = "both", help_heading = "Jobs")]
+    job_path: JobPathWord,
+    /// A second credential job is refused while one runs, with "Another administrative operation…".
+    #[arg(long, help_heading = "Jobs")]
+    one_job_at_a_time: bool,
+
+    /// The code of an error is the HTTP status too; otherwise every answer is 200, errors included, as ArcGIS mostly does it.
+    #[arg(long, help_heading = "How it answers")]
+    real_status_codes: bool,
+    /// The answer to an accepted credential lacks a quote, exactly as the documents print it.
+    #[arg(long, help_heading = "How it answers")]
+    malformed_job_reply: bool,
+    /// clouds/… works as well as cloud/…: the documents' POST examples say the one, everything else the other.
+    #[arg(long, help_heading = "How it answers")]
+    accept_clouds_alias: bool,
+    /// Which names an S3 secret's fields may have in a request: secret_key (snake), secretKey (camel), or both.
+    #[arg(long, value_name = "SPELLING", default_value = "snake", help_heading = "How it answers")]
+    spelling: SpellingWord,
+    /// There is no cloud/providers/ID/credential/update: its page was never found. Server only.
+    #[arg(long, help_heading = "How it answers")]
+    no_provider_update: bool,
+    /// How a data item shows its connection string.
+    #[arg(long, value_name = "VIEW", default_value = "sealed", help_heading = "How it answers")]
+    item_view: ItemViewWord,
+    /// There is no data/validateDataItem.
+    #[arg(long, help_heading = "How it answers")]
+    no_validate_items: bool,
+
+    /// HTTPS, with a certificate for localhost, 127.0.0.1 and gis.example.com of an authority nobody knows (DIR/ca.pem).
+    #[arg(long, help_heading = "TLS")]
+    tls: bool,
+    /// A certificate that signed itself, for this one name, as a fresh ArcGIS has one (DIR/ca.pem is the certificate itself).
+    #[arg(long, value_name = "NAME", requires = "tls", help_heading = "TLS")]
+    self_signed: Option<String>,
+    /// The certificate that signed itself says CA:TRUE, as `openssl req -x509` makes them.
+    #[arg(long, requires = "self_signed", help_heading = "TLS")]
+    self_signed_authority: bool,
+    /// No handshake without a client certificate (DIR/client.pem, DIR/client-key.pem), as a web tier with PKI does it.
+    #[arg(long, requires = "tls", help_heading = "TLS")]
+    pub(crate) demand_certificate: bool,
+
+    /// How long a fresh key is unknown at the AWS behind it, in milliseconds.
+    #[arg(long = "propagation-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "The AWS behind it")]
+    pub(crate) propagation: Duration,
+}
+
+/// Which product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProductWord {
+    /// ArcGIS Enterprise on Kubernetes: tokens from the portal, jobs at jobs/ID, {"error":…}, {crypt}.
+    Kubernetes,
+    /// ArcGIS Server: tokens from the admin directory, jobs at system/jobs/ID too, {"status":"error"}, v2Crypt_.
+    Server,
+}
+
+impl ProductWord {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Server => "server",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum JobPathWord {
+    /// At both.
+    Both,
+    /// At system/jobs only.
+    Classic,
+    /// At jobs only.
+    Short,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SpellingWord {
+    /// access_key, secret_key: as the documents of the requests have it.
+    Snake,
+    /// accessKey, secretKey: as the answers have it.
+    Camel,
+    /// Either.
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ItemViewWord {
+    /// JSON in a text, enciphered as a whole; in clear for decrypt=true over HTTPS.
+    Sealed,
+    /// An object whose key id and secret are enciphered each for itself.
+    SealedFields,
+    /// An object in clear.
+    Object,
+    /// JSON in a text, in clear.
+    Text,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ProviderWords {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) user: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceWords {
+    pub(crate) id: String,
+    pub(crate) provider: String,
+    pub(crate) bucket: String,
+    pub(crate) user: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ItemWords {
+    pub(crate) name: String,
+    /// `bucket` or `bucket/folder`
+    pub(crate) bucket: String,
+    pub(crate) user: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StoreWords {
+    pub(crate) name: String,
+    pub(crate) service: String,
+}
+
+/// What it starts with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holds {
+    pub(crate) providers: Vec<ProviderWords>,
+    pub(crate) services: Vec<ServiceWords>,
+    pub(crate) items: Vec<ItemWords>,
+    pub(crate) stores: Vec<StoreWords>,
+}
+
+impl Holds {
+    fn is_empty(&self) -> bool {
+        self.providers.is_empty() && self.services.is_empty() && self.items.is_empty() && self.stores.is_empty()
+    }
+
+    /// Whose keys there are.
+    pub(crate) fn users(&self) -> Vec<String> {
+        let providers = self.providers.iter().filter_map(|provider| provider.user.clone());
+        let services = self.services.iter().filter_map(|service| service.user.clone());
+        providers.chain(services).chain(self.items.iter().map(|item| item.user.clone())).collect()
+    }
+
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = &str> {
+        let items = self.items.iter().filter_map(|item| item.bucket.split('/').next());
+        self.services.iter().map(|service| service.bucket.as_str()).chain(items)
+    }
+
+    /// What contradicts itself.
+    fn mistake(&self) -> Option<String> {
+        let ids = self.providers.iter().map(|provider| &provider.id);
+        let ids = ids.chain(self.services.iter().map(|service| &service.id)).chain(self.items.iter().map(|i| &i.name));
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = ids.into_iter().find(|id| !seen.insert(*id)) {
+            return Some(format!("{twice} names two things"));
+        }
+        let unknown = |id: &String| !self.providers.iter().any(|provider| provider.id == *id);
+        if let Some(service) = self.services.iter().find(|service| unknown(&service.provider)) {
+            return Some(format!("--service {}: there is no --provider {}", service.id, service.provider));
+        }
+        let unknown = |id: &String| !self.services.iter().any(|service| service.id == *id);
+        let store = self.stores.iter().find(|store| unknown(&store.service))?;
+        Some(format!("--backup-store {}: there is no --service {}", store.name, store.service))
+    }
+}
+
+impl Arguments {
+    /// The same, where nothing in them contradicts anything else; otherwise the program ends with 2 and a sentence.
+    pub(crate) fn checked(self) -> Self {
+        if let Some(One::ArcGis(one)) = &self.one
+            && let Some(mistake) = one.mistake()
+        {
+            let mut command = Self::command();
+            command.build();
+            let arcgis = command.find_subcommand_mut("arcgis").expect("these words are the ones after `arcgis`");
+            arcgis.error(ErrorKind::ArgumentConflict, mistake).exit();
+        }
+        self
+    }
+
+    pub(crate) fn form(self) -> Form {
+        match self.one {
+            Some(One::ArcGis(one)) => Form::ArcGis(one),
+            None => Form::Pair(self.pair),
+        }
+    }
+}
+
+impl ArcGisArguments {
+    /// All but the password.
+    pub(crate) fn options(&self) -> ArcGisOptions {
+        let self_signed =
+            self.self_signed.clone().map(|name| SelfSigned { name, is_authority: self.self_signed_authority });
+        ArcGisOptions {
+            product: match self.product {
+                ProductWord::Kubernetes => Product::Kubernetes,
+                ProductWord::Server => Product::Server,
+            },
+            version: self.version.clone(),
+            context: self.context.clone(),
+            username: self.username.clone(),
+            token_minutes_max: self.token_minutes_max,
+            token_ttl: self.token_ttl,
+            job_duration: self.job,
+            tls: self.tls,
+            self_signed,
+            demands_certificate: self.demand_certificate,
+            federated: self.federated,
+            real_status_codes: self.real_status_codes,
+            malformed_job_reply: self.malformed_job_reply,
+            accept_clouds_alias: self.accept_clouds_alias,
+            spelling: match self.spelling {
+                SpellingWord::Snake => Spelling::Snake,
+                SpellingWord::Camel => Spelling::Camel,
+                SpellingWord::Both => Spelling::Both,
+            },
+            server_job_path: match self.job_path {
+                JobPathWord::Both => JobPath::Both,
+                JobPathWord::Classic => JobPath::Classic,
+                JobPathWord::Short => JobPath::Short,
+            },
+            concurrent_jobs: !self.one_job_at_a_time,
+            server_provider_update: !self.no_provider_update,
+            lockout: self.lockout,
+            item_view: match self.item_view {
+                ItemViewWord::Sealed => ItemView::Sealed,
+                ItemViewWord::SealedFields => ItemView::SealedFields,
+                ItemViewWord::Object => ItemView::Object,
+                ItemViewWord::Text => ItemView::Text,
+            },
+            validates_items: !self.no_validate_items,
+            password: String::new(),
+        }
+    }
+
+    /// What was named, or a little of everything.
+    pub(crate) fn holds(&self) -> Holds {
+        let named = Holds {
+            providers: self.provider.clone(),
+            services: self.service.clone(),
+            items: self.data_item.clone(),
+            stores: self.backup_store.clone(),
+        };
+        if named.is_empty() { self.everything() } else { named }
+    }
+
+    fn everything(&self) -> Holds {
+        let read = "the built-in words are well formed";
+        let items = vec![data_item("imagery:gis-store:arcgis-main").expect(read)];
+        if !self.has_cloud() {
+            return Holds { items, ..Holds::default() };
+        }
+        let stores = match self.product {
+            ProductWord::Kubernetes => vec![backup_store("nightly:uqsip6c2vm").expect(read)],
+            ProductWord::Server => Vec::new(),
+        };
+        Holds {
+            providers: vec![provider("s7my5d949q:AWS:arcgis-main").expect(read)],
+            services: vec![
+                service("wpjkp9s7ub:s7my5d949q:gis-store").expect(read),
+                service("uqsip6c2vm:s7my5d949q:gis-backups:arcgis-backup").expect(read),
+            ],
+            items,
+            stores,
+        }
+    }
+
+    fn has_cloud(&self) -> bool {
+        let mut parts = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        version >= if self.product == ProductWord::Server { (12, 0) } else { (11, 2) }
+    }
+
+    fn mistake(&self) -> Option<String> {
+        let on_server = self.product == ProductWord::Server;
+        let of_server = [
+            (self.federated, "--federated: Kubernetes always has a portal; this is for --product server"),
+            (
+                self.job_path != JobPathWord::Both,
+                "--job-path: Kubernetes shows its jobs at jobs/ID; this is for --product server",
+            ),
+            (
+                self.no_provider_update,
+                "--no-provider-update: Kubernetes documents that operation; this is for --product server",
+            ),
+        ];
+        if let Some((_, why)) = of_server.into_iter().find(|(given, _)| *given && !on_server) {
+            return Some(why.to_owned());
+        }
+        if on_server && !self.backup_store.is_empty() {
+            return Some("--backup-store: only Kubernetes validates its backup stores".to_owned());
+        }
+        let names_cloud = !self.provider.is_empty() || !self.service.is_empty();
+        if names_cloud && !self.has_cloud() {
+            let (product, version) = (self.product.word(), &self.version);
+            return Some(format!(
+                "{product} {version} has no cloud providers and services: they came to kubernetes with 11.2, to server with 12.0"
+            ));
+        }
+        self.holds().mistake()
+    }
+}
+
+fn millis(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_millis).map_err(|_| "this is no number of milliseconds".to_owned())
+}
+
+fn version(text: &str) -> Result<String, String> {
+    let is_number = |part: &str| part.parse::<u16>().is_ok() && part.bytes().all(|b| b.is_ascii_digit());
+    match text.split_once('.') {
+        Some((major, minor)) if is_number(major) && is_number(minor) => Ok(text.to_owned()),
+        _ => Err("a version has two numbers, such as 11.5 or 12.0".to_owned()),
+    }
+}
+
+fn context(text: &str) -> Result<String, String> {
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let path = text.trim_matches('/');
+    if path.split('/').all(is_part) {
+        Ok(path.to_owned())
+    } else {
+        Err("this is no path of letters, digits, - _ . and /".to_owned())
+    }
+}
+
+fn provider(text: &str) -> Result<ProviderWords, String> {
+    let form = "ID:NAME or ID:NAME:USER";
+    let (id, name, user) = match text.split(':').collect::<Vec<_>>()[..] {
+        [id, name] => (id, name, None),
+        [id, name, user] => (id, name, Some(user)),
+        _ => return Err(format!("it is written {form}")),
+    };
+    if !["AWS", "AZURE", "GCP"].contains(&name) {
+        return Err("a provider is called AWS, AZURE or GCP".to_owned());
+    }
+    Ok(ProviderWords { id: word(id)?, name: name.to_owned(), user: user.map(user_name).transpose()? })
+}
+
+fn service(text: &str) -> Result<ServiceWords, String> {
+    let (id, provider, bucket, user) = match text.split(':').collect::<Vec<_>>()[..] {
+        [id, provider, bucket] => (id, provider, bucket, None),
+        [id, provider, bucket, user] => (id, provider, bucket, Some(user)),
+        _ => return Err("it is written ID:PROVIDER:BUCKET or ID:PROVIDER:BUCKET:USER".to_owned()),
+    };
+    let user = user.map(user_name).transpose()?;
+    Ok(ServiceWords { id: word(id)?, provider: word(provider)?, bucket: word(bucket)?, user })
+}
+
+fn data_item(text: &str) -> Result<ItemWords, String> {
+    let [name, bucket, user] = text.split(':').collect::<Vec<_>>()[..] else {
+        return Err("it is written NAME:BUCKET:USER".to_owned());
+    };
+    bucket.split('/').try_for_each(|part| word(part).map(drop))?;
+    Ok(ItemWords { name: word(name)?, bucket: bucket.to_owned(), user: user_name(user)? })
+}
+
+fn backup_store(text: &str) -> Result<StoreWords, String> {
+    let [name, service] = text.split(':').collect::<Vec<_>>()[..] else {
+        return Err("it is written NAME:SERVICE".to_owned());
+    };
+    Ok(StoreWords { name: word(name)?, service: word(service)? })
+}
+
+/// Something that stands in a URL as it is.
+fn word(text: &str) -> Result<String, String> {
+    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if is_plain { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a word of letters, digits, - _ and .")) }
+}
+
+fn user_name(text: &str) -> Result<String, String> {
+    if text == "rotator" {
+        return Err("rotator is the administrator of the AWS; call the user something else".to_owned());
+    }
+    word(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(words: &str) -> Result<ArcGisArguments, String> {
+        let words = ["rekeyd-lab", "arcgis", "--dir", "d"].into_iter().chain(words.split_whitespace());
+        let arguments = Arguments::try_parse_from(words).map_err(|why| why.to_string())?;
+        let Form::ArcGis(one) = arguments.form() else { return Err("this is the other form".to_owned()) };
+        match one.mistake() {
+            Some(mistake) => Err(mistake),
+            None => Ok(*one),
+        }
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_switch_of_a_site_is_an_argument() {
+        let site = "--product server --version 12.1 --context gis/server --username Anna --federated --real-status-codes \
+                    --malformed-job-reply --accept-clouds-alias --spelling both --job-path classic --one-job-at-a-time \
+                    --no-provider-update --lockout-ms 7 --item-view text --no-validate-items --tls --self-signed gis.example.com \
+                    --self-signed-authority --demand-certificate --job-ms 8 --token-minutes-max 9 --token-ttl-ms 10";
+        let options = one(site).expect("this is in order").options();
+        // Destructured, so that an option of tomorrow is missed here.
+        let ArcGisOptions {
+            product,
+            version,
+            context,
+            username,
+            password,
+            token_minutes_max,
+            token_ttl,
+            job_duration,
+            tls,
+            self_signed,
+            demands_certificate,
+            federated,
+            real_status_codes,
+            malformed_job_reply,
+            accept_clouds_alias,
+            spelling,
+            server_job_path,
+            concurrent_jobs,
+            server_provider_update,
+            lockout,
+            item_view,
+            validates_items,
+        } = options;
+        assert_eq!((product, version.as_str(), context.as_str()), (Product::Server, "12.1", "gis/server"));
+        assert_eq!((username.as_str(), password.as_str()), ("Anna", ""), "the password is no argument");
+        let times = [token_ttl.expect("it is given"), job_duration, lockout].map(|time| time.as_millis());
+        assert_eq!((token_minutes_max, times), (9, [10, 8, 7]));
+        assert_eq!(self_signed, Some(SelfSigned { name: "gis.example.com".to_owned(), is_authority: true }));
+        assert!(
+            tls && demands_certificate && federated && real_status_codes && malformed_job_reply && accept_clouds_alias
+        );
+        assert!(!concurrent_jobs && !server_provider_update && !validates_items);
+        assert_eq!((spelling, server_job_path, item_view), (Spelling::Both, JobPath::Classic, ItemView::Text));
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_library_has_it() {
+        let options = one("--product kubernetes").expect("this is in order").options();
+        let plain = ArcGisOptions { password: String::new(), job_duration: options.job_duration, ..Default::default() };
+        assert_eq!(format!("{options:?}"), format!("{plain:?}"));
+    }
+
+    #[test]
+    fn what_it_starts_with_follows_the_words_or_the_version() {
+        let count = |words: &str| {
+            let holds = one(words).expect("this is in order").holds();
+            [holds.providers.len(), holds.services.len(), holds.items.len(), holds.stores.len()]
+        };
+        assert_eq!(count("--product kubernetes"), [1, 2, 1, 1]);
+        assert_eq!(count("--product server"), [1, 2, 1, 0]);
+        assert_eq!(count("--product server --version 11.5"), [0, 0, 1, 0]);
+        assert_eq!(count("--product kubernetes --version 11.2 --provider p:AWS --service s:p:b:u"), [1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_told_in_a_sentence() {
+        for (words, why) in [
+            ("", "--product <PRODUCT>"),
+            ("--product desktop", "[possible values: kubernetes, server]"),
+            ("--product server --version twelve", "a version has two numbers, such as 11.5 or 12.0"),
+            ("--product server --version 12.x", "a version has two numbers"),
+            ("--product server --context a//b", "this is no path"),
+            ("--product server --port 70000", "70000 is not in 0..=65535"),
+            ("--product server --job-ms soon", "this is no number of milliseconds"),
+            ("--product server --self-signed x", "--tls"),
+            ("--product server --tls --self-signed-authority", "--self-signed <NAME>"),
+            ("--product server --demand-certificate", "--tls"),
+            ("--product kubernetes --federated", "Kubernetes always has a portal"),
+            ("--product kubernetes --job-path short", "jobs at jobs/ID"),
+            ("--product kubernetes --no-provider-update", "Kubernetes documents that operation"),
+            ("--product server --backup-store a:b", "only Kubernetes validates its backup stores"),
+            ("--product server --version 11.5 --provider p:AWS", "server 11.5 has no cloud providers"),
+            ("--product server --provider p:Amazon", "AWS, AZURE or GCP"),
+            ("--product server --provider p", "it is written ID:NAME"),
+            ("--product server --provider p:AWS:rotator", "rotator is the administrator"),
+            ("--product server --provider p:AWS --service s:q:b", "--service s: there is no --provider q"),
+            ("--product server --provider p:AWS --service p:p:b", "p names two things"),
+            ("--product server --service s:p", "it is written ID:PROVIDER:BUCKET"),
+            ("--product server --data-item a/b:c:d", "`a/b` is not a word"),
+            ("--product server --data-item a:b", "it is written NAME:BUCKET:USER"),
+            ("--product kubernetes --backup-store n:s", "--backup-store n: there is no --service s"),
+        ] {
+            let said = one(words).expect_err("this makes no sense");
+            assert!(said.contains(why), "{words}: {why} is not in:\n{said}");
+        }
+    }
+}

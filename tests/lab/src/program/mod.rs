@@ -1,0 +1,157 @@
+//! What the program runs, whichever form it was started in: stand-ins, and the names around them.
+
+mod arcgis;
+pub(crate) mod arguments;
+mod control;
+mod pair;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rekeyd_lab::{ArcGis, Aws};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::arguments::{Arguments, Form};
+
+#[derive(Clone)]
+struct Lab {
+    aws: Aws,
+    sites: Vec<Site>,
+    /// Where the secrets are.
+    dir: PathBuf,
+    /// Of the control endpoint; 0 is any that is free.
+    control_port: u16,
+}
+
+/// One ArcGIS.
+#[derive(Clone)]
+struct Site {
+    /// As the control endpoint knows it: its product.
+    name: &'static str,
+    version: String,
+    username: String,
+    arcgis: ArcGis,
+    places: Vec<Place>,
+}
+
+/// A provider, a cloud service or a data item.
+#[derive(Clone)]
+struct Place {
+    kind: Kind,
+    /// As the API knows it; of a data item the path.
+    id: String,
+    /// Its provider, or what a provider is called.
+    of: String,
+    /// What its consumer reads; empty for a provider.
+    bucket: String,
+    /// The IAM user whose key it held at the start; `None` where it held none of its own.
+    user: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Provider,
+    Service,
+    Item,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Provider => "provider",
+            Kind::Service => "service",
+            Kind::Item => "data item",
+        }
+    }
+}
+
+/// Until a signal says that it is enough.
+pub(crate) async fn run(arguments: Arguments) -> std::io::Result<()> {
+    // Handlers stand before anything else: a signal during the start must end us too.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let lab = match arguments.form() {
+        Form::Pair(pair) => pair::start(&pair).await?,
+        Form::ArcGis(one) => arcgis::start(&one).await?,
+    };
+    let (control, serving) = control::start(lab.clone()).await?;
+    print!("{}", introduction(&lab, &control));
+    std::io::stdout().flush()?;
+    let mut every = tokio::time::interval(Duration::from_secs(10));
+    every.tick().await;
+    loop {
+        tokio::select! {
+            _ = every.tick() => println!("{}", count(&lab)),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    serving.abort();
+    println!("{}", count(&lab));
+    Ok(())
+}
+
+/// Replaces a file of an earlier run; nobody but its owner may read it at any moment.
+fn keep(dir: &Path, name: &str, text: &str) -> std::io::Result<()> {
+    let path = dir.join(name);
+    match std::fs::remove_file(&path) {
+        Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")
+}
+
+fn keep_admin(dir: &Path, aws: &Aws) -> std::io::Result<()> {
+    let (id, secret) = aws.admin();
+    keep(dir, "aws-access-key-id", &id)?;
+    keep(dir, "aws-secret-access-key", &secret)
+}
+
+fn introduction(lab: &Lab, control: &str) -> String {
+    let mut said =
+        format!("aws         {}  (IAM, STS, S3; account 111122223333; region us-east-1)\n", lab.aws.endpoint());
+    for Site { name, version, username, arcgis, places } in &lab.sites {
+        let mut line = |text: String| writeln!(said, "{text}").expect("a String takes every write");
+        line(format!("{name:<11} {}  (version {version})", arcgis.admin_url()));
+        let (portal, login) = (arcgis.portal_url(), arcgis.token_url());
+        let of_portal = if login.starts_with(&portal) { format!("  (portal {portal})") } else { String::new() };
+        line(format!("            user {username} logs in at {login}{of_portal}"));
+        for place in places {
+            line(format!("            {}", place.line()));
+        }
+    }
+    let dir = lab.dir.display();
+    said + &format!("control     {control}/lab/state\ncredentials {dir} (files readable by their owner only)\nready\n")
+}
+
+impl Place {
+    fn line(&self) -> String {
+        let Place { kind, id, of, bucket, .. } = self;
+        let around = match kind {
+            Kind::Provider => format!("{}, {of}", kind.word()),
+            Kind::Service => format!("{} of {of}, bucket {bucket}", kind.word()),
+            Kind::Item => format!("{}, bucket {bucket}", kind.word()),
+        };
+        let key = match (&self.user, kind) {
+            (Some(user), _) => format!("key of user {user}"),
+            (None, Kind::Service) => "no key of its own".to_owned(),
+            (None, Kind::Provider | Kind::Item) => "no key".to_owned(),
+        };
+        format!("{id} ({around}): {key}")
+    }
+}
+
+fn count(lab: &Lab) -> String {
+    let consumers = lab.sites.iter().flat_map(|site| {
+        let used = site.places.iter().filter(|place| place.kind != Kind::Provider);
+        used.map(|place| {
+            let count = site.arcgis.consumer(&place.id);
+            let last = count.last_refusal.map(|last| format!(", last {last}")).unwrap_or_default();
+            format!("{} {} {} requests, {} refused{last}", site.name, place.id, count.requests, count.refusals)
+        })
+    });
+    consumers.collect::<Vec<_>>().join("; ")
+}
