@@ -128,6 +128,9 @@ pub struct HealthConfig {
     /// A backup store of ArcGIS Enterprise on Kubernetes, which validates itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_store: Option<String>,
+    /// The cloud service's own `status`, where its version has one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub service_status: bool,
 }
 
 /// What a data item's connection string holds beside the key, for a site that shows it enciphered only. The names in the string are
@@ -277,9 +280,16 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
         Some("update") => Operation::Update,
         _ => Operation::Auto,
     };
+    let has_status = match system.and_then(deployment).map(|deployment| deployment.product) {
+        Some(Product::Server) => {
+            Err("only ArcGIS Enterprise on Kubernetes (from 12.0 on) tells the status of a cloud service")
+        }
+        _ if !table.has("service_id") => Err("only a cloud service has a status of its own"),
+        _ => Ok(()),
+    };
     let (health, health_is_sound) = match table.table("health") {
         Some(mut health) => {
-            let read = read_health(&mut health);
+            let read = read_health(&mut health, has_status);
             (read.clone(), read.is_some())
         }
         None => (None, !table.has("health")),
@@ -386,19 +396,26 @@ fn read_connection(table: &mut Table<'_>) -> Option<ConnectionConfig> {
     Some(ConnectionConfig { region, region_endpoint_url, default_endpoints_protocol: protocol.map(str::to_owned) })
 }
 
-fn read_health(table: &mut Table<'_>) -> Option<HealthConfig> {
+/// `has_status` says why `service_status` has no place here, where it has none.
+fn read_health(table: &mut Table<'_>, has_status: Result<(), &str>) -> Option<HealthConfig> {
     let backup_store = table.text_or("backup_store");
-    let is_sound = backup_store.as_ref().is_none_or(|name| is_id(name));
+    let mut is_sound = backup_store.as_ref().is_none_or(|name| is_id(name));
     if !is_sound {
         table.mistake("backup_store", "is not the name of a backup store", "names are letters, digits, `-` and `_`");
     }
-    // One of the two is enough; an address is what most have.
-    let url = backup_store.is_some() || table.require("url", "url = \"https://gis.example.com/…\"");
+    let service_status = table.flag("service_status", false);
+    if let (true, Err(why)) = (service_status, has_status) {
+        table.mistake("service_status", why, "remove `service_status`, or name a `url`");
+        is_sound = false;
+    }
+    // One of the three is enough; an address is what most have.
+    let by_arcgis = backup_store.is_some() || service_status;
+    let url = by_arcgis || table.require("url", "url = \"https://gis.example.com/…\"");
     let named = table.has("url");
     let url = if url && named { table.url_with_query("url") } else { None };
     let expect = table.integer("expect", 100..=599, 200);
-    let is_complete = is_sound && (url.is_some() || (backup_store.is_some() && !named));
-    is_complete.then_some(HealthConfig { url, expect: u16::try_from(expect).ok()?, backup_store })
+    let is_complete = is_sound && (url.is_some() || (by_arcgis && !named));
+    is_complete.then_some(HealthConfig { url, expect: u16::try_from(expect).ok()?, backup_store, service_status })
 }
 
 /// A deployment's table again, from its plain data.
@@ -499,7 +516,8 @@ password = { credential = "arcgis-prod" }
         assert_eq!(spec.poll, Duration::from_secs(2));
         let config: TargetConfig = serde_json::from_value(spec.config).expect("it reads back");
         assert_eq!((config.place, config.operation), (Place::Service("eg7hrelq6b".to_owned()), Operation::Auto));
-        let health = HealthConfig { url: Some("https://x/y?f=json".to_owned()), expect: 200, backup_store: None };
+        let url = Some("https://x/y?f=json".to_owned());
+        let health = HealthConfig { url, expect: 200, backup_store: None, service_status: false };
         assert_eq!(config.health, Some(health));
     }
 
@@ -512,6 +530,38 @@ password = { credential = "arcgis-prod" }
         let written = serde_json::json!({ "url": "https://x/y", "expect": 200 });
         let older: HealthConfig = serde_json::from_value(written).expect("what an older rekeyd wrote is read");
         assert_eq!(older.url.as_deref(), Some("https://x/y"));
+    }
+
+    #[test]
+    fn the_status_of_a_cloud_service_is_asked_for_by_name() {
+        let health = |text: &str| {
+            let spec = target(text).expect("it is sound");
+            let health = spec.config.get("health").cloned().expect("it is stored");
+            (health.clone(), serde_json::from_value::<HealthConfig>(health).expect("it reads back"))
+        };
+        let (_, alone) = health("service_id = \"a\"\nhealth = { service_status = true }");
+        assert_eq!((alone.url, alone.backup_store, alone.service_status), (None, None, true));
+        let text = "service_id = \"a\"\nhealth = { service_status = false, url = \"https://x/y\" }";
+        assert_eq!(health(text).0.get("service_status"), None, "an older rekeyd reads what does not ask for it");
+
+        let provider =
+            target("provider_id = \"a\"\nhealth = { service_status = true }").expect_err("a provider has none");
+        assert!(provider.contains("policy.toml:2:29: only a cloud service has a status of its own"), "{provider}");
+        let text = "data_item = \"/cloudStores/x\"\nhealth = { service_status = true, url = \"https://x/y\" }";
+        let item = target(text).expect_err("a data item has none");
+        assert!(item.contains("only a cloud service has a status of its own"), "{item}");
+        assert!(item.contains("remove `service_status`, or name a `url`"), "{item}");
+        let quoted = target("service_id = \"a\"\nhealth = { service_status = \"yes\" }").expect_err("it is no word");
+        assert!(quoted.contains("must be true or false"), "{quoted}");
+        let config = system(&PROD.replace("kubernetes", "server")).expect("it is sound");
+        let on_server = table::read("service_id = \"a\"\nhealth = { service_status = true }", "policy.toml", |table| {
+            read(table, Some(&config))
+        });
+        let on_server = on_server.expect_err("Server has no such operation").to_string();
+        assert!(
+            on_server.contains("policy.toml:2:29: only ArcGIS Enterprise on Kubernetes (from 12.0 on)"),
+            "{on_server}"
+        );
     }
 
     #[test]

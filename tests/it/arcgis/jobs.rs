@@ -160,3 +160,55 @@ async fn a_backup_store_says_itself_whether_it_works() {
     let other = site.connect("", "service_id = \"st0re00001\"\nhealth = { backup_store = \"weekly\" }");
     assert!(matches!(other.health().await, Health::Bad(_)), "there is no such store");
 }
+
+#[tokio::test]
+async fn a_cloud_service_says_itself_whether_it_works() {
+    const STORE: &str = "st0re00001";
+    let watched = format!("service_id = {STORE:?}\nhealth = {{ service_status = true }}");
+    let with_a_store = async |options: ArcGisOptions| {
+        let site = Site::start(options).await;
+        let credential = Some(stored(&site.old));
+        site.arcgis.add_service_with(ServiceSpec { credential, ..ServiceSpec::new(STORE, PROVIDER, "gis-store") });
+        site
+    };
+    let site = with_a_store(kubernetes()).await;
+    let target = site.connect("", &watched);
+    assert_eq!(target.health().await, Health::Good);
+    site.arcgis.set_credential(STORE, "AKIANOBODY", "nobody's secret");
+    let Health::Bad(why) = target.health().await else { panic!("the store cannot be reached") };
+    assert!(why.starts_with(&format!("reading the status of cloud service {STORE} of arcgis.prod at ")), "{why}");
+    assert!(why.contains(": UNREACHABLE: The store cannot be accessed"), "{why}");
+    for mishap in [Mishap::Html, Mishap::Throttle, Mishap::Error(503), Mishap::DropBefore] {
+        site.arcgis.fault("status", mishap.clone());
+        target.hurry();
+        assert_eq!(target.health().await, Health::NotWatched, "{mishap:?} says nothing about the service");
+        assert_eq!(site.arcgis.faults_left("status"), 0, "{mishap:?} was met");
+    }
+    target.hurry();
+    site.arcgis.fault("status", Mishap::Refuse("the store is gone".to_owned()));
+    let Health::Bad(why) = target.health().await else { panic!("ArcGIS itself says so") };
+    assert!(why.ends_with("code 400, \"the store is gone\""), "{why}");
+    site.arcgis.set_username_privilege(false);
+    assert_eq!(target.health().await, Health::NotWatched, "a missing right says nothing about the service");
+
+    // A version without it, with a 404 in either form: as if the policy did not name it.
+    for real_status_codes in [false, true] {
+        let options = ArcGisOptions { version: "11.5".to_owned(), real_status_codes, ..kubernetes() };
+        let site = with_a_store(options).await;
+        let target = site.connect("", &watched);
+        assert_eq!(target.health().await, Health::NotWatched);
+        site.arcgis.fault("status", Mishap::Error(404));
+        assert_eq!(target.health().await, Health::NotWatched);
+        assert_eq!(site.arcgis.faults_left("status"), 0, "it was asked");
+        let info = site.arcgis.admin_url().replace("/admin", "/rest/info?f=json");
+        let both = |url: &str| {
+            let health = format!("health = {{ service_status = true, url = {url:?} }}");
+            site.connect("", &format!("service_id = {STORE:?}\n{health}"))
+        };
+        assert_eq!(both(&info).health().await, Health::Good, "the address is watched all the same");
+        site.arcgis.fault("status", Mishap::Error(404));
+        assert_eq!(both(&info).health().await, Health::Good, "after a page for a 404 too");
+        let gone = site.arcgis.admin_url().replace("/admin", "/rest/gone?f=json");
+        assert!(matches!(both(&gone).health().await, Health::Bad(_)), "and its failure counts");
+    }
+}

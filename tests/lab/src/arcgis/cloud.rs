@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Services,
     Provider(String),
     Service(String),
-    /// A service's health; its page was never found, only its name.
+    /// A service's health, since Kubernetes 12.0; its page was never found, only its name.
     Status(String),
     Credential {
         add: bool,
@@ -84,7 +84,10 @@ pub(crate) fn get(site: &Site, place: &Place, request: &Request) -> Outcome {
             Some(service) => Outcome::json(show_service(site, service, masked)),
             None => Outcome::not_found(id),
         },
-        Place::Status(id) => Outcome::not_found(&format!("{id}/status")),
+        Place::Status(id) => match site.service(id).filter(|_| !site.is_server() && site.version() >= (12, 0)) {
+            Some(service) => Outcome::json(show_status(site, service)),
+            None => Outcome::not_found(&format!("{id}/status")),
+        },
         Place::Credential { .. } => Outcome::error(405, "This request needs to be a POST request."),
     }
 }
@@ -198,6 +201,17 @@ fn show_service(site: &Site, service: &Service, masked: bool) -> Value {
         shown["usage"] = json!(usage);
     }
     shown
+}
+
+/// Whether the service reaches its bucket with the key it uses now. That it tells this, and every word of it, is our guess: the page
+/// of a cloud service lists the operation, and no page of its own was found. A service without a bucket has nothing to reach.
+fn show_status(site: &Site, service: &Service) -> Value {
+    let bucket = &service.spec.bucket;
+    let held = site.held(&service.spec.id);
+    if bucket.is_empty() || held.is_some_and(|(id, secret)| site.works(&id, &secret, bucket)) {
+        return json!({ "status": "AVAILABLE" });
+    }
+    json!({ "status": "UNREACHABLE", "message": "The store cannot be accessed with the credentials of the cloud service." })
 }
 
 fn show_provider(site: &Site, provider: &Provider, masked: bool) -> Value {
