@@ -6,7 +6,7 @@ use std::time::Instant as Started;
 use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, TargetName, TargetSpec};
 use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
-use crate::rotation::{Effect, Evidence, Finding, Found, ServiceState};
+use crate::rotation::{Effect, Evidence, Finding, Found, Others, ServiceState};
 
 use super::Place;
 
@@ -280,9 +280,11 @@ impl World {
     }
 
     /// The places of the targets' deployments that hold a credential of their own and that the policy says nothing of.
-    async fn others(&self, place: &Place) -> Result<Vec<(String, Reading)>, Fault> {
+    async fn others(&self, place: &Place) -> Result<Others, Fault> {
+        // A deployment may show a place in another case than the policy names it, and keeps no two that differ by case alone.
+        let is = |name: &TargetName, other: &TargetName| name.as_str().eq_ignore_ascii_case(other.as_str());
         let mut asked = Vec::new();
-        let mut others = Vec::new();
+        let mut others = Others::default();
         for spec in &place.targets {
             if asked.contains(&&spec.system) {
                 continue;
@@ -290,9 +292,15 @@ impl World {
             asked.push(&spec.system);
             let port = self.port(place, spec).await?;
             for holder in self.metered(spec.name.as_str(), "holders", port.holders()).await? {
-                let is_target = place.targets.iter().any(|target| target.name == holder.name);
-                if !is_target && !place.accepted.contains(&holder.name) && holder.reading != Reading::Nothing {
-                    others.push((format!("{} ({})", holder.name, holder.what), holder.reading));
+                let is_target = place.targets.iter().any(|target| is(&target.name, &holder.name));
+                if is_target || place.accepted.iter().any(|accepted| is(accepted, &holder.name)) {
+                    continue;
+                }
+                let told = format!("{} ({})", holder.name, holder.what);
+                match holder.unread {
+                    Some(why) => others.unread.push(format!("{told} cannot be looked at: {why}")),
+                    None if holder.reading == Reading::Nothing => {}
+                    None => others.shown.push((told, holder.reading)),
                 }
             }
         }

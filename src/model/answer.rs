@@ -145,6 +145,8 @@ pub struct FoundHolder {
     pub reading: Reading,
     /// The holder whose credential it uses, having none of its own.
     pub inherits: Option<TargetName>,
+    /// Why it could not be looked at: then nobody can tell what it holds, and the reading says nothing.
+    pub unread: Option<String>,
 }
 
 /// A target as found: what holds the key there, and how things stand before we touch it.

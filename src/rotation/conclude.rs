@@ -13,7 +13,7 @@ use crate::model::{
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
 use super::evidence::on_the_clock_of;
-use super::finding::{Circumstances, Conclusion, Finding, Found, Pace};
+use super::finding::{Circumstances, Conclusion, Finding, Found, Others, Pace};
 use super::mint::Room;
 use super::push::SeenBefore;
 use super::readback::ReadBack;
@@ -372,9 +372,13 @@ impl ServiceState {
         }
         // Known before the next mint, and in time to say what it is: it will stop the retire.
         let end = self.tails.get(current);
-        let same_key = others.iter().filter(|(_, reading)| reading.tail().is_some() && reading.tail() == end);
+        let same_key = others.shown.iter().filter(|(_, reading)| reading.tail().is_some() && reading.tail() == end);
         drift.extend(same_key.map(|(other, _)| {
             format!("{other} shows current key {current} too and is no target of this service; see accept_holders")
+        }));
+        // No stop: whoever may not look there may still rotate. But no silence either.
+        drift.extend(others.unread.iter().map(|unread| {
+            format!("{unread}; a copy of current key {current} there would not be seen; see accept_holders")
         }));
         let mut events: Vec<Event> = self.strangers_event(listing, issuer, now).into_iter().collect();
         if push && self.may_open() && self.order.is_none() {
@@ -482,7 +486,7 @@ impl ServiceState {
 struct Observed<'a> {
     listing: &'a Listing,
     readings: &'a [(TargetName, Reading)],
-    others: &'a [(String, Reading)],
+    others: &'a Others,
     probe: Option<&'a Probe>,
 }
 

@@ -137,7 +137,7 @@ impl ServiceState {
         if retirement.despite_use || current == Some(end) {
             return None;
         }
-        let (other, _) = seen.others.iter().find(|(_, reading)| reading.tail() == Some(end))?;
+        let (other, _) = seen.others.shown.iter().find(|(_, reading)| reading.tail() == Some(end))?;
         Some(format!(
             "{other} is no target of this service and shows the end of old key {}; make it a target and rekeyd moves it, or move \
              it by hand, or say accept_holders in the policy where it is another key with the same end",
@@ -230,8 +230,9 @@ impl ServiceState {
             LastUse::Untold => "its use is not reported by this provider".to_owned(),
         };
         let names: Vec<_> = seen.readings.iter().map(|(target, _)| target.as_str()).collect();
+        let unread: String = seen.others.unread.iter().map(|unread| format!("; {unread}")).collect();
         format!(
-            "account {}; current key {current} {probe}; key {key} {used}; not shown by {}",
+            "account {}; current key {current} {probe}; key {key} {used}; not shown by {}{unread}",
             seen.account,
             names.join(", ")
         )

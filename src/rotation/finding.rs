@@ -22,11 +22,19 @@ pub struct Evidence {
     pub probe: Option<Probe>,
     /// What each target shows.
     pub readings: Vec<(TargetName, Reading)>,
-    /// What other places of the same deployments show that are neither targets of the service nor accepted by its policy: what
-    /// each is, and its reading.
-    pub others: Vec<(String, Reading)>,
+    /// What other places of the same deployments show.
+    pub others: Others,
     /// When the key to be retired was last used.
     pub last_use: LastUse,
+}
+
+/// Places of the targets' deployments that are neither targets of the service nor accepted by its policy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Others {
+    /// What each is, and its reading.
+    pub shown: Vec<(String, Reading)>,
+    /// Those that nobody could look at, each with the reason.
+    pub unread: Vec<String>,
 }
 
 /// What an effect found in the world.
@@ -58,8 +66,8 @@ pub enum Finding {
         listing: Listing,
         /// What each target shows.
         readings: Vec<(TargetName, Reading)>,
-        /// What other places show, as in [`Evidence::others`].
-        others: Vec<(String, Reading)>,
+        /// What other places show.
+        others: Others,
         /// How the current key answers; `None` where its secret is not held.
         probe: Option<Probe>,
     },

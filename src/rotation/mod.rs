@@ -47,7 +47,7 @@ mod state;
 mod words;
 
 pub use apply::IllegalEvent;
-pub use finding::{Circumstances, Conclusion, Evidence, Finding, Found, Pace};
+pub use finding::{Circumstances, Conclusion, Evidence, Finding, Found, Others, Pace};
 pub use readback::ReadBack;
 use retire::is_stale;
 pub use retire::{Act, Retirement, Stage, Why};

@@ -185,7 +185,7 @@ impl Walk {
             current_listing: None,
             probe: Some(Probe::Works),
             readings: self.targets.iter().map(|name| (TargetName::new(*name), tail(shown))).collect(),
-            others: vec![],
+            others: Others::default(),
             last_use,
         }
     }

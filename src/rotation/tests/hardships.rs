@@ -455,7 +455,8 @@ fn a_target_that_shows_another_end_than_the_current_keys_does_not_hold_it_whatev
 
 #[test]
 fn a_holder_that_nobody_named_stops_the_disable_and_is_told_before_the_mint() {
-    let shows = |end: &str| vec![("arcgis:prod:uqsip6c2vm (cloud service AWS S3 BACKUP)".to_owned(), tail(end))];
+    let backup = |end: &str| ("arcgis:prod:uqsip6c2vm (cloud service AWS S3 BACKUP)".to_owned(), tail(end));
+    let shows = |end: &str| Others { shown: vec![backup(end)], unread: vec![] };
     let weighed = |walk: &mut Walk, end: &str| {
         let evidence = Evidence { others: shows(end), ..walk.evidence(LastUse::Never, "newt") };
         walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
@@ -470,13 +471,13 @@ fn a_holder_that_nobody_named_stops_the_disable_and_is_told_before_the_mint() {
     assert_eq!(weighed(&mut Walk::soaked(), "thrt"), None, "another key is nobody's business here");
 
     let mut walk = Walk::new(&["a"]);
-    let seen = |walk: &Walk| Finding::Observed {
+    let seen = |walk: &Walk, others: Others| Finding::Observed {
         listing: Listing { date: Some(walk.now.wall), ..listing(&[OLD]) },
         readings: vec![(a(), tail("oldt"))],
-        others: shows("oldt"),
+        others,
         probe: None,
     };
-    let found = seen(&walk);
+    let found = seen(&walk, shows("oldt"));
     walk.feed(Effect::Observe, Ok(found));
     assert!(
         walk.state.drift.as_ref().is_some_and(|drift| drift.contains("see accept_holders")),
@@ -484,4 +485,29 @@ fn a_holder_that_nobody_named_stops_the_disable_and_is_told_before_the_mint() {
         walk.state.drift
     );
     assert_eq!(walk.state.order, None, "no push would mend it");
+}
+
+#[test]
+fn a_holder_that_nobody_may_look_at_is_told_and_stops_nothing() {
+    let unread = "arcgis:prod:/cloudStores (registered data stores) cannot be looked at: code 403";
+    let others = || Others { shown: vec![], unread: vec![unread.to_owned()] };
+    let mut walk = soaked(&["a"]);
+    let evidence = Evidence { others: others(), ..walk.evidence(LastUse::Never, "newt") };
+    let events = walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    let said = events.iter().find_map(|event| match event {
+        Event::DisableBegun { evidence, .. } => Some(evidence.clone()),
+        _ => None,
+    });
+    assert!(said.as_ref().is_some_and(|said| said.ends_with(&format!("not shown by a; {unread}"))), "{said:?}");
+
+    let mut walk = Walk::new(&["a"]);
+    let found = Finding::Observed {
+        listing: Listing { date: Some(walk.now.wall), ..listing(&[OLD]) },
+        readings: vec![(a(), tail("oldt"))],
+        others: others(),
+        probe: None,
+    };
+    walk.feed(Effect::Observe, Ok(found));
+    let drift = walk.state.drift.clone().unwrap_or_default();
+    assert!(drift.starts_with(unread) && drift.ends_with("would not be seen; see accept_holders"), "{drift}");
 }

@@ -370,7 +370,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Goes into a URL's path as it is: no other folder, no way up, nothing that opens a query.
-fn is_item_path(text: &str) -> bool {
+pub fn is_item_path(text: &str) -> bool {
     text.strip_prefix("/cloudStores/").is_some_and(|name| {
         (1..=128).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))

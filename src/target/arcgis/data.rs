@@ -25,7 +25,7 @@ use crate::net::redact::Redactor;
 use crate::ports::{Fault, Inspection, Receipt};
 
 /// Shows a connection string in clear, over HTTPS: the only way to keep what it holds beside the key, and to see which key it is.
-const DECRYPTED: [(&str, &str); 1] = [("decrypt", "true")];
+pub(super) const DECRYPTED: [(&str, &str); 1] = [("decrypt", "true")];
 
 /// Where cloud stores are.
 const ANCESTOR: (&str, &str) = ("ancestorPath", "/cloudStores");
@@ -69,7 +69,8 @@ impl ArcGis {
         Ok(item)
     }
 
-    fn asks_clear(&self) -> bool {
+    /// Whether a single item can be asked for in clear.
+    pub(super) fn asks_clear(&self) -> bool {
         self.deployment.config.admin_url.starts_with("https://")
     }
 
@@ -86,15 +87,14 @@ impl ArcGis {
         }
     }
 
+    /// Whether the documents have `findItems` as a POST: of Kubernetes. Server's newer pages have it as a GET, its older ones did not.
+    pub(super) fn finds_by_post(&self) -> bool {
+        self.deployment.config.product == Product::Kubernetes
+    }
+
     /// The fault of an item that is not there, with those that are.
     async fn no_item(&self, path: &str) -> Fault {
-        let what = "looking for data items";
-        let look = Ask::get(what, "data/findItems");
-        // By the documents a GET of Server, and a POST of Kubernetes.
-        let look = match self.deployment.config.product {
-            Product::Server => Ask { query: &[ANCESTOR], ..look },
-            Product::Kubernetes => Ask { form: Some(&[ANCESTOR]), ..look },
-        };
+        let look = find_items(self.finds_by_post());
         let unknown = || Fault::Refused {
             reason: Reason::NotFound,
             why: format!("looking for data item {path}: {} does not know it", self.site()),
@@ -174,6 +174,15 @@ impl ArcGis {
             Verdict::Complaint(complaint) if complaint.meaning == Meaning::Broken => unknown(&complaint.said),
             Verdict::Complaint(complaint) => Err(self.refusal(doing, "", complaint)),
         }
+    }
+}
+
+/// All cloud stores, in the one way or the other.
+pub(super) fn find_items(by_post: bool) -> Ask<'static> {
+    let look = Ask::get("looking for data items", "data/findItems");
+    match by_post {
+        true => Ask { form: Some(&[ANCESTOR]), ..look },
+        false => Ask { query: &[ANCESTOR], ..look },
     }
 }
 

@@ -134,11 +134,7 @@ impl Item {
         }
         match self.field(KEY_SECRET).filter(|text| !text.is_empty()) {
             None => Reading::Nothing,
-            Some(text) => match Veil::of(text) {
-                Veil::Clear => self.secret().and_then(|secret| secret.tail()).map_or(Reading::Hidden, Reading::Tail),
-                Veil::Ends(tail) => Reading::Tail(tail),
-                Veil::Whole => Reading::Hidden,
-            },
+            Some(text) => reading_of(text),
         }
     }
 
@@ -255,6 +251,70 @@ impl Item {
             Form::Text | Form::Sealed => Value::String(std::mem::take(&mut *to_text(&fields.0))),
         };
         to_text(&item.0)
+    }
+}
+
+/// A cloud store as a list shows it, of any provider: where it is, and what of its key can be compared.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// `/cloudStores/NAME`, in the site's own case. As the server sent it: neither clean nor fit for a URL.
+    pub path: String,
+    /// `amazon gis-store/tiles`.
+    pub label: String,
+    /// Its credential's type, where that is shown in clear.
+    pub credential: String,
+    /// What it shows of its key.
+    pub reading: Reading,
+}
+
+/// Where a connection string has its secret: of Amazon, and of Azure's three types.
+const SECRETS: [&str; 4] = [KEY_SECRET, "accountKey", "sasToken", "clientSecret"];
+
+/// Types without a secret: ArcGIS asks the cloud who it is.
+const KEYLESS: [&str; 2] = ["IAMRole", "userAssignedIdentity"];
+
+impl Listed {
+    /// `None` where it has no path: then it is no item.
+    pub fn of(item: &Value) -> Option<Self> {
+        let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let path = Some(text("/path")).filter(|path| !path.is_empty())?.to_owned();
+        let label = [text("/provider"), text("/info/objectStore")];
+        let label = label.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        let found = POINTERS.into_iter().filter_map(|pointer| item.pointer(pointer)).find(|found| !found.is_null());
+        let (credential, reading) = match found {
+            None => (String::new(), Reading::Nothing),
+            Some(Value::String(text)) if Veil::of(text) == Veil::Clear => match serde_json::from_str(text).map(Wiped) {
+                Ok(fields) => shown_by(&fields.0),
+                // `ACCESS_KEY_ID=…;SECRET_KEY=…`, or whatever a later version writes.
+                Err(_) => (String::new(), Reading::Hidden),
+            },
+            Some(fields) => shown_by(fields),
+        };
+        Some(Self { path, label, credential, reading })
+    }
+}
+
+/// The credential's type and what can be compared of it.
+fn shown_by(fields: &Value) -> (String, Reading) {
+    // A ciphertext, or nothing that a connection string was ever seen to be.
+    if !fields.is_object() {
+        return (String::new(), Reading::Hidden);
+    }
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let kind = text(CREDENTIAL_TYPE).filter(|kind| Veil::of(kind) == Veil::Clear).unwrap_or_default().to_owned();
+    if KEYLESS.iter().any(|keyless| kind.eq_ignore_ascii_case(keyless)) {
+        return (kind, Reading::Nothing);
+    }
+    let reading = SECRETS.into_iter().find_map(text).map_or(Reading::Hidden, reading_of);
+    (kind, reading)
+}
+
+/// The end of a secret, as far as it is shown.
+fn reading_of(shown: &str) -> Reading {
+    match Veil::of(shown) {
+        Veil::Clear => Secret::new(shown.to_owned()).tail().map_or(Reading::Hidden, Reading::Tail),
+        Veil::Ends(tail) => Reading::Tail(tail),
+        Veil::Whole => Reading::Hidden,
     }
 }
 
@@ -498,6 +558,36 @@ mod tests {
         assert_eq!(read(item(json!({"credentialType": "IAMRole"}))).reading(), Reading::Nothing);
         assert!(read(item(fields())).secret().is_some_and(|secret| secret.expose() == OLD));
         assert!(read(item(json!("{crypt}nawx4y2s"))).secret().is_none());
+    }
+
+    #[test]
+    fn what_a_list_shows_of_any_store_is_read() {
+        let listed = |item: Value| Listed::of(&item).map(|listed| (listed.credential, listed.reading));
+        let tail = |text: &str| Reading::Tail(Tail::new(text));
+        let ours = |reading: Reading| Some(("accessKey".to_owned(), reading));
+        assert_eq!(listed(item(fields())), ours(tail("OLD1")));
+        assert_eq!(listed(item(json!(fields().to_string()))), ours(tail("OLD1")), "a text is read like an object");
+        let mut masked = fields();
+        masked["secretAccessKey"] = json!("v2Crypt_xxxxxxxxxxxxxxxxVC5M");
+        assert_eq!(listed(item(masked)), ours(tail("VC5M")));
+        let mut sealed = fields();
+        sealed["secretAccessKey"] = json!("v2Crypt_nawx4y2s");
+        assert_eq!(listed(item(sealed)), ours(Reading::Hidden));
+        let untold = |reading: Reading| Some((String::new(), reading));
+        assert_eq!(listed(item(json!("{crypt}nawx4y2sOLD1"))), untold(Reading::Hidden), "enciphered as a whole");
+        assert_eq!(listed(item(json!("ACCESS_KEY_ID=a;SECRET_KEY=hush"))), untold(Reading::Hidden));
+        assert_eq!(listed(item(json!([1]))), untold(Reading::Hidden));
+        assert_eq!(listed(item(Value::Null)), untold(Reading::Nothing));
+        assert_eq!(
+            listed(item(json!({"credentialType": "IAMRole", "secretAccessKey": "left behind for years"}))),
+            Some(("IAMRole".to_owned(), Reading::Nothing))
+        );
+        let azure = json!({"accountName": "a", "accountKey": "enough-of-a-key-to-show-its-end==", "credentialType": "accessKey"});
+        assert_eq!(listed(item(azure)), ours(tail("nd==")));
+        let named = Listed::of(&item(fields())).expect("it has a path");
+        assert_eq!((named.path.as_str(), named.label.as_str()), (PATH, "amazon gis-store/tiles"));
+        assert_eq!(Listed::of(&json!({"type": "cloudStore"})), None);
+        assert_eq!(Listed::of(&json!("x")), None);
     }
 
     #[test]

@@ -312,6 +312,90 @@ async fn what_a_site_repeats_of_an_item_shows_no_secret() {
     assert!(site.arcgis.all_secrets().iter().all(|secret| !urls.contains(secret.as_str())));
 }
 
+const NAME: &str = "arcgis:prod:/cloudStores/imagery";
+
+/// The data items among the holders, and those that nobody could look at: names, readings, reasons.
+async fn items_held(target: &Arc<dyn Target>) -> Vec<(String, Reading, Option<String>)> {
+    let held = target.holders().await.unwrap_or_else(|fault| panic!("{fault:?}"));
+    let cloud = [SERVICE, BACKUP, INHERITING, PROVIDER].map(|id| format!("arcgis:prod:{id}"));
+    let others = held.into_iter().filter(|holder| !cloud.contains(&holder.name.to_string()));
+    others.map(|holder| (holder.name.to_string(), holder.reading, holder.unread)).collect()
+}
+
+#[tokio::test]
+async fn a_copy_in_a_data_item_is_told_as_a_target_would_be_called() {
+    for options in sites() {
+        for (tls, view) in [false, true].into_iter().flat_map(|tls| VIEWS.map(|view| (tls, view))) {
+            let case = format!("{:?} {} tls {tls} {view:?}", options.product, options.version);
+            let site = Site::with_item(ArcGisOptions { tls, item_view: view, ..options.clone() }).await;
+            let is_sealed = matches!(view, ItemView::Sealed | ItemView::SealedFields);
+            let seen = if is_sealed && !tls { Reading::Hidden } else { end_of(&site.old.1) };
+            let held = items_held(&site.target()).await;
+            assert_eq!(held, [(NAME.to_owned(), seen, None)], "{case}");
+            let one_by_one = usize::from(is_sealed && tls);
+            assert_eq!((site.asked("findItems"), site.asked("item")), (1, one_by_one), "{case}");
+            // Where it is the target itself, it is told too, and not asked for again.
+            let itself = items_held(&site.connect("", &UNSTATED.replace("imagery", "Imagery"))).await;
+            assert_eq!((itself.len(), site.asked("item")), (1, one_by_one), "{case}: {itself:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn data_items_that_cannot_be_looked_at_keep_no_other_holder_from_being_told() {
+    for options in [kubernetes(), server(), ArcGisOptions { real_status_codes: true, ..server() }] {
+        let site = Site::with_item(ArcGisOptions { tls: true, ..options }).await;
+        let target = site.target();
+        let seen = end_of(&site.old.1);
+        // One item that is not shown in clear to this user.
+        site.arcgis.set_denied("item", true);
+        assert_eq!(items_held(&target).await, [(NAME.to_owned(), Reading::Hidden, None)]);
+        site.arcgis.set_denied("item", false);
+        // All of them: said, and not "none".
+        site.arcgis.set_denied("findItems", true);
+        let held = items_held(&target).await;
+        let [(name, Reading::Hidden, Some(why))] = &held[..] else { panic!("{held:?}") };
+        assert!(name == "arcgis:prod:/cloudStores" && why.contains("access is denied"), "{held:?}");
+        site.arcgis.set_denied("findItems", false);
+        // Refused in the documents' way: asked in the other, which this lab's Server knows too.
+        site.arcgis.fault("findItems", Mishap::Refuse("This operation takes another method.".to_owned()));
+        let held = items_held(&target).await;
+        match site.product {
+            Product::Server => assert_eq!(held, [(NAME.to_owned(), seen, None)]),
+            Product::Kubernetes => assert!(held[0].2.is_some(), "{held:?}"),
+        }
+        // Not there at all, by a page from before ArcGIS.
+        site.arcgis.fault("findItems", Mishap::Error(404));
+        assert_eq!(items_held(&target).await, []);
+        // No answer is not the answer that there are none.
+        for mishap in [Mishap::Html, Mishap::Error(503), Mishap::DropBefore] {
+            site.arcgis.fault("findItems", mishap.clone());
+            target.hurry();
+            let fault = target.holders().await.expect_err("nobody can tell now");
+            assert!(matches!(fault, Fault::Unknown(_) | Fault::Retry { .. }), "{mishap:?}: {fault:?}");
+            assert_eq!(site.arcgis.faults_left("findItems"), 0, "{mishap:?} was met");
+        }
+        target.hurry();
+        // A cloud list that this user may not read is said in the same way.
+        site.arcgis.set_denied("providers", true);
+        let held = items_held(&target).await;
+        assert!(held.iter().any(|(name, _, why)| name == "arcgis:prod:cloud/providers" && why.is_some()), "{held:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_fifty_data_items_are_asked_for_one_by_one() {
+    let site = Site::start(ArcGisOptions { tls: true, ..server() }).await;
+    for n in 0..60 {
+        let mut item = site.item(&site.old);
+        item["path"] = json!(format!("/cloudStores/n{n}"));
+        site.arcgis.set_data_item(item);
+    }
+    let held = items_held(&site.target()).await;
+    assert_eq!((held.len(), site.asked("item")), (51, 50));
+    assert!(held[50].2.as_ref().is_some_and(|why| why.starts_with("more than 50 of them")), "{:?}", held[50]);
+}
+
 // ---- whole rotations ----
 
 /// A scene whose one target is the data item. Its cloud service, where there are any, holds a key of somebody else.

@@ -343,6 +343,16 @@ impl ArcGis {
         self.site().privileged = ok;
     }
 
+    /// Takes the right to one operation from the account, by the name that [`ArcGis::fault`] takes, or gives it back: what a role
+    /// with privileges of its own may come to from 12.0 on.
+    pub fn set_denied(&self, operation: &str, denied: bool) {
+        let mut site = self.site();
+        match denied {
+            true => site.denied.insert(operation.to_owned()),
+            false => site.denied.remove(operation),
+        };
+    }
+
     /// A backup of the site.
     pub fn snapshot(&self) -> ArcGisSnapshot {
         let site = self.site();

@@ -137,6 +137,9 @@ impl Call {
         if let Err(refused) = tokens::authorize(site, &self.request, now) {
             return refused;
         }
+        if site.denied.contains(self.route.operation()) {
+            return Outcome::error(403, "Token is valid but access is denied.");
+        }
         if self.request.method == Method::POST {
             if site.locked {
                 let message =

@@ -52,6 +52,8 @@ pub(crate) struct Site {
     pub(crate) headers: BTreeSet<String>,
     pub(crate) secrets: BTreeSet<String>,
     pub(crate) privileged: bool,
+    /// Operations for which the account lacks the right, by their names in the fault queue.
+    pub(crate) denied: BTreeSet<String>,
     pub(crate) read_only: bool,
     /// The `upgradeStatus` of a Server; `None` where it says nothing of one.
     pub(crate) upgrade: Option<String>,
@@ -83,6 +85,7 @@ impl Site {
             urls: Vec::new(),
             headers: BTreeSet::new(),
             privileged: true,
+            denied: BTreeSet::new(),
             read_only: false,
             upgrade: None,
             locked: false,
