@@ -91,9 +91,10 @@ impl ArcGis {
             Ok((Verdict::Complaint(Complaint { meaning: Meaning::Absent | Meaning::PageAbsent, .. }), _)) => None,
             // ArcGIS itself says that it did not get through; what a front end says is nothing about the service, and a missing right
             // is nothing about its store.
-            Ok((Verdict::Complaint(Complaint { meaning: Meaning::Refused, said, .. }), _))
-            | Ok((Verdict::Complaint(Complaint { meaning: Meaning::Broken, in_envelope: true, said, .. }), _)) => {
-                bad(&said)
+            Ok((Verdict::Complaint(complaint), _))
+                if complaint.in_envelope && matches!(complaint.meaning, Meaning::Refused | Meaning::Broken) =>
+            {
+                bad(&complaint.said)
             }
             Ok(_) | Err(_) => Some(Health::NotWatched),
         }

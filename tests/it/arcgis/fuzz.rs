@@ -14,7 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use futures_util::future::FutureExt;
-use rekeyd::ports::Inspection;
+use rekeyd::ports::{FoundHolder, Inspection};
 use serde_json::{Map, Value, json};
 
 use super::peer::{Heard, JOB, Manner, PASSWORD, Peer, TAIL, TOKEN, Wire, sound_body};
@@ -32,7 +32,7 @@ const LONG: Duration = Duration::from_secs(20);
 const SECRET: &str = "the-pushed-secret-5d07+/=&%b2c4-new1";
 
 /// What is asked of the port, and at which of its calls the answer is bad.
-const CALLS: [(&str, Asked, &str); 15] = [
+const CALLS: [(&str, Asked, &str); 18] = [
     ("generateToken", Asked::Push, "12.0"),
     ("generateToken", Asked::Poll, "12.0"),
     ("root", Asked::Push, "12.0"),
@@ -48,6 +48,9 @@ const CALLS: [(&str, Asked, &str); 15] = [
     ("job", Asked::Poll, "12.0"),
     ("credential", Asked::Push, "12.0"),
     ("credential", Asked::Push, "11.5"),
+    ("status", Asked::Health, "12.0"),
+    ("services", Asked::Holders, "12.0"),
+    ("findItems", Asked::Holders, "12.0"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ enum Asked {
     Inspect,
     Jobs,
     Poll,
+    Health,
+    Holders,
 }
 
 /// What the port said.
@@ -68,6 +73,8 @@ enum Said {
     Inspected(Result<Inspection, Fault>),
     Listed(Result<Vec<JobId>, Fault>),
     Polled(Result<JobState, Fault>),
+    Checked(Health),
+    Held(Result<Vec<FoundHolder>, Fault>),
 }
 
 impl Said {
@@ -77,7 +84,10 @@ impl Said {
             | Said::Read(Err(fault))
             | Said::Inspected(Err(fault))
             | Said::Listed(Err(fault))
+            | Said::Held(Err(fault))
             | Said::Polled(Err(fault)) => fault,
+            Said::Checked(Health::Bad(said)) => return said.clone(),
+            Said::Held(Ok(held)) => return held.iter().map(told).collect::<Vec<_>>().join(" / "),
             Said::Polled(Ok(JobState::Running(said) | JobState::Failed(said) | JobState::Vanished(said))) => {
                 return said.clone();
             }
@@ -93,8 +103,15 @@ impl Said {
             Said::Inspected(said) => said.as_ref().err(),
             Said::Listed(said) => said.as_ref().err(),
             Said::Polled(said) => said.as_ref().err(),
+            Said::Held(said) => said.as_ref().err(),
+            Said::Checked(_) => None,
         }
     }
+}
+
+/// All that a holder may put into a message.
+fn told(holder: &FoundHolder) -> String {
+    format!("{} ({}, {}) {}", holder.name, holder.what, holder.credential, holder.unread.as_deref().unwrap_or_default())
 }
 
 /// A bad answer, and what a reader of HTTP may take it for.
@@ -165,28 +182,35 @@ fn is_something(value: &Value) -> bool {
     }
 }
 
+/// Something that failed, at any level.
+fn failed(value: &Value, words: &[&str]) -> bool {
+    match value {
+        Value::Array(list) => list.iter().any(|inner| failed(inner, words)),
+        // An answer as a text in another, as some operations have it.
+        Value::String(text) => {
+            serde_json::from_str::<Value>(text).is_ok_and(|inner| inner.is_object() && failed(&inner, words))
+        }
+        Value::Object(map) => {
+            let is_bad = |key: &str| {
+                let word = map.get(key).and_then(Value::as_str).unwrap_or_default().trim().to_ascii_lowercase();
+                words.contains(&word.as_str())
+            };
+            is_bad("status")
+                || is_bad("state")
+                || map.get("success") == Some(&json!(false))
+                || map.get("error").is_some_and(is_something)
+                || map.values().any(|inner| failed(inner, words))
+        }
+        _ => false,
+    }
+}
+
 /// An error anywhere in what a job tells of its outcome, however deep.
 fn has_error_inside(job: &Value) -> bool {
-    fn failed(value: &Value) -> bool {
-        match value {
-            Value::Array(list) => list.iter().any(failed),
-            Value::Object(map) => {
-                let is_bad = |key: &str| {
-                    let word = map.get(key).and_then(Value::as_str).unwrap_or_default().trim().to_ascii_lowercase();
-                    ["error", "failed", "failure", "cancelled", "timed out"].contains(&word.as_str())
-                };
-                is_bad("status")
-                    || is_bad("state")
-                    || map.get("success") == Some(&json!(false))
-                    || map.get("error").is_some_and(is_something)
-                    || map.values().any(failed)
-            }
-            _ => false,
-        }
-    }
+    let words = ["error", "failed", "failure", "cancelled", "timed out"];
     is_something(&job["error"])
         || job["success"] == json!(false)
-        || ["operationResponse", "result"].iter().any(|place| failed(&job[*place]))
+        || ["operationResponse", "result"].iter().any(|place| failed(&job[*place], &words))
 }
 
 /// SplitMix64: the same seed, the same choices.
@@ -386,6 +410,16 @@ fn crooked(dice: &mut Dice, call: &str) -> Value {
         "provider" | "providers" => {
             let one = json!({"id": dice.pick(&[PROVIDER, odd]), "name": odd, "credential": {"type": odd, "secret": {"secretKey": odd}}});
             if call == "provider" { one } else { json!({"cloudProviders": [one]}) }
+        }
+        "status" => dice.pick(&[
+            json!({"status": odd}),
+            json!({"state": "UNREACHABLE", "message": odd}),
+            json!({"services": [{"status": "OK"}, {"status": "failed", "details": [odd, said]}]}),
+        ]),
+        "findItems" => {
+            let connection = dice.pick(&[json!(odd), json!({"secretAccessKey": odd, "credentialType": odd}), json!([odd])]);
+            let one = json!({"path": odd, "provider": odd, "info": {"objectStore": said, "connectionString": connection}});
+            json!({"items": vec![one; 1 + dice.below(60)]})
         }
         "mode" => json!({"isReadOnly": true, "message": odd}),
         "credential" => json!({"message": odd, "details": [odd], "jobid": odd}),
@@ -611,7 +645,8 @@ impl Case {
     fn new(call: &'static str, asked: Asked, version: &'static str, seed: u64) -> Case {
         let mut dice = Dice(seed);
         // Server has cloud services from 12.0 on.
-        let product = if version < "12" || dice.once_in(2) { Product::Kubernetes } else { Product::Server };
+        let product =
+            if version < "12" || call == "status" || dice.once_in(2) { Product::Kubernetes } else { Product::Server };
         let bad = bad(&mut dice, call, product, version);
         Case { call, asked, version, product, seed, bad }
     }
@@ -632,6 +667,7 @@ impl Case {
         let deployment = format!("request_timeout = \"{}ms\"", timeout.as_millis());
         let place = match self.asked {
             Asked::ReadProvider => format!("provider_id = {PROVIDER:?}"),
+            Asked::Health => format!("service_id = {SERVICE:?}\nhealth = {{ service_status = true }}"),
             _ => format!("service_id = {SERVICE:?}"),
         };
         let target = peer.connect(&guard, &deployment, &place);
@@ -643,6 +679,8 @@ impl Case {
                 Asked::Read | Asked::ReadProvider => Said::Read(target.read().await),
                 Asked::Inspect => Said::Inspected(target.inspect().await),
                 Asked::Jobs => Said::Listed(target.jobs().await),
+                Asked::Health => Said::Checked(target.health().await),
+                Asked::Holders => Said::Held(target.holders().await),
                 Asked::Poll => {
                     // As the engine does before it polls: the job may throw back what it was given.
                     target.know(vec![Secret::new(SECRET.to_owned())]);
@@ -763,8 +801,31 @@ fn judge(case: &Case, said: &Said, heard: &Heard) -> Result<(), String> {
             if case.call == "jobs" { listed(&found.jobs, seen) } else { Ok(()) }
         }
         Said::Listed(Ok(jobs)) => listed(jobs, seen),
+        Said::Checked(Health::Good) => {
+            // By fewer words than the client knows: those that leave no doubt.
+            let is_well = |status: &Value| *status != json!({}) && !failed(status, &["error", "failed", "failure"]);
+            held(good.is_some_and(is_well), "a service is reported as well, and the answer does not say so")
+        }
+        Said::Checked(Health::Bad(_)) => {
+            let is_said = seen.is_some_and(|seen| seen.says_error() || good.is_some());
+            held(is_said, "a service is reported as failing, and ArcGIS did not say so")
+        }
+        Said::Checked(Health::NotWatched) => Ok(()),
+        Said::Held(Ok(found)) => {
+            let is_readable = seen.is_some_and(|seen| seen.good_object().is_some() || seen.says_not_done());
+            held(is_readable, "holders of an answer that is none")?;
+            let text = seen.map(Seen::text).unwrap_or_default();
+            let is_there = |tail: &Tail| tail.as_str() == TAIL || text.contains(tail.as_str());
+            let mut tails = found.iter().filter_map(|holder| holder.reading.tail());
+            held(tails.all(is_there), "a holder shows what is not in the answer")?;
+            held(found.iter().all(|holder| told(holder).chars().count() < 1000), "a holder without end")
+        }
         // A read that fails says so; which fault it is decides only when it is asked again.
-        Said::Polled(Err(_)) | Said::Read(Err(_)) | Said::Inspected(Err(_)) | Said::Listed(Err(_)) => Ok(()),
+        Said::Polled(Err(_))
+        | Said::Read(Err(_))
+        | Said::Inspected(Err(_))
+        | Said::Listed(Err(_))
+        | Said::Held(Err(_)) => Ok(()),
     }
 }
 
@@ -834,7 +895,7 @@ fn is_discreet(case: &Case, said: &Said) -> Result<(), String> {
     }
     match (text.chars().count(), said.fault()) {
         (0, Some(_)) => Err("a fault without a word".to_owned()),
-        (8001.., _) => Err("a message without end".to_owned()),
+        (8001.., _) if !matches!(said, Said::Held(_)) => Err("a message without end".to_owned()),
         _ => Ok(()),
     }
 }

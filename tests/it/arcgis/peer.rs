@@ -99,7 +99,7 @@ pub struct Peer {
 
 impl Peer {
     /// A site of this product and version. `answers`: other answers than the sound ones, by call: `generateToken`, `root`, `mode`,
-    /// `services`, `providers`, `provider`, `jobs`, `job`, `credential`.
+    /// `services`, `providers`, `provider`, `jobs`, `job`, `credential`, `status` of a service, `findItems`.
     pub async fn start(product: Product, version: &str, answers: HashMap<&'static str, Wire>) -> Peer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port can be bound");
         let admin_url = format!("http://{}/gis/admin", listener.local_addr().expect("it is bound"));
@@ -219,6 +219,8 @@ fn call_of(path: &str) -> &'static str {
         ["admin", "mode"] => "mode",
         ["admin", "cloud" | "clouds", _, _, "credential", _] => "credential",
         ["admin", "cloud", "services"] => "services",
+        ["admin", "cloud", "services", _, "status"] => "status",
+        ["admin", "data", "findItems"] => "findItems",
         ["admin", "cloud", "providers"] => "providers",
         ["admin", "cloud", "providers", _] => "provider",
         ["admin", "jobs"] | ["admin", "system", "jobs"] => "jobs",
@@ -251,6 +253,10 @@ pub fn sound_body(call: &str, product: Product, version: &str) -> Value {
             {"id": SERVICE, "providerId": PROVIDER, "name": "AWS S3", "usage": "BACKUP",
              "connection": {"bucketName": "gis", "credential": credential}, "type": "objectStore", "category": "storage"},
         ]}),
+        "status" => json!({"status": "AVAILABLE"}),
+        "findItems" => json!({"items": [{"path": "/cloudStores/tiles", "type": "cloudStore", "provider": "amazon",
+            "info": {"isManaged": false, "objectStore": "gis/tiles", "connectionString": {"accessKeyId": "AKIAOLDOLDOLDOLDOLD1",
+                "secretAccessKey": format!("{crypt}xxxxxxxxxxxxxxxx{TAIL}"), "region": "us-east-1", "credentialType": "accessKey"}}}]}),
         "providers" => json!({"cloudProviders": [provider]}),
         "provider" => provider,
         "jobs" => json!({"jobs": [JOB]}),
