@@ -155,8 +155,11 @@ async fn a_backup_store_says_itself_whether_it_works() {
     assert!(why.starts_with("validating backup store nightly of arcgis.prod at "), "{why}");
     for mishap in [Mishap::Html, Mishap::Throttle, Mishap::Error(503), Mishap::DropBefore] {
         site.arcgis.fault("validate", mishap.clone());
+        fresh.hurry();
         assert_eq!(fresh.health().await, Health::NotWatched, "{mishap:?} says nothing about the store");
+        assert_eq!(site.arcgis.faults_left("validate"), 0, "{mishap:?} was met");
     }
+    fresh.hurry();
     let other = site.connect("", "service_id = \"st0re00001\"\nhealth = { backup_store = \"weekly\" }");
     assert!(matches!(other.health().await, Health::Bad(_)), "there is no such store");
 }
