@@ -191,7 +191,8 @@ impl ServiceState {
         let listed = listing.keys.iter().find(|listed| listed.id == *current);
         let changed = self.targets_as_expected(readings, around);
         let broken = match listed {
-            _ if self.uses_no_key().is_some() => None,
+            // It is to be replaced by what needs no key, whatever has become of it.
+            _ if self.uses_no_key().is_some() || matches!(around.kind, RotationKind::Switch(_)) => None,
             None => Some(format!("current key {current} is not listed by its issuer")),
             Some(listed) if !listed.active => Some(format!("current key {current} is inactive at its issuer")),
             Some(_) => None,
@@ -225,7 +226,12 @@ impl ServiceState {
         around: &Circumstances,
     ) -> Result<(), (Reason, String)> {
         let current = &self.current.as_ref().expect("called with a current key").key;
-        let mut replaced = readings.iter().filter(|_| around.kind.replaces());
+        let there = |reading: &Reading| match (&around.kind, reading) {
+            // Somebody was there first.
+            (RotationKind::Switch(to), Reading::Keyless(shown)) => *shown == to.mark(),
+            _ => false,
+        };
+        let mut replaced = readings.iter().filter(|(_, reading)| around.kind.replaces() && !there(reading));
         let changed = replaced.find_map(|(target, reading)| self.contradiction(target, reading, current));
         changed.map_or(Ok(()), |why| Err((Reason::TargetChanged, why)))
     }

@@ -265,6 +265,7 @@ impl ServiceState {
             _ => true,
         };
         if let (true, Some(current), Some(newer)) = (is_home, &self.current, self.newer_than_journal(listing, now))
+            && self.uses_no_key().is_none()
             && !listing.keys.iter().any(|listed| listed.id == current.key)
         {
             let why = format!("current key {} is not listed by its issuer", current.key);

@@ -62,7 +62,7 @@ rekeyd: journal HOME/state/journal.db does not exist; only `rekeyd run` makes on
         let ran = scene.run(&["rotate", SERVICE, "--wait=done"]);
         assert_eq!(ran.code, Some(69));
         said(&scene, &ran.err, "rekeyd: no daemon answers at HOME/control.sock, and only the daemon retires old keys; without it, \
-             rotate goes up to verified");
+             a rotation goes up to verified");
 
         let daemon = scene.start_adopted();
         for words in [vec!["rotate", "no-such-service"], vec!["pause", "no-such-service"]] {

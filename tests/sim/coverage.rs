@@ -41,7 +41,7 @@ const DISABLED: usize = 8;
 /// soaking, `X` disabled, `L` deleted. A rotation that is undone stays in the phase where that began, and one whose old key is gone
 /// is `S` again until it is closed. Rows that differ by shape stand in [`WITHOUT_DISABLE`].
 #[rustfmt::skip]
-const TABLE: [(&str, &str); 42] = [
+const TABLE: [(&str, &str); 43] = [
     // An operator's words come between any two effects.
     ("paused",              "rOGMRDESXL"),
     ("resumed",             "rOGMRDESXL"),
@@ -51,6 +51,7 @@ const TABLE: [(&str, &str); 42] = [
     ("reclaim_ordered",     "rOGMRDESXL"),
     ("despite_use_ordered", "rOGMRDESXL"),
     ("ordered",             "r........."),
+    ("switch_ordered",      "r........."),
     // What a look at the world says. Nothing is looked at in E; at R and D only what the push needs, unless the new key leaves.
     ("halted",              "rOGMRD.SXL"),
     ("drift_found",         "r......SXL"),

@@ -30,6 +30,7 @@ mod world;
 use counts::{Counts, Finds};
 use exhaustive::{Depth, SHAPES};
 use oracle::Promise;
+use rekeyd::model::Shape;
 use scene::Scene;
 
 /// Plays rotations in memory, strikes them, and holds the promises against what happens.
@@ -102,12 +103,20 @@ fn told(history: run::History) -> ExitCode {
     if history.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Every strike, and every pair of them, in a world of every shape, and with targets that know no jobs.
+/// Every strike, and every pair of them, in a world of every shape, with targets that know no jobs, and on the way to a role.
 fn exhaustive(options: &Options) -> bool {
     let depth = if options.pairs { Depth::Pairs } else { Depth::Singles };
     let (mut counts, mut finds) = (Counts::default(), Finds::default());
     let shapes = SHAPES.into_iter().flat_map(|shape| [1, 2].map(|targets| Scene::of(shape, targets)));
-    for scene in shapes.chain([Scene::jobless(true, 1), Scene::jobless(false, 1), Scene::jobless(true, 2)]) {
+    let jobless = [(true, 1), (false, 1), (true, 2)].map(|(shows, targets)| Scene::jobless(shows, targets));
+    let switched = [
+        (Shape::ShownOnce, true, 1),
+        (Shape::ShownOnce, false, 2),
+        (Shape::Labelled, true, 1),
+        (Shape::Slots, true, 1),
+    ]
+    .map(|(shape, shows, targets)| Scene::switched(shape, shows, targets));
+    for scene in shapes.chain(jobless).chain(switched) {
         let started = Instant::now();
         let (more, found) = exhaustive::exhaust(&scene, depth, &mut |_| {});
         println!("{}: {} histories in {:.1} s", scene.title, more.histories, started.elapsed().as_secs_f64());

@@ -144,7 +144,7 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
     let (name, by) = (service.name.clone(), "uid 0 (root)".to_owned());
     let retry = Command::Retry { service: name.clone(), by: by.clone() };
     let targets: Vec<String> = cast.target_names();
-    let works = |world: &World, key: &KeyId| world.find(key).is_some_and(|(_, key)| key.works());
+    let works = World::works;
     match reason {
         Reason::OldKeyStillUsed if service.current_key.as_ref().is_some_and(|key| works(world, key)) => {
             let current = service.current_key.clone()?;

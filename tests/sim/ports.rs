@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rekeyd::model::{
-    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Material, Reason, SystemRef, TargetSpec,
+    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Keyless, Material, Reason, SystemRef, TargetSpec,
 };
 use rekeyd::ports::{
     Clock, Connect, Fault, Health, Inspection, Issuer, JobState, LastUse, Listing, Meter, MintedKey, Probe, Reading,
@@ -226,6 +226,15 @@ impl SimTarget {
     async fn look<T>(&self, op: Op, answer: impl FnOnce(&mut World) -> T) -> Result<T, Fault> {
         look(&self.shared, self.process, op, &self.name, |world| Ok(answer(world))).await
     }
+
+    async fn hand_over(&self, key: &KeyId) -> Result<Receipt, Fault> {
+        let deed = Deed::Push { target: self.name.clone(), key: key.clone() };
+        match act(&self.shared, self.process, Op::Push, &self.name, deed).await? {
+            Outcome::Job(job) => Ok(Receipt { job: Some(job) }),
+            Outcome::Done => Ok(Receipt { job: None }),
+            Outcome::Minted(..) => unreachable!("a push mints nothing"),
+        }
+    }
 }
 
 #[async_trait]
@@ -234,17 +243,20 @@ impl Target for SimTarget {
         self.look(Op::Inspect, |world| world.inspect(&self.name)).await
     }
 
+    async fn inspect_switch(&self, _to: &Keyless) -> Result<Inspection, Fault> {
+        self.inspect().await
+    }
+
     async fn read(&self) -> Result<Reading, Fault> {
         self.look(Op::Read, |world| world.read(&self.name)).await
     }
 
     async fn push(&self, material: &Material) -> Result<Receipt, Fault> {
-        let deed = Deed::Push { target: self.name.clone(), key: material.key().clone() };
-        match act(&self.shared, self.process, Op::Push, &self.name, deed).await? {
-            Outcome::Job(job) => Ok(Receipt { job: Some(job) }),
-            Outcome::Done => Ok(Receipt { job: None }),
-            Outcome::Minted(..) => unreachable!("a push mints nothing"),
-        }
+        self.hand_over(material.key()).await
+    }
+
+    async fn switch(&self, to: &Keyless) -> Result<Receipt, Fault> {
+        self.hand_over(&to.id()).await
     }
 
     async fn jobs(&self) -> Result<Vec<JobId>, Fault> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rekeyd::engine::{Command, Handle, StateWord};
-use rekeyd::model::{KeyId, Secret, ServiceName, Shape, TargetName};
+use rekeyd::engine::{Command, Handle, ServiceReport, StateWord};
+use rekeyd::model::{KeyId, Keyless, Secret, ServiceName, Shape, TargetName};
 use tokio::sync::Notify;
 
 use crate::chance::Chance;
@@ -19,7 +19,7 @@ use crate::operator::Operator;
 use crate::oracle::Promise;
 use crate::run::{self, History, in_virtual_time, live};
 use crate::scene::{Cast, Plant, Scene, policy};
-use crate::world::{Actor, Job, Shared};
+use crate::world::{Actor, Job, Shared, is_role};
 
 /// Plays `histories` from a seed on, or as many as fit before `end`; returns the seed after the last.
 pub fn many(from: u64, histories: u64, end: Option<Instant>) -> (Counts, Finds, u64) {
@@ -288,6 +288,13 @@ async fn settle(shared: &Shared, base: &Scene, hand: &mut Hand, handle: &Handle,
             shared.world().violated(Promise::NoDeadEnd, left.join("; "));
             return;
         }
+        let uses_role = |service: &&ServiceReport| service.current_key.as_ref().is_some_and(is_role);
+        for service in report.services.iter().filter(uses_role).filter(|service| service.state == StateWord::Idle) {
+            // It rotates no more by itself.
+            let (service, by) = (service.name.clone(), "uid 0 (root)".to_owned());
+            let reply = handle.order(Command::Switch { service, to: None, by }).await;
+            shared.world().tell(|| format!("the operator wants a key again: {reply:?}"));
+        }
         match report.services.iter().find(|service| service.state == StateWord::Halted) {
             Some(service) => operator.act(shared, &scene, handle, service).await,
             None => operator.look_after_strangers(shared, handle, &report).await,
@@ -431,7 +438,7 @@ impl Hand {
         let cast = self.one();
         let (service, by) = (ServiceName::new(cast.name.clone()), "uid 0 (root)".to_owned());
         let held = self.held_by_all(&cast);
-        let command = match self.chance.below(16) {
+        let command = match self.chance.below(19) {
             0 | 1 => Command::Rotate { services: vec![service], compromised: false, by },
             2 => Command::Rotate { services: vec![service], compromised: true, by },
             3 if self.victim.is_none() => Command::RotateOnSignal,
@@ -446,7 +453,10 @@ impl Hand {
             }
             12 => Command::RetireDespiteUse { service, by },
             13 => Command::Abandon { service, holds: held.filter(|_| !self.chance.one_in(4)), by },
-            14 => match held {
+            15 | 16 => Command::Switch { service, to: Some(Keyless::IamRole), by },
+            17 => Command::Switch { service, to: None, by },
+            // A role is no key that could be adopted.
+            14 => match held.filter(|key| !is_role(key)) {
                 Some(key) => {
                     let secret = self.shared.world().material(&key).filter(|_| self.chance.one_in(2));
                     let secret = secret.map(|material| Secret::new(material.secret().expose().to_owned()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::engine::{Decide, Machine};
-use rekeyd::model::{AccountIdentity, Instant, KeyId, Reading, ServiceName, Shape, TargetName};
+use rekeyd::model::{AccountIdentity, Instant, KeyId, Keyless, Reading, ServiceName, Shape, TargetName};
 use rekeyd::policy::{Environment, Policy};
 use rekeyd::ports::{Connect, Journal, Record};
 use rekeyd::rotation::event::{AdoptedBy, Event};
@@ -32,6 +32,8 @@ pub struct Cast {
     pub on_drift_push: bool,
     /// Whether all secrets end alike.
     pub ends_alike: bool,
+    /// Whether an operator wants it switched to a role, and not rotated.
+    pub switched: bool,
     /// How often by itself; a month where it is rotated once.
     pub every: &'static str,
 }
@@ -51,6 +53,7 @@ impl Cast {
             use_lag: told.then_some(Duration::from_secs(60)),
             on_drift_push: false,
             ends_alike: false,
+            switched: false,
             every: "30d",
         }
     }
@@ -123,6 +126,12 @@ impl Scene {
     /// One service of this shape.
     pub fn of(shape: Shape, targets: usize) -> Scene {
         Scene::new(format!("{shape:?}, {targets} target(s)"), vec![Cast::new("store", shape, targets)])
+    }
+
+    /// One service that leaves its key behind.
+    pub fn switched(shape: Shape, shows: bool, targets: usize) -> Scene {
+        let title = format!("{shape:?} to a role, {} tail, {targets} target(s)", if shows { "a" } else { "no" });
+        Scene::new(title, vec![Cast { switched: true, shows, ..Cast::new("store", shape, targets) }])
     }
 
     /// One service whose targets know no jobs.
@@ -218,12 +227,15 @@ fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
         tail: None,
     };
     let material = world.material(key).expect("it was just made");
-    let shelf = &mut world.shelves[0];
-    let record = Record { service: name.clone(), sequence: 1, at: at.clone(), event: event.clone() };
-    shelf.records.entry(name.clone()).or_default().push(record);
-    shelf.times.entry(name.clone()).or_default().push(Duration::ZERO);
-    shelf.materials.insert((name.clone(), key.clone()), material);
-    world.check_event(0, &name, &event, &at);
+    world.shelves[0].materials.insert((name.clone(), key.clone()), material);
+    let order = Event::SwitchOrdered { to: Some(Keyless::IamRole), by: "uid 0 (root)".into() };
+    for (sequence, event) in (1..).zip([Some(event), cast.switched.then_some(order)].into_iter().flatten()) {
+        let shelf = &mut world.shelves[0];
+        let record = Record { service: name.clone(), sequence, at: at.clone(), event: event.clone() };
+        shelf.records.entry(name.clone()).or_default().push(record);
+        shelf.times.entry(name.clone()).or_default().push(Duration::ZERO);
+        world.check_event(0, &name, &event, &at);
+    }
 }
 
 /// A policy like an operator's, with waits of minutes instead of days.

@@ -21,6 +21,7 @@ use crate::faults::{Op, Plan, Site, Strike};
 use crate::journal::Shelf;
 use crate::oracle::Oracle;
 
+pub use answers::is_role;
 use queue::Happening;
 pub use shared::Shared;
 

@@ -2,7 +2,7 @@
 
 use super::super::Engine;
 use super::super::order::Reply;
-use crate::model::{Keyless, ServiceName};
+use crate::model::{Keyless, Reason, ServiceName};
 use crate::ports::JournalError;
 use crate::rotation::ServiceState;
 use crate::rotation::event::Event;
@@ -30,6 +30,9 @@ impl Engine {
             ),
             None => "a key is minted, and its targets are switched back to it".to_owned(),
         };
+        if runner.state.halt.is_some() {
+            self.record(name, Event::Retried { by: by.clone() }, None).await?;
+        }
         self.record(name, Event::SwitchOrdered { to, by }, None).await?;
         self.runner(name).pacing.hurry();
         Ok(Reply::one(name, true, message))
@@ -38,7 +41,9 @@ impl Engine {
 
 /// Why a service is not switched now.
 fn objection(state: &ServiceState, to: Option<&Keyless>) -> Option<String> {
-    if let Some(halt) = &state.halt {
+    // What somebody did to the key, or with the targets, the switch may be the answer to.
+    let answered = [Reason::CurrentKeyBroken, Reason::TargetChanged, Reason::JournalBehind];
+    if let Some(halt) = state.halt.as_ref().filter(|halt| !answered.contains(&halt.reason)) {
         return Some(format!("halted ({}), not ordered; rekeyd status says why and what to type", halt.reason));
     }
     if state.paused.is_some() {

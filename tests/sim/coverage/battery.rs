@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rekeyd::model::{Instant, IntentId, JobId, KeyId, Reason, RotationId, TargetName};
+use rekeyd::model::{Instant, IntentId, JobId, KeyId, Keyless, Reason, RotationId, TargetName};
 use rekeyd::rotation::event::{AdoptedBy, Cause, Event, Outcome, RotationKind, Snapshot};
 use rekeyd::rotation::{Course, JobEnd, Push, ServiceState, Stage};
 
@@ -54,7 +54,7 @@ pub fn fingerprint(state: &ServiceState) -> String {
             })
             .collect();
         let mint = rotation.mint.as_ref().map_or("", |mint| if mint.unknown.is_some() { " unknown" } else { " sent" });
-        let fresh = mark(rotation.kind == RotationKind::Fresh, " fresh");
+        let fresh = mark(rotation.kind.replaces(), " fresh");
         let enable = mark(rotation.enable_first.is_some(), " enables first");
         format!("{:?} {course}{fresh}{mint}{enable} {pushes:?}", rotation.phase)
     });
@@ -110,6 +110,8 @@ pub fn attempts(state: &ServiceState, snapshot: &Snapshot) -> Vec<Attempt> {
         Event::Resumed { by: by.clone() },
         Event::Retried { by: by.clone() },
         Event::DespiteUseOrdered { by: by.clone() },
+        Event::SwitchOrdered { to: None, by: by.clone() },
+        Event::SwitchOrdered { to: Some(Keyless::IamRole), by: by.clone() },
         Event::DriftFound { what: why.clone() },
         Event::DriftCleared,
         Event::StrangersSeen { keys: Vec::new() },
@@ -127,7 +129,8 @@ pub fn attempts(state: &ServiceState, snapshot: &Snapshot) -> Vec<Attempt> {
     }
     for cause in causes(&by) {
         add(Event::Ordered { cause: cause.clone() }, false);
-        for kind in [RotationKind::Fresh, RotationKind::Repush(names(snapshot)), RotationKind::Repush(Vec::new())] {
+        let repush = [names(snapshot), Vec::new()].map(RotationKind::Repush);
+        for kind in repush.into_iter().chain([RotationKind::Fresh, RotationKind::Switch(Keyless::IamRole)]) {
             let (rotation, snapshot) = (RotationId::new("r-try"), Box::new(snapshot.clone()));
             add(Event::Opened { rotation, cause: cause.clone(), kind, snapshot }, false);
         }

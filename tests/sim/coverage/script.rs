@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekeyd::engine::{Command, Handle};
-use rekeyd::model::{KeyId, ServiceName};
+use rekeyd::model::{KeyId, Keyless, ServiceName};
 use rekeyd::rotation::{Phase, ServiceState};
 
 use crate::faults::Plan;
@@ -45,6 +45,9 @@ pub enum Say {
     Retry,
     Rollback,
     Repush,
+    /// To a role.
+    Switch,
+    SwitchBack,
     DespiteUse,
     /// The key that the targets hold, with its secret where a human made it.
     AdoptHeld,
@@ -129,6 +132,8 @@ impl Eye {
             Say::Retry => Command::Retry { service, by },
             Say::Rollback => Command::Rollback { service, by },
             Say::Repush => Command::Repush { service, target: None, by },
+            Say::Switch => Command::Switch { service, to: Some(Keyless::IamRole), by },
+            Say::SwitchBack => Command::Switch { service, to: None, by },
             Say::DespiteUse => Command::RetireDespiteUse { service, by },
             Say::AdoptHeld => adopt(held),
             Say::AdoptOld => {

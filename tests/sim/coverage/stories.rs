@@ -42,6 +42,7 @@ fn all() -> Vec<Story> {
         a_debt_is_refused_while_the_old_key_is_seen_gone(),
         a_target_is_taken_over_while_the_old_key_is_seen_gone(),
         a_target_is_taken_over_just_before_the_push(),
+        keys_are_left_behind_and_come_back_to(),
     ];
     for phase in [Soaking, Disabled, Deleted] {
         stories.push(the_current_key_is_inactive_for_a_while(phase));
@@ -505,6 +506,21 @@ fn a_target_is_taken_over_just_before_the_push() -> Story {
         (Wrote("adopted"), Change(nothing)),
     ];
     story("a target is taken over just before the push", roomy, lines)
+}
+
+/// To a role and back to a key, with everything in between that an operator may say of it.
+fn keys_are_left_behind_and_come_back_to() -> Story {
+    let lines = vec![
+        (Wrote("closed"), Type(Say::Switch)),
+        (Wrote("switch_ordered"), Type(Say::Rotate)),
+        (In(Soaking), Type(Say::Switch)),
+        (Wrote("closed"), Type(Say::Rotate)),
+        (After(0), Type(Say::Repush)),
+        (Wrote("closed"), Type(Say::SwitchBack)),
+        (Wrote("switch_ordered"), Change(nothing as fn(&mut World))),
+        (Wrote("closed"), Change(nothing)),
+    ];
+    story("keys are left behind and come back to", roomy, lines)
 }
 
 /// Somebody disables the key in use, and enables it again: drift that comes and goes.

@@ -137,7 +137,7 @@ impl Ledger {
                 self.despite_use.extend(going.collect::<Vec<_>>());
             }
             Event::Opened { cause, kind, snapshot, .. } => {
-                let fresh = *kind == RotationKind::Fresh;
+                let fresh = kind.replaces();
                 self.last = Some((**snapshot).clone());
                 self.open = Some(Open {
                     at: now,
@@ -145,7 +145,11 @@ impl Ledger {
                     compromised: matches!(cause, Cause::Operator { compromised: true, .. }),
                     fresh,
                     former: self.current.clone(),
-                    installing: if fresh { None } else { self.current.clone() },
+                    installing: match kind {
+                        RotationKind::Fresh => None,
+                        RotationKind::Repush(_) => self.current.clone(),
+                        RotationKind::Switch(to) => Some(to.id()),
+                    },
                     verified: BTreeMap::new(),
                 });
             }

@@ -4,7 +4,7 @@ use rekeyd::model::{Instant, KeyId, ServiceName, Shape};
 use rekeyd::rotation::event::{Event, Outcome};
 
 use super::{Promise, Told, only_vouches};
-use crate::world::{Actor, Key, World};
+use crate::world::{Actor, Key, World, is_role};
 
 impl World {
     /// An event has become durable.
@@ -58,7 +58,8 @@ impl World {
                 let new = installing.as_ref().and_then(|key| self.find(key)).map(|(_, key)| key);
                 let new = new.filter(|key| key.made >= opened);
                 let shows = |key: &Key| shown_before.as_ref().is_some_and(|end| key.secret.ends_with(end.as_str()));
-                let told = self.places[target.as_str()].shows && !new.is_some_and(shows);
+                let told = self.places[target.as_str()].shows || installing.as_ref().is_some_and(is_role);
+                let told = told && !new.is_some_and(shows);
                 self.hold(Promise::FreshEvidence, told, || {
                     format!("{target} is called proven to hold key {installing:?}, and what it shows cannot tell")
                 });

@@ -8,7 +8,7 @@ use rekeyd::model::{KeyId, Reading, Shape, TargetName};
 
 use super::Promise;
 use crate::faults::Op;
-use crate::world::{Actor, Deed, World};
+use crate::world::{Actor, Deed, World, is_role};
 
 impl World {
     /// A changing request leaves: its intent must be durable, and a mint is sent once.
@@ -71,6 +71,10 @@ impl World {
     /// A job has stored a key: it must work, unless somebody else killed it.
     pub fn check_store(&mut self, target: &str, key: &KeyId, by: Actor) {
         let Actor::Rekeyd(_) = by else { return };
+        if is_role(key) {
+            // Whether it may use the store is not of this world.
+            return;
+        }
         let now = self.now();
         let known = self.find(key).map(|(object, key)| {
             let everywhere = key.made.is_zero() || key.made + self.vaults[object].propagation <= now;

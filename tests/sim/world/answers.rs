@@ -1,8 +1,8 @@
 //! What the world answers whoever asks: as late, and as little, as the vendors do.
 
 use rekeyd::model::{
-    Fault, Health, Holder, Inspection, JobId, JobState, KeyId, LastUse, ListedKey, Listing, Material, Probe, Reading,
-    Secret, Shape, Tail, Timestamp,
+    Fault, Health, Holder, Inspection, JobId, JobState, KeyId, Keyless, LastUse, ListedKey, Listing, Material, Probe,
+    Reading, Secret, Shape, Tail, Timestamp,
 };
 
 use super::{At, Key, World, epoch};
@@ -60,6 +60,8 @@ impl World {
         let place = &self.places[target];
         let Some(key) = &place.holds else { return Reading::Nothing };
         match self.find(key) {
+            // Its type is shown wherever a credential is, masks or none.
+            None if is_role(key) => Reading::Keyless(Keyless::IamRole.mark()),
             Some((_, key)) if place.shows => Reading::Tail(Tail::new(&key.secret[key.secret.len() - 4..])),
             _ => Reading::Hidden,
         }
@@ -67,12 +69,17 @@ impl World {
 
     pub fn health(&self, target: &str) -> Health {
         let place = &self.places[target];
-        let works = place.holds.as_ref().and_then(|key| self.find(key)).is_some_and(|(_, key)| key.works());
+        let works = place.holds.as_ref().is_some_and(|key| self.works(key));
         match (place.watched, works && !place.sick) {
             (false, _) => Health::NotWatched,
             (true, true) => Health::Good,
             (true, false) => Health::Bad("it answers 503".into()),
         }
+    }
+
+    /// Whether a consumer that holds this can use it: the role of this world may read everything.
+    pub fn works(&self, key: &KeyId) -> bool {
+        is_role(key) || self.find(key).is_some_and(|(_, key)| key.works())
     }
 
     pub fn inspect(&self, target: &str) -> Inspection {
@@ -98,6 +105,11 @@ impl World {
         let secret = self.vaults[object].held_form(&known.secret);
         Some(Material::AccessKey { id: known.id.clone(), secret: Secret::new(secret) })
     }
+}
+
+/// Whether what stands for a key is the role that a service was switched to.
+pub fn is_role(key: &KeyId) -> bool {
+    *key == Keyless::IamRole.id()
 }
 
 /// When the provider says a key was made: those that were there when the world began are a month old.
