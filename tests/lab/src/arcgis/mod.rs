@@ -258,7 +258,7 @@ impl ArcGis {
         self.site().counts.values().map(|count| count.refusals).sum()
     }
 
-    /// Queues a mishap for the next call of `operation`: `generateToken`, `root`, `mode`, `upgrade`, `info`, `providers`, `provider`,
+    /// Queues a mishap for the next call of `operation`: `generateToken`, `self`, `root`, `mode`, `upgrade`, `info`, `providers`, `provider`,
     /// `services`, `service`, `status`, `credential/update`, `credential/add`, `jobs`, `job`; of data items `findItems`, `item`,
     /// `validateDataItem`, `edit`; of backup stores `validate`.
     pub fn fault(&self, operation: &str, fault: Fault) {
@@ -351,6 +351,12 @@ impl ArcGis {
             true => site.denied.insert(operation.to_owned()),
             false => site.denied.remove(operation),
         };
+    }
+
+    /// The account's role as the portal tells it: `org_admin` at first, `org_publisher`, `org_user`. What it may do here is
+    /// [`ArcGis::set_username_privilege`]'s to say.
+    pub fn set_role(&self, role: &str, privileges: &[&str]) {
+        self.site().role = (role.to_owned(), privileges.iter().map(|name| (*name).to_owned()).collect());
     }
 
     /// A backup of the site.

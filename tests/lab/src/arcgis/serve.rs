@@ -28,6 +28,8 @@ enum Route {
     ServerToken,
     /// `rest/info` and `sharing/rest/info`: says where tokens come from; needs none.
     Info,
+    /// `community/self` of the portal: who asks.
+    Myself,
     Root,
     Mode,
     /// Server only: how its upgrade stands.
@@ -51,6 +53,7 @@ impl Route {
             ["sharing", "rest", "generateToken"] if portal => Route::Token,
             ["admin", "generateToken"] if !kubernetes => Route::ServerToken,
             ["sharing", "rest", "info"] if portal => Route::Info,
+            ["sharing", "rest", "community", "self"] if portal => Route::Myself,
             ["rest", "info"] => Route::Info,
             ["admin", ref admin @ ..] => Self::parse_admin(site, admin),
             _ => Route::Unknown,
@@ -81,6 +84,7 @@ impl Route {
         match self {
             Route::Token | Route::ServerToken => "generateToken",
             Route::Info => "info",
+            Route::Myself => "self",
             Route::Root => "root",
             Route::Mode => "mode",
             Route::Upgrade => "upgrade",
@@ -132,6 +136,13 @@ impl Call {
             Route::Token => return tokens::generate(site, &self.request, now, true),
             Route::ServerToken => return tokens::generate(site, &self.request, now, false),
             Route::Info => return Outcome::json(info(site, &self.request)),
+            // A portal tells everybody who they are, whatever they may do elsewhere.
+            Route::Myself => {
+                return match tokens::identify(site, &self.request, now) {
+                    Ok(()) => Outcome::json(myself(site)),
+                    Err(refused) => refused,
+                };
+            }
             _ => {}
         }
         if let Err(refused) = tokens::authorize(site, &self.request, now) {
@@ -168,7 +179,9 @@ impl Call {
                 Some(job) => Outcome::json(job),
                 None => Outcome::not_found(id),
             },
-            (Route::Token | Route::ServerToken | Route::Info, _) => Outcome::not_found(&self.request.path),
+            (Route::Token | Route::ServerToken | Route::Info | Route::Myself, _) => {
+                Outcome::not_found(&self.request.path)
+            }
         }
     }
 }
@@ -203,7 +216,8 @@ impl Server {
         let outcome = call.execute(&mut site, &self.site, now);
         let format = call.format.unwrap_or(Format::Json);
         // A portal speaks as portals do, whatever stands beside it.
-        let product = if call.route == Route::Token { Product::Kubernetes } else { site.options.product };
+        let of_portal = matches!(call.route, Route::Token | Route::Myself);
+        let product = if of_portal { Product::Kubernetes } else { site.options.product };
         let response = respond(&outcome.content, format, product, site.options.real_status_codes);
         let target = if outcome.target.is_empty() { call.route.target() } else { &outcome.target };
         log(
@@ -354,6 +368,13 @@ fn log(site: &mut Site, call: &Call, target: &str, access_key_id: &str, status: 
 fn version(site: &Site) -> Value {
     let number: f64 = site.options.version.parse().unwrap_or(0.0);
     json!({ "currentVersion": number, "fullVersion": format!("{}.0", site.options.version), "resources": ["cloud", "jobs", "mode"] })
+}
+
+/// As Esri's page of the resource "Self" shows a user, in part.
+fn myself(site: &Site) -> Value {
+    let (role, privileges) = &site.role;
+    let user = &site.options.username;
+    json!({ "username": user, "fullName": user, "userType": "arcgisonly", "role": role, "privileges": privileges })
 }
 
 /// Kubernetes has `isReadOnly`; Server's page for the same resource has `siteMode`.

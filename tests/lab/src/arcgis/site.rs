@@ -54,6 +54,8 @@ pub(crate) struct Site {
     pub(crate) privileged: bool,
     /// Operations for which the account lacks the right, by their names in the fault queue.
     pub(crate) denied: BTreeSet<String>,
+    /// The account's role and privileges, as the portal tells them.
+    pub(crate) role: (String, Vec<String>),
     pub(crate) read_only: bool,
     /// The `upgradeStatus` of a Server; `None` where it says nothing of one.
     pub(crate) upgrade: Option<String>,
@@ -86,6 +88,7 @@ impl Site {
             headers: BTreeSet::new(),
             privileged: true,
             denied: BTreeSet::new(),
+            role: ("org_admin".to_owned(), vec!["portal:admin:manageSecurity".to_owned()]),
             read_only: false,
             upgrade: None,
             locked: false,

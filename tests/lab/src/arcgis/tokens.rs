@@ -133,8 +133,17 @@ fn check_password(
     Err(Outcome::detailed(400, "Unable to generate token.", refused))
 }
 
-/// Whether the request may pass. A POST must carry its token in the body; a GET in a header or the query, never both ways at odds.
+/// Whether the request may pass: who asks is known, and may ask.
 pub(crate) fn authorize(site: &Site, request: &Request, now: DateTime<Utc>) -> Result<(), Outcome> {
+    identify(site, request, now)?;
+    if !site.privileged {
+        return Err(Outcome::error(403, "Token is valid but access is denied."));
+    }
+    Ok(())
+}
+
+/// Whether it is known who asks. A POST must carry its token in the body; a GET in a header or the query, never both ways at odds.
+pub(crate) fn identify(site: &Site, request: &Request, now: DateTime<Utc>) -> Result<(), Outcome> {
     let missing = || {
         Outcome::error(
             499,
@@ -161,9 +170,6 @@ pub(crate) fn authorize(site: &Site, request: &Request, now: DateTime<Utc>) -> R
     let bound = bound && (!site.options.federated || matches!(held.bound, Bound::Referer(_)));
     if !bound {
         return Err(invalid());
-    }
-    if !site.privileged {
-        return Err(Outcome::error(403, "Token is valid but access is denied."));
     }
     Ok(())
 }
