@@ -12,7 +12,8 @@ use crate::model::{
     SystemRef, TargetSpec, Timestamp,
 };
 pub use crate::model::{
-    Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt,
+    Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt, Site,
+    Standing, WithoutKey,
 };
 use crate::rotation::event::Event;
 
@@ -96,6 +97,17 @@ pub trait Target: Send + Sync {
     /// them. Repeatable; changes nothing. None where a kind knows of no other places.
     async fn holders(&self) -> Result<Vec<FoundHolder>, Fault> {
         Ok(Vec::new())
+    }
+
+    /// What the target's deployment is, who we are there, and what it holds that a rotation does not ask for. Repeatable; changes
+    /// nothing. None for a kind without deployments.
+    async fn site(&self) -> Result<Option<Site>, Fault> {
+        Ok(None)
+    }
+
+    /// Whether the place could do without a key. Repeatable; changes nothing.
+    async fn without_key(&self) -> Result<WithoutKey, Fault> {
+        Ok(WithoutKey::Impossible("a target of this kind is given keys and nothing else".to_owned()))
     }
 
     /// Asks the consumer whether it works. Repeatable.

@@ -149,6 +149,65 @@ pub struct FoundHolder {
     pub unread: Option<String>,
 }
 
+/// A deployment as it tells of itself, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The product's name.
+    pub product: String,
+    /// `12.0`; `None` where it does not say.
+    pub version: Option<String>,
+    /// Who is logged in.
+    pub user: String,
+    /// Whether that user may do what is asked here.
+    pub standing: Standing,
+    /// Holders that are too many, or show too little, to be asked for in a rotation; or why they could not be listed.
+    pub also: Result<Vec<FoundHolder>, String>,
+    /// Kinds of holders that no request tells of, each for a message.
+    pub beyond: Vec<String>,
+}
+
+/// Whether a user may do what is asked, as far as that is told before it is tried. A sentence each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Enough(String),
+    /// Perhaps not; the first request that is refused will tell.
+    Doubtful(String),
+    /// Nobody says.
+    Untold(String),
+}
+
+impl Standing {
+    /// The sentence.
+    pub fn said(&self) -> &str {
+        match self {
+            Self::Enough(said) | Self::Doubtful(said) | Self::Untold(said) => said,
+        }
+    }
+}
+
+/// Whether a target could do without a key, as far as can be told from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WithoutKey {
+    /// It holds none now; what it has instead, by the target's own name.
+    Already(String),
+    /// It could.
+    Possible {
+        /// To what: `iam-role`.
+        to: String,
+        /// What `rekeyd switch SERVICE` is given: `--to iam-role`.
+        arguments: String,
+        /// What it has now, by the target's own name.
+        now: String,
+        /// What somebody has to see to first.
+        prepare: Vec<String>,
+        /// What cannot be seen from here.
+        unseen: Vec<String>,
+    },
+    /// It could not, and why.
+    Impossible(String),
+}
+
 /// A target as found: what holds the key there, and how things stand before we touch it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {

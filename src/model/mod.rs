@@ -10,7 +10,8 @@ mod keyless;
 mod material;
 
 pub use answer::{
-    Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt,
+    Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt, Site,
+    Standing, WithoutKey,
 };
 pub use keyless::Keyless;
 pub use material::{Material, MaterialKind};

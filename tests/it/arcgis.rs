@@ -11,6 +11,7 @@ mod peer;
 mod preflight;
 mod push;
 mod sessions;
+mod site;
 mod traps;
 mod types;
 mod versions;

@@ -28,7 +28,7 @@ use crate::ports::{Fault, Inspection, Receipt};
 pub(super) const DECRYPTED: [(&str, &str); 1] = [("decrypt", "true")];
 
 /// Where cloud stores are.
-const ANCESTOR: (&str, &str) = ("ancestorPath", "/cloudStores");
+pub const ANCESTOR: (&str, &str) = ("ancestorPath", "/cloudStores");
 
 impl ArcGis {
     pub(super) async fn inspect_item(&self, path: &str) -> Result<Inspection, Fault> {

@@ -12,6 +12,7 @@
 //! Does not wait, retry or decide: the engine does. Does not compare ciphertexts, and never posts back a mask. What of this is
 //! Esri's word and what is our reading of it stands beside the code that relies on it; none of it was tried on a real ArcGIS.
 
+mod advice;
 mod breaker;
 mod cloud;
 mod config;
@@ -26,6 +27,7 @@ mod keyless;
 mod preflight;
 mod session;
 mod shown;
+mod site;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,7 +43,7 @@ use self::session::{Ask, Deployment, before_sending};
 use crate::model::{Holder, JobId, Keyless, Material, MaterialKind, Reason, Secret, SystemSpec, TargetSpec};
 use crate::net::Context;
 use crate::net::redact::Redactor;
-use crate::ports::{Fault, FoundHolder, Health, Inspection, JobState, Reading, Receipt, Target};
+use crate::ports::{Fault, FoundHolder, Health, Inspection, JobState, Reading, Receipt, Site, Target, WithoutKey};
 
 pub use self::config::Product;
 use self::keyless::keyless_object;
@@ -248,6 +250,14 @@ impl Target for ArcGis {
 
     async fn holders(&self) -> Result<Vec<FoundHolder>, Fault> {
         self.all_holders().await
+    }
+
+    async fn site(&self) -> Result<Option<Site>, Fault> {
+        self.tell_site().await.map(Some)
+    }
+
+    async fn without_key(&self) -> Result<WithoutKey, Fault> {
+        self.advise().await
     }
 
     fn hurry(&self) {

@@ -78,6 +78,8 @@ struct Token {
 pub struct Ask<'a> {
     /// Opens the messages: `reading cloud/services`.
     pub what: &'a str,
+    /// What it is below, if not the admin directory: the portal's address.
+    pub root: Option<&'a str>,
     /// Below the admin directory; empty for itself.
     pub path: &'a str,
     /// Beside `f=json`.
@@ -93,7 +95,7 @@ pub struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// A GET of a resource.
     pub fn get(what: &'a str, path: &'a str) -> Self {
-        Self { what, path, query: &[], form: None, secrets: &[], may_be_absent: false }
+        Self { what, root: None, path, query: &[], form: None, secrets: &[], may_be_absent: false }
     }
 }
 
@@ -246,10 +248,8 @@ impl Deployment {
     }
 
     fn request(&self, ask: &Ask<'_>, token: &Secret) -> Request {
-        let url = match ask.path {
-            "" => self.config.admin_url.clone(),
-            path => format!("{}/{path}", self.config.admin_url),
-        };
+        let root = ask.root.unwrap_or(&self.config.admin_url);
+        let url = if ask.path.is_empty() { root.to_owned() } else { format!("{root}/{}", ask.path) };
         let request = match ask.form {
             None => ask
                 .query
