@@ -118,6 +118,33 @@ impl ReadOnlyJournal {
     pub fn sealed_rows(&self) -> Result<u64, JournalError> {
         read::sealed_rows(&self.path, &self.db)
     }
+
+    /// The keys of a service whose material is held, as [`Journal::materials`].
+    pub fn materials(&self, service: &ServiceName) -> Result<Vec<KeyId>, JournalError> {
+        store::materials(&self.path, &self.db, service)
+    }
+
+    /// The sealed material of a key, as [`Journal::material`]; the reader brings the seal key.
+    pub fn material(
+        &self,
+        seal: &SealKey,
+        service: &ServiceName,
+        key: &KeyId,
+    ) -> Result<Option<Material>, JournalError> {
+        store::material(&self.path, &self.db, seal, service, key)
+    }
+
+    /// Whether this password was refused at this system, as [`LoginGuard::is_refused`].
+    pub fn is_refused(
+        &self,
+        seal: &SealKey,
+        system: &str,
+        user: &str,
+        password: &Secret,
+    ) -> Result<bool, JournalError> {
+        let login = RefusedLogin::of(seal, system, user, password);
+        Ok(store::refused_logins(&self.path, &self.db)?.iter().any(|refused| refused.forbids(&login)))
+    }
 }
 
 impl SqliteJournal {
@@ -228,12 +255,7 @@ impl SqliteJournal {
     }
 
     fn login(&self, system: &str, user: &str, password: &Secret) -> RefusedLogin {
-        RefusedLogin {
-            system: system.to_owned(),
-            user: user.to_owned(),
-            seal_key: self.seal.id().to_string(),
-            fingerprint: self.seal.fingerprint(&[system, user], password).to_vec(),
-        }
+        RefusedLogin::of(&self.seal, system, user, password)
     }
 }
 
@@ -287,14 +309,9 @@ impl Journal for SqliteJournal {
 }
 
 impl LoginGuard for SqliteJournal {
-    /// A login refused under another seal key cannot be compared with this password, and stays refused until it is forgiven:
-    /// one attempt too few is told to the operator, one too many may lock the account.
     fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool {
         let login = self.login(system, user, password);
-        self.refused_logins().iter().any(|refused| {
-            (&refused.system, &refused.user) == (&login.system, &login.user)
-                && (refused.seal_key != login.seal_key || refused.fingerprint == login.fingerprint)
-        })
+        self.refused_logins().iter().any(|refused| refused.forbids(&login))
     }
 
     /// Where it cannot be written down, this process still remembers it, and the log says what a restart would forget.

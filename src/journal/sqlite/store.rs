@@ -1,6 +1,6 @@
 //! Writing the journal: one connection, on one thread, one transaction for each thing that must be whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::SecondsFormat;
@@ -12,7 +12,7 @@ use super::{directory_of, free_space, read_fault, write_fault};
 use crate::journal::chain;
 use crate::journal::material;
 use crate::journal::wire::{self, Unread};
-use crate::model::{Instant, KeyId, Material, ServiceName};
+use crate::model::{Instant, KeyId, Material, Secret, ServiceName};
 use crate::ports::JournalError;
 use crate::rotation::event::Event;
 use crate::seal::{self, Purpose, SealError, SealKey, SealKeyId};
@@ -25,6 +25,25 @@ pub(super) struct RefusedLogin {
     /// The key whose fingerprint this is; under another seal key it cannot be compared.
     pub(super) seal_key: String,
     pub(super) fingerprint: Vec<u8>,
+}
+
+impl RefusedLogin {
+    /// A login as it would be stored.
+    pub(super) fn of(seal: &SealKey, system: &str, user: &str, password: &Secret) -> Self {
+        RefusedLogin {
+            system: system.to_owned(),
+            user: user.to_owned(),
+            seal_key: seal.id().to_string(),
+            fingerprint: seal.fingerprint(&[system, user], password).to_vec(),
+        }
+    }
+
+    /// Whether it speaks against `login`. One refused under another seal key cannot be compared with this password, and stays
+    /// refused until it is forgiven: one attempt too few is told to the operator, one too many may lock the account.
+    pub(super) fn forbids(&self, login: &RefusedLogin) -> bool {
+        (&self.system, &self.user) == (&login.system, &login.user)
+            && (self.seal_key != login.seal_key || self.fingerprint == login.fingerprint)
+    }
 }
 
 /// What `reseal` did.
@@ -92,44 +111,12 @@ impl Store {
 
     /// See [`crate::ports::Journal::material`].
     pub(super) fn material(&self, service: &ServiceName, key: &KeyId) -> Result<Option<Material>, JournalError> {
-        let at = format!("journal {}, service {service}, key {key}", self.path.display());
-        let stored: Option<(String, Vec<u8>)> = self
-            .db
-            .query_row(
-                "SELECT chain, blob FROM sealed JOIN service ON id = service WHERE name = ? AND key = ?",
-                [service.as_str(), key.as_str()],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .optional()
-            .map_err(|error| read_fault(&self.path, &error))?;
-        let Some((chain, blob)) = stored else { return Ok(None) };
-        let opened = self.seal.open(row_of(&ServiceName::new(chain), key), &blob).map_err(|error| {
-            let message = format!("{at}: {error}");
-            match error {
-                SealError::Newer(_) => JournalError::Newer(message),
-                SealError::Damaged(_) => JournalError::Damaged(message),
-                SealError::WrongKey { .. } | SealError::NoKey(_) => JournalError::Unreachable(message),
-            }
-        })?;
-        match material::decode(&opened) {
-            Ok(material) if material.key() == key => Ok(Some(material)),
-            Ok(material) => {
-                Err(JournalError::Damaged(format!("{at}: the sealed material is of key {}", material.key())))
-            }
-            Err(error @ Unread::Newer(_)) => Err(JournalError::Newer(format!("{at}: {error}"))),
-            Err(error @ Unread::Damaged(_)) => Err(JournalError::Damaged(format!("{at}: {error}"))),
-        }
+        material(&self.path, &self.db, &self.seal, service, key)
     }
 
     /// See [`crate::ports::Journal::materials`].
     pub(super) fn materials(&self, service: &ServiceName) -> Result<Vec<KeyId>, JournalError> {
-        let fault = |error| read_fault(&self.path, &error);
-        let mut rows = self
-            .db
-            .prepare_cached("SELECT key FROM sealed JOIN service ON id = service WHERE name = ? ORDER BY key")
-            .map_err(fault)?;
-        let keys = rows.query_map([service.as_str()], |row| row.get::<_, String>(0)).map_err(fault)?;
-        keys.map(|key| key.map(KeyId::new).map_err(fault)).collect()
+        materials(&self.path, &self.db, service)
     }
 
     /// See [`crate::ports::Journal::shred`].
@@ -235,20 +222,7 @@ impl Store {
     }
 
     pub(super) fn refused_logins(&self) -> Result<Vec<RefusedLogin>, JournalError> {
-        let read = || {
-            self.db
-                .prepare("SELECT system, user, seal_key, fingerprint FROM refused_login")?
-                .query_map([], |row| {
-                    Ok(RefusedLogin {
-                        system: row.get(0)?,
-                        user: row.get(1)?,
-                        seal_key: row.get(2)?,
-                        fingerprint: row.get(3)?,
-                    })
-                })?
-                .collect::<Result<_, _>>()
-        };
-        read().map_err(|error| read_fault(&self.path, &error))
+        refused_logins(&self.path, &self.db)
     }
 
     pub(super) fn remember_refused(&mut self, login: &RefusedLogin) -> Result<(), JournalError> {
@@ -367,6 +341,67 @@ impl Store {
             Stop::Database(error) => write_fault(&self.path, &error),
         }
     }
+}
+
+/// The sealed material of a key, opened with `seal`; for the writer and for readers.
+pub(super) fn material(
+    path: &Path,
+    db: &Connection,
+    seal: &SealKey,
+    service: &ServiceName,
+    key: &KeyId,
+) -> Result<Option<Material>, JournalError> {
+    let at = format!("journal {}, service {service}, key {key}", path.display());
+    let stored: Option<(String, Vec<u8>)> = db
+        .query_row(
+            "SELECT chain, blob FROM sealed JOIN service ON id = service WHERE name = ? AND key = ?",
+            [service.as_str(), key.as_str()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()
+        .map_err(|error| read_fault(path, &error))?;
+    let Some((chain, blob)) = stored else { return Ok(None) };
+    let opened = seal.open(row_of(&ServiceName::new(chain), key), &blob).map_err(|error| {
+        let message = format!("{at}: {error}");
+        match error {
+            SealError::Newer(_) => JournalError::Newer(message),
+            SealError::Damaged(_) => JournalError::Damaged(message),
+            SealError::WrongKey { .. } | SealError::NoKey(_) => JournalError::Unreachable(message),
+        }
+    })?;
+    match material::decode(&opened) {
+        Ok(material) if material.key() == key => Ok(Some(material)),
+        Ok(material) => Err(JournalError::Damaged(format!("{at}: the sealed material is of key {}", material.key()))),
+        Err(error @ Unread::Newer(_)) => Err(JournalError::Newer(format!("{at}: {error}"))),
+        Err(error @ Unread::Damaged(_)) => Err(JournalError::Damaged(format!("{at}: {error}"))),
+    }
+}
+
+/// The keys of a service whose material is held.
+pub(super) fn materials(path: &Path, db: &Connection, service: &ServiceName) -> Result<Vec<KeyId>, JournalError> {
+    let fault = |error| read_fault(path, &error);
+    let mut rows = db
+        .prepare_cached("SELECT key FROM sealed JOIN service ON id = service WHERE name = ? ORDER BY key")
+        .map_err(fault)?;
+    let keys = rows.query_map([service.as_str()], |row| row.get::<_, String>(0)).map_err(fault)?;
+    keys.map(|key| key.map(KeyId::new).map_err(fault)).collect()
+}
+
+/// Every login that was refused and not forgiven since.
+pub(super) fn refused_logins(path: &Path, db: &Connection) -> Result<Vec<RefusedLogin>, JournalError> {
+    let read = || {
+        db.prepare("SELECT system, user, seal_key, fingerprint FROM refused_login")?
+            .query_map([], |row| {
+                Ok(RefusedLogin {
+                    system: row.get(0)?,
+                    user: row.get(1)?,
+                    seal_key: row.get(2)?,
+                    fingerprint: row.get(3)?,
+                })
+            })?
+            .collect::<Result<_, _>>()
+    };
+    read().map_err(|error| read_fault(path, &error))
 }
 
 /// Whether more space on the disk could have helped.
