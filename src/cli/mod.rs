@@ -12,8 +12,10 @@ use crate::daemon::{self, Failure};
 use crate::model::{KeyId, Keyless, SecretRef, ServiceName, TargetName};
 use crate::net::secrets;
 
+mod advise;
 mod ask;
 mod check;
+mod doctor;
 mod follow;
 mod offline;
 mod order;
@@ -67,10 +69,23 @@ enum Command {
     Run,
     /// Say every mistake of the policy.
     Check,
-    /// Say what would be done when, and why.
+    /// Say what would be done when, and why, and which places hold keys.
     Plan {
         /// This service only.
         service: Option<String>,
+        /// Ask no deployment what it holds.
+        #[arg(long)]
+        offline: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Say whether everything would work; changes nothing; exit 1 if something would not.
+    Doctor {
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Say which services could use a role or an identity instead of a key.
+    Advise {
         #[command(flatten)]
         form: Form,
     },
@@ -301,7 +316,11 @@ async fn run(line: Line) -> Result<Exit, Failure> {
             daemon::run(policy, signals).await.map(|()| Exit::Done)
         }
         Command::Check => check::check(policy),
-        Command::Plan { service, form } => plan::plan(policy, service.map(ServiceName::new), form.json),
+        Command::Plan { service, offline, form } => {
+            plan::plan(policy, service.map(ServiceName::new), offline, form.json).await
+        }
+        Command::Doctor { form } => doctor::doctor(policy, form.json).await,
+        Command::Advise { form } => advise::advise(policy, form.json).await,
         Command::Status { form } => show::status(policy, form.json).await,
         Command::Strangers { form } => show::strangers(policy, form.json).await,
         Command::History { service, form } => show::history(policy, ServiceName::new(service), form.json).await,
@@ -411,6 +430,9 @@ mod tests {
             "rekeyd run",
             "rekeyd check --policy p.toml",
             "rekeyd --policy p.toml plan a --json",
+            "rekeyd plan --offline",
+            "rekeyd doctor --json",
+            "rekeyd advise --json",
             "rekeyd status --json",
             "rekeyd rotate a b --compromised --wait",
             "rekeyd rotate --all --wait=done",

@@ -3,7 +3,7 @@
 //! It gives one order and goes no further than that order needs. Services that are not named are not even read, so that a command
 //! about one never moves another.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -77,7 +77,7 @@ impl Offline {
         let _ = self.end.send(());
         drop(self.handle);
         let ended = self.engine.await;
-        give_back(&self.journal);
+        startup::give_back(&self.journal);
         ended.map_err(|error| Failure::Internal(format!("the engine broke: {error}")))??;
         Ok(())
     }
@@ -92,6 +92,7 @@ pub(super) fn own_name() -> String {
 fn service_of(ask: &Ask) -> Option<&ServiceName> {
     match ask {
         Ask::Status {} | Ask::Watch {} | Ask::Verify {} | Ask::Rotate { .. } => None,
+        Ask::Doctor {} | Ask::Holders {} | Ask::Advise {} => None,
         Ask::History { service }
         | Ask::Adopt { service, .. }
         | Ask::Pause { service }
@@ -104,27 +105,6 @@ fn service_of(ask: &Ask) -> Option<&ServiceName> {
         | Ask::Abandon { service, .. }
         | Ask::Reclaim { service, .. }
         | Ask::Disown { service, .. } => Some(service),
-    }
-}
-
-/// Files that root made beside the daemon's journal would keep the daemon out of it: they get the journal's owner.
-fn give_back(journal: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    let (Some(directory), Some(name), Ok(about)) = (journal.parent(), journal.file_name(), journal.metadata()) else {
-        return;
-    };
-    if !rustix::process::geteuid().is_root() || about.uid() == 0 {
-        return;
-    }
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let beside = entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes());
-        let foreign = entry.metadata().is_ok_and(|found| found.is_file() && found.uid() == 0);
-        if beside
-            && foreign
-            && let Err(error) = std::os::unix::fs::lchown(entry.path(), Some(about.uid()), Some(about.gid()))
-        {
-            eprintln!("rekeyd: giving {} to the journal's owner failed: {error}", entry.path().display());
-        }
     }
 }
 

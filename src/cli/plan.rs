@@ -1,16 +1,21 @@
-//! `plan`: what would be done when, and why, from policy and journal alone. Needs no daemon, asks nobody, changes nothing.
+//! `plan`: what would be done when, and why, from policy and journal alone; and below it, briefly asked of the deployments, which
+//! places hold keys. Needs no daemon and changes nothing. A deployment that cannot be asked costs a line, and no exit code.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use chrono_tz::Tz;
 use serde::Serialize;
 
+use crate::daemon::checkup::{Checked, Question};
 use crate::daemon::clock::SystemClock;
 use crate::daemon::status::in_seconds;
 use crate::daemon::{Failure, startup};
+use crate::engine::examine::told::{Deployment, Level};
 use crate::engine::{look, opening};
 use crate::journal::sqlite;
-use crate::model::{Instant, ServiceName, Timestamp};
+use crate::model::{Instant, ServiceName, SystemRef, Timestamp};
 use crate::policy::{Policy, Service};
 use crate::ports::{Clock, History};
 use crate::rotation::ServiceState;
@@ -18,6 +23,7 @@ use crate::rotation::event::Cause;
 use crate::schedule::{Timetable, format_duration};
 
 use super::Exit;
+use super::doctor::{check, head, held, line};
 use super::show::{plain, print, print_json};
 
 /// One service's plan.
@@ -32,9 +38,19 @@ struct Plan {
     targets: Vec<String>,
     /// What would be done, in order.
     steps: Vec<String>,
+    /// The deployments of its targets, with what they hold; null where nobody was asked.
+    deployments: Option<Vec<Deployment>>,
 }
 
-pub(super) fn plan(policy_path: &Path, only: Option<ServiceName>, json: bool) -> Result<Exit, Failure> {
+/// All deployments together may take so long.
+const ASKING_MAX: Duration = Duration::from_secs(30);
+
+pub(super) async fn plan(
+    policy_path: &Path,
+    only: Option<ServiceName>,
+    offline: bool,
+    json: bool,
+) -> Result<Exit, Failure> {
     let policy = startup::policy(policy_path)?;
     for warning in &policy.warnings {
         eprintln!("warning: {warning}");
@@ -50,18 +66,66 @@ pub(super) fn plan(policy_path: &Path, only: Option<ServiceName>, json: bool) ->
     let picture = look(histories(&policy)?, &policy, &now);
     let wanted = |service: &&Service| only.as_ref().is_none_or(|name| service.name == *name);
     let rest = ServiceState::default();
-    let plans: Vec<Plan> = policy
+    let mut plans: Vec<Plan> = policy
         .services
         .iter()
         .filter(wanted)
         .map(|service| one(service, picture.states.get(&service.name).unwrap_or(&rest), policy.daemon.timezone, &now))
         .collect();
-    if json {
-        print_json(&plans);
-    } else {
+    if !json {
+        // What is known is shown before anybody is waited for.
         print(&plans.iter().map(text).collect::<Vec<_>>().join("\n"));
     }
+    let systems: BTreeSet<String> =
+        policy.services.iter().filter(wanted).flat_map(deployments_of).map(ToString::to_string).collect();
+    let asked = if offline || systems.is_empty() { None } else { Some(ask(&policy).await) };
+    match (asked, json) {
+        (Some(Ok(told)), true) => {
+            for (plan, service) in plans.iter_mut().zip(policy.services.iter().filter(wanted)) {
+                let own: BTreeSet<String> = deployments_of(service).map(ToString::to_string).collect();
+                let told = told.iter().filter(|told| own.contains(&told.name)).cloned();
+                plan.deployments = Some(told.collect());
+            }
+        }
+        (Some(Ok(told)), false) => {
+            for told in told.iter().filter(|told| systems.contains(&told.name)) {
+                print(&format!("\n{}", deployment(told)));
+            }
+        }
+        (Some(Err(why)), false) => print(&format!("\nwhich places hold keys could not be asked: {}\n", plain(&why))),
+        (Some(Err(why)), true) => eprintln!("rekeyd: which places hold keys could not be asked: {}", plain(&why)),
+        (None, _) => {}
+    }
+    if json {
+        print_json(&plans);
+    }
     Ok(Exit::Done)
+}
+
+fn deployments_of(service: &Service) -> impl Iterator<Item = &SystemRef> {
+    service.targets.iter().filter_map(|target| target.system.as_ref())
+}
+
+async fn ask(policy: &Policy) -> Result<Vec<Deployment>, String> {
+    let asked = tokio::time::timeout(ASKING_MAX, check(policy.clone(), Question::Holders));
+    match asked.await {
+        Ok(Ok(Checked::Examination(examination))) => Ok(examination.deployments),
+        Ok(Ok(Checked::Advice(_))) => Err("the daemon answered another question".to_owned()),
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ASKING_MAX.as_secs())),
+    }
+}
+
+/// What is worth a look, and what is held; one line where it could not be asked.
+fn deployment(told: &Deployment) -> String {
+    let worth = told.findings.iter().filter(|finding| finding.level != Level::Ok);
+    if told.holders.is_none() {
+        let whys: Vec<_> = worth.map(|finding| plain(&finding.said)).collect();
+        return format!("{}: which places hold keys could not be asked: {}\n", told.name, whys.join("; "));
+    }
+    // What the user may do is for doctor to say.
+    let worth = worth.filter(|finding| finding.about != "rights").map(|finding| line("  ", finding));
+    format!("{}{}{}", head(told), worth.collect::<String>(), held(told))
 }
 
 /// A journal that is not there yet is an empty one; one that this user may not read is said to be so.
@@ -86,6 +150,7 @@ fn one(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> Plan
         issuer: service.issuer.object.clone(),
         targets: service.targets.iter().map(|target| target.name.to_string()).collect(),
         steps: steps(service, state),
+        deployments: None,
     }
 }
 

@@ -39,6 +39,11 @@ impl Connector {
         *self.inner() = Inner { policy, issuers: HashMap::new(), targets: HashMap::new() };
     }
 
+    /// The policy it goes by.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.inner().policy.clone()
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A map of whole entries is whole at every moment.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

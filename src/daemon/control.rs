@@ -20,6 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::engine::{Handle, Report};
 use crate::ports::JournalError;
 
+use super::checkup::{Checkup, Question};
 use super::protocol::{Ask, REQUEST_MAX, Request, Told};
 use super::records;
 use super::startup::Failure;
@@ -48,6 +49,8 @@ pub struct Desk {
     pub handle: Handle,
     /// The journal, for what is only read.
     pub journal: PathBuf,
+    /// Looks at the world.
+    pub checkup: Checkup,
 }
 
 impl Control {
@@ -173,6 +176,9 @@ async fn answer(desk: &Desk, question: Ask) -> Told {
             })
         }
         Ask::Verify {} => look(move || records::verify(&journal)).await.map(Told::Ledger),
+        Ask::Doctor {} => desk.checkup.check(Question::All).await.map(Told::from),
+        Ask::Holders {} => desk.checkup.check(Question::Holders).await.map(Told::from),
+        Ask::Advise {} => desk.checkup.check(Question::Advice).await.map(Told::from),
         _ => Ok(Told::Status(Status::of(&desk.handle.reports().borrow()))),
     };
     looked.unwrap_or_else(|error| Told::Error(error.to_string()))

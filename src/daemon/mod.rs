@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Listen, Policy};
 use crate::ports::JournalError;
 
+pub mod checkup;
 pub mod clock;
 pub mod connect;
 pub mod control;
@@ -27,11 +28,13 @@ pub mod log;
 pub mod protocol;
 pub mod pulse;
 pub mod records;
+pub mod refusals;
 pub mod signals;
 pub mod startup;
 pub mod status;
 pub mod systemd;
 
+use checkup::Checkup;
 use connect::Connector;
 use control::{Control, Desk};
 use heartbeat::Heartbeat;
@@ -82,7 +85,9 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     let mut beside = tokio::task::JoinSet::new();
     let pulse = Pulse::default();
     beside.spawn(pulse.clone().keep(handle.reports()));
-    beside.spawn(control.serve(Desk { handle: handle.clone(), journal: startup::journal_path(&policy) }));
+    let checkup = Checkup::new(prepared.connector.clone(), journal.clone(), handle.clone(), Arc::new(metrics.clone()));
+    let desk = Desk { handle: handle.clone(), journal: startup::journal_path(&policy), checkup };
+    beside.spawn(control.serve(desk));
     if let Some(listener) = listener {
         beside.spawn(http::serve(listener, http::Sources { reports: handle.reports(), pulse, metrics }));
     }

@@ -10,9 +10,11 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::engine::examine::told::{Advice, Examination};
 use crate::engine::{Command, Reply};
 use crate::model::{KeyId, Keyless, Secret, ServiceName, TargetName};
 
+use super::checkup::Checked;
 use super::records::{ChainLine, HistoryLine};
 use super::status::Status;
 
@@ -52,6 +54,12 @@ pub enum Ask {
     },
     /// Whether every chain verifies.
     Verify {},
+    /// Whether everything would work.
+    Doctor {},
+    /// What the deployments hold.
+    Holders {},
+    /// Which services could do without a key.
+    Advise {},
     Rotate {
         services: Vec<ServiceName>,
         compromised: bool,
@@ -139,6 +147,10 @@ pub enum Told {
     History(Vec<HistoryLine>),
     /// Every chain.
     Ledger(Vec<ChainLine>),
+    /// What an examination found.
+    Examination(Box<Examination>),
+    /// Which services could do without a key.
+    Advice(Vec<Advice>),
     /// There is no such service.
     NoSuchService(String),
     /// It could not be answered.
@@ -198,6 +210,15 @@ impl Told {
     }
 }
 
+impl From<Checked> for Told {
+    fn from(checked: Checked) -> Self {
+        match checked {
+            Checked::Examination(examination) => Told::Examination(Box::new(examination)),
+            Checked::Advice(advice) => Told::Advice(advice),
+        }
+    }
+}
+
 impl From<Reply> for Told {
     fn from(reply: Reply) -> Self {
         let said = reply.said.into_iter();
@@ -216,6 +237,9 @@ impl Ask {
             Ask::Watch {} => "watch".into(),
             Ask::History { service } => format!("history {service}"),
             Ask::Verify {} => "ledger verify".into(),
+            Ask::Doctor {} => "doctor".into(),
+            Ask::Holders {} => "plan".into(),
+            Ask::Advise {} => "advise".into(),
             Ask::Rotate { services, compromised } => {
                 let names: Vec<_> = services.iter().map(ServiceName::as_str).collect();
                 let which = if names.is_empty() { "--all".to_owned() } else { names.join(" ") };
@@ -244,6 +268,7 @@ impl Ask {
     pub fn into_order(self, by: String) -> Result<Command, Ask> {
         Ok(match self {
             Ask::Status {} | Ask::Watch {} | Ask::History { .. } | Ask::Verify {} => return Err(self),
+            Ask::Doctor {} | Ask::Holders {} | Ask::Advise {} => return Err(self),
             Ask::Rotate { services, compromised } => Command::Rotate { services, compromised, by },
             Ask::Adopt { service, key, secret } => {
                 Command::Adopt { service, key, secret: secret.map(|Carried(secret)| secret), by }

@@ -66,14 +66,24 @@ pub fn journal(policy: &Policy, mode: Mode) -> Result<SqliteJournal, Failure> {
             Failure::Unreachable(format!("making the journal's directory {} failed: {error}", directory.display()))
         })?;
     }
-    let seal = match &policy.daemon.seal_key {
+    let seal = seal_key(policy, mode)?;
+    Ok(SqliteJournal::open(&path, seal, mode)?)
+}
+
+/// The key that seals the journal's secrets. Made only in [`Mode::Create`].
+///
+/// # Errors
+/// [`Failure::Policy`] where the policy names one that cannot be had; else what its file says.
+pub fn seal_key(policy: &Policy, mode: Mode) -> Result<SealKey, Failure> {
+    let path = journal_path(policy);
+    match &policy.daemon.seal_key {
         Some(reference) => {
             let text = secrets::read(reference)
                 .map_err(|fault| Failure::Policy(format!("[daemon] seal_key: {}", fault.why())))?;
             SealKey::from_secret(&text).map_err(|error| {
                 let what = secrets::describe(reference);
                 Failure::Policy(format!("[daemon] seal_key: {what}: {error}"))
-            })?
+            })
         }
         None => {
             if mode == Mode::Existing && !path.exists() {
@@ -91,10 +101,30 @@ pub fn journal(policy: &Policy, mode: Mode) -> Result<SqliteJournal, Failure> {
                     file.display()
                 );
             }
-            found.key
+            Ok(found.key)
         }
+    }
+}
+
+/// Files that root made beside the daemon's journal would keep the daemon out of it: they get the journal's owner.
+pub fn give_back(journal: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let (Some(directory), Some(name), Ok(about)) = (journal.parent(), journal.file_name(), journal.metadata()) else {
+        return;
     };
-    Ok(SqliteJournal::open(&path, seal, mode)?)
+    if !rustix::process::geteuid().is_root() || about.uid() == 0 {
+        return;
+    }
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let beside = entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes());
+        let foreign = entry.metadata().is_ok_and(|found| found.is_file() && found.uid() == 0);
+        if beside
+            && foreign
+            && let Err(error) = std::os::unix::fs::lchown(entry.path(), Some(about.uid()), Some(about.gid()))
+        {
+            eprintln!("rekeyd: giving {} to the journal's owner failed: {error}", entry.path().display());
+        }
+    }
 }
 
 /// Writes each chain's head into the log, so that a tail cut off later can be noticed.

@@ -24,6 +24,7 @@ use crate::rotation::{Circumstances, Effect, Pace, Step};
 mod budget;
 mod command;
 mod decide;
+pub mod examine;
 mod look;
 mod order;
 mod pace;

@@ -4,6 +4,7 @@ mod arcgis;
 mod aws_iam;
 mod daemon;
 mod docs;
+mod doctor;
 mod floors;
 mod holders;
 mod journal;

@@ -126,7 +126,10 @@ fn tell(scene: &Scene, seen: &mut Seen, get: &dyn Fn(&str) -> String) {
     assert_eq!(scene.arcgis.consumer_refusals(), 0);
 }
 
-const LOOKS: [&[&str]; 8] = [
+const LOOKS: [&[&str]; 11] = [
+    &["doctor"],
+    &["doctor", "--json"],
+    &["advise"],
     &["status"],
     &["status", "--json"],
     &["plan"],

@@ -255,6 +255,8 @@ observe = "1s"
         {
             command.env_remove(name);
         }
+        // Where a command without a daemon remembers refused logins.
+        command.env("XDG_RUNTIME_DIR", self.home.path());
         command
     }
 

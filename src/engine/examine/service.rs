@@ -1,0 +1,346 @@
+//! One service: its account, its keys, the clocks, and whether each target would take a key now. Asks, and judges what was said.
+
+use std::collections::BTreeMap;
+
+use chrono::{SecondsFormat, TimeDelta};
+
+use crate::model::{
+    AccountIdentity, Instant, IssuerSpec, KeyId, Material, ServiceName, SystemRef, TargetSpec, Timestamp,
+};
+use crate::policy;
+use crate::ports::{Fault, Inspection, LastUse, ListedKey, Listing, Probe, Reading};
+use crate::rotation::ServiceState;
+use crate::rotation::evidence::CLOCK_DIFFERENCE_MAX;
+
+use super::super::StateWord;
+use super::told::{Finding, Key, KeyStanding, Level, Service};
+use super::{Asked, Examiner, of_fault};
+
+/// From here on the clocks are worth a look before they stop anything.
+const CLOCK_DIFFERENCE_NOTED: TimeDelta = TimeDelta::seconds(60);
+
+/// What the issuer said.
+struct Seen {
+    account: Result<AccountIdentity, Fault>,
+    /// None where the account could not even be asked.
+    listing: Option<Result<Listing, Fault>>,
+    /// Just after the listing.
+    now: Instant,
+    last_use: Option<(KeyId, Result<LastUse, Fault>)>,
+}
+
+impl Examiner {
+    pub(super) async fn service(&self, service: &policy::Service, asked: &BTreeMap<SystemRef, Asked>) -> Service {
+        let rest = ServiceState::default();
+        let state = self.records.states.get(&service.name).unwrap_or(&rest);
+        let mut told = Service {
+            name: service.name.to_string(),
+            issuer: service.issuer.object.clone(),
+            targets: service.targets.iter().map(|target| target.name.to_string()).collect(),
+            account: None,
+            keys: None,
+            quota: None,
+            clock_ahead_seconds: None,
+            findings: self.halted(&service.name).into_iter().collect(),
+        };
+        let seen = self.look_at_issuer(&service.issuer, state).await;
+        let needs_none = service.targets.iter().all(|spec| keyless_at(spec, asked).is_some());
+        note_issuer(&mut told, service, state, seen, needs_none);
+        if let Some(finding) = self.probed(service, state).await {
+            told.findings.push(finding);
+        }
+        for spec in &service.targets {
+            let finding = self.target(spec, service, state, asked).await;
+            told.findings.push(finding);
+        }
+        told
+    }
+
+    fn halted(&self, name: &ServiceName) -> Option<Finding> {
+        let report = self.records.report.services.iter().find(|report| report.name == *name)?;
+        let reason = report.reason.filter(|_| report.state == StateWord::Halted)?;
+        let said = format!("halted ({reason}): {}", report.message.as_deref().unwrap_or_default());
+        Some(Finding::trouble("state", said, report.next_command.clone()))
+    }
+
+    async fn look_at_issuer(&self, spec: &IssuerSpec, state: &ServiceState) -> Seen {
+        let at = &spec.object;
+        let port = match self.connect.issuer(spec) {
+            Ok(port) => port,
+            Err(fault) => return Seen { account: Err(fault), listing: None, now: self.clock.now(), last_use: None },
+        };
+        let asked = port.clone();
+        let account = self.bounded(at, "identity", async move { asked.identity().await }).await;
+        if account.is_err() {
+            return Seen { account, listing: None, now: self.clock.now(), last_use: None };
+        }
+        let asked = port.clone();
+        let listing = self.bounded(at, "list", async move { asked.list().await }).await;
+        let now = self.clock.now();
+        // Any key will do to see that its use can be read.
+        let key = match &listing {
+            Ok(listing) => {
+                let current = state.current.as_ref().map(|current| &current.key);
+                let listed = listing.keys.iter().map(|listed| &listed.id);
+                current.filter(|current| listed.clone().any(|key| key == *current)).or(listed.clone().next()).cloned()
+            }
+            Err(_) => None,
+        };
+        let last_use = match key {
+            Some(key) => {
+                let of = key.clone();
+                Some((key, self.bounded(at, "last_use", async move { port.last_use(&of).await }).await))
+            }
+            None => None,
+        };
+        Seen { account, listing: Some(listing), now, last_use }
+    }
+
+    /// Uses the current key as its consumer does, while nothing moves: a key that may be on its way out must stay silent.
+    async fn probed(&self, service: &policy::Service, state: &ServiceState) -> Option<Finding> {
+        let current = state.current.as_ref()?;
+        let key = &current.key;
+        let not = |why: &str| Some(Finding::ok("probe", format!("current key {key} was not probed: {why}")));
+        let material: Material = match self.records.held.get(&service.name) {
+            Some(Ok(material)) if material.key() == key => material.clone(),
+            Some(Err(why)) => return not(why),
+            _ => return not("its secret is not held (rekeyd adopt with --secret-file brings it)"),
+        };
+        if state.rotation.is_some() || !(self.is_at_rest)(&service.name, key) {
+            return not("a rotation is open");
+        }
+        let spec = state.home.as_ref().unwrap_or(&service.issuer);
+        let port = match self.connect.issuer(spec) {
+            Ok(port) => port,
+            Err(fault) => return not(fault.why()),
+        };
+        let answer = self.bounded(&spec.object, "probe", async move { port.probe(&material).await }).await;
+        let broken = |why: &str| {
+            let next =
+                format!("mend the key at its issuer, or rekeyd rotate {}; rekeyd status says more", service.name);
+            Some(Finding::trouble("probe", format!("current key {key} does not work: {why}"), Some(next)))
+        };
+        match answer {
+            Ok(Probe::Works) => Some(Finding::ok("probe", format!("current key {key} works as its consumer uses it"))),
+            Ok(Probe::NotYet(why) | Probe::Wrong(why)) => broken(&why),
+            Ok(Probe::NotAllowed(why)) => {
+                let said = format!("current key {key} authenticates and may not do what the probe asks: {why}");
+                let next = "allow it, or say expect = \"authenticates\" in the probe".to_owned();
+                Some(Finding::trouble("probe", said, Some(next)))
+            }
+            Err(fault) => Some(of_fault("probe", &fault, &system_of(spec))),
+        }
+    }
+
+    async fn target(
+        &self,
+        spec: &TargetSpec,
+        service: &policy::Service,
+        state: &ServiceState,
+        asked: &BTreeMap<SystemRef, Asked>,
+    ) -> Finding {
+        let name = spec.name.as_str();
+        let deployment = spec.system.as_ref().and_then(|system| asked.get(system));
+        if let Some(deployment) = deployment {
+            if !deployment.is_reached {
+                return Finding::warning(name, format!("not asked, since {} could not be", deployment.told.name), None);
+            }
+        }
+        if let Some(kind) = keyless_at(spec, asked) {
+            return Finding::ok(name, format!("its credential is {kind}, which holds no key: nothing to rotate"));
+        }
+        let port = match self.connect.target(spec) {
+            Ok(port) => port,
+            Err(fault) => return of_fault(name, &fault, &target_system(spec)),
+        };
+        match self.bounded(name, "inspect", async move { port.inspect().await }).await {
+            Ok(inspection) => of_inspection(name, &inspection, &service.name, state),
+            Err(fault @ Fault::Retry { .. }) => {
+                Finding { level: Level::Warning, ..of_fault(name, &fault, &target_system(spec)) }
+            }
+            Err(fault) => of_fault(name, &fault, &target_system(spec)),
+        }
+    }
+}
+
+/// What a target has in place of a key, by its deployment's own word.
+fn keyless_at<'a>(spec: &TargetSpec, asked: &'a BTreeMap<SystemRef, Asked>) -> Option<&'a str> {
+    let deployment = asked.get(spec.system.as_ref()?)?;
+    let (_, kind) = deployment.keyless.iter().find(|(holder, _)| *holder == spec.name)?;
+    Some(kind)
+}
+
+fn system_of(spec: &IssuerSpec) -> String {
+    spec.system.as_ref().map_or_else(|| spec.object.clone(), ToString::to_string)
+}
+
+fn target_system(spec: &TargetSpec) -> String {
+    spec.system.as_ref().map_or_else(|| spec.name.to_string(), ToString::to_string)
+}
+
+fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceState, seen: Seen, needs_none: bool) {
+    let system = system_of(&service.issuer);
+    let account = match seen.account {
+        Ok(account) => account,
+        Err(fault) => return told.findings.push(of_fault("issuer", &fault, &system)),
+    };
+    told.account = Some(account.to_string());
+    if let Some(known) = state.account.as_ref().filter(|known| **known != account) {
+        let said =
+            format!("{} answers as account {account}, and the journal knows it as {known}", service.issuer.object);
+        let next = format!("correct the login or the address of [{system}], then systemctl reload rekeyd");
+        told.findings.push(Finding::trouble("issuer", said, Some(next)));
+    }
+    let Some(listing) = seen.listing else { return };
+    let listing = match listing {
+        Ok(listing) => listing,
+        Err(fault) => return told.findings.push(of_fault("keys", &fault, &system)),
+    };
+    told.quota = listing.quota;
+    let moves = state.home.as_ref().is_some_and(|home| home.object != service.issuer.object);
+    told.keys = Some(listing.keys.iter().map(|listed| key(listed, state)).collect());
+    told.findings.push(match needs_none && state.rotation.is_none() && state.leaving.is_empty() {
+        true => of_leftovers(&listing),
+        false => of_keys(&service.name, &listing, state, moves),
+    });
+    told.findings.extend(of_clock(&listing, &seen.now));
+    told.clock_ahead_seconds = listing.date.map(|date| (date - seen.now.wall).num_seconds());
+    told.findings.extend(seen.last_use.map(|(key, answer)| of_use(&key, answer, &system)));
+}
+
+fn key(listed: &ListedKey, state: &ServiceState) -> Key {
+    let id = &listed.id;
+    let standing = match &state.current {
+        Some(current) if current.key == *id => KeyStanding::Current,
+        _ if state.disowned.contains(id) => KeyStanding::Disowned,
+        _ if state.explains(id) => KeyStanding::InRotation,
+        None => KeyStanding::Unknown,
+        Some(_) => KeyStanding::Stranger,
+    };
+    Key { id: id.to_string(), active: listed.active, standing }
+}
+
+/// Where no target holds a key, an active one serves nobody that rekeyd knows.
+fn of_leftovers(listing: &Listing) -> Finding {
+    let active: Vec<_> = listing.keys.iter().filter(|listed| listed.active).map(|listed| listed.id.as_str()).collect();
+    if active.is_empty() {
+        return Finding::ok("keys", "no target holds a key, and none is active");
+    }
+    let said = format!("no target holds a key, and active at the issuer are {}", active.join(", "));
+    let next = "see by its last use that nobody needs it, then delete it at the issuer".to_owned();
+    Finding::warning("keys", said, Some(next))
+}
+
+/// The keys against what the journal knows: what a rotation would find when it opens.
+fn of_keys(name: &ServiceName, listing: &Listing, state: &ServiceState, moves: bool) -> Finding {
+    let count = listing.keys.len();
+    let of_quota = listing.quota.map_or_else(String::new, |quota| format!(" of {quota}"));
+    let ids = |keys: &[&ListedKey]| keys.iter().map(|listed| listed.id.as_str()).collect::<Vec<_>>().join(", ");
+    let all: Vec<&ListedKey> = listing.keys.iter().collect();
+    let adopt = |key: &str| Some(format!("rekeyd adopt {name} {key}, with the key that the targets use now"));
+    let Some(current) = &state.current else {
+        let active: Vec<&ListedKey> = all.iter().copied().filter(|listed| listed.active).collect();
+        return match active[..] {
+            [one] => {
+                let key = &one.id;
+                let said = format!(
+                    "no current key is known; {key} is the only active one of {count} listed, and is taken on if it is in use"
+                );
+                Finding::warning("keys", said, adopt(key.as_str()))
+            }
+            [] => Finding::trouble("keys", "no current key is known, and no active one is listed", adopt("KEY_ID")),
+            _ => {
+                let said = format!("no current key is known, and several are active: {}", ids(&active));
+                Finding::trouble("keys", said, adopt("KEY_ID"))
+            }
+        };
+    };
+    let current = &current.key;
+    if moves {
+        return Finding::ok(
+            "keys",
+            format!("{count}{of_quota} listed; current key {current} lives at another object until it is rotated"),
+        );
+    }
+    let strangers: Vec<&ListedKey> = all.iter().copied().filter(|listed| !state.explains(&listed.id)).collect();
+    match all.iter().find(|listed| listed.id == *current) {
+        None => {
+            let said = format!("current key {current} is not listed by its issuer");
+            return Finding::trouble("keys", said, adopt("KEY_ID"));
+        }
+        Some(listed) if !listed.active => {
+            let said = format!("current key {current} is inactive at its issuer: consumers may fail now");
+            return Finding::trouble("keys", said, Some(format!("enable it there, or rekeyd rollback {name}")));
+        }
+        Some(_) => {}
+    }
+    if let Some(stranger) = strangers.first() {
+        let stranger = &stranger.id;
+        let next = format!(
+            "rekeyd reclaim {name} {stranger} (ours and unused: destroy it), or rekeyd disown {name} {stranger} (somebody else's: leave it)"
+        );
+        let said =
+            format!("{count}{of_quota} listed, and nobody can explain {}: no key is minted beside it", ids(&strangers));
+        return Finding::trouble("keys", said, Some(next));
+    }
+    let full = listing.quota.is_some_and(|quota| count >= quota);
+    if full && state.leaving.is_empty() && state.rotation.is_none() {
+        let said = format!("{count}{of_quota} listed ({}): there is no room for a new one", ids(&all));
+        return Finding::trouble("keys", said, Some(format!("delete the key nobody needs, then rekeyd retry {name}")));
+    }
+    Finding::ok("keys", format!("{count}{of_quota} listed, current key {current} active"))
+}
+
+fn of_clock(listing: &Listing, now: &Instant) -> Option<Finding> {
+    let ahead = listing.date? - now.wall;
+    let seconds = ahead.num_seconds();
+    let said = format!("the provider's clock is {seconds} s ahead of ours");
+    let next = Some("check time synchronisation (timedatectl)".to_owned());
+    Some(match ahead.abs() {
+        apart if apart > CLOCK_DIFFERENCE_MAX => Finding::trouble(
+            "clock",
+            format!("{said}, and no key is touched while they differ by more than five minutes"),
+            next,
+        ),
+        apart if apart > CLOCK_DIFFERENCE_NOTED => Finding::warning("clock", said, next),
+        _ => Finding::ok("clock", "ours and the provider's agree"),
+    })
+}
+
+fn of_use(key: &KeyId, answer: Result<LastUse, Fault>, system: &str) -> Finding {
+    match answer {
+        Ok(LastUse::Never) => {
+            Finding::ok("last use", format!("key {key} was never used, as far as the provider tells"))
+        }
+        Ok(LastUse::At { at, by }) => {
+            Finding::ok("last use", format!("key {key} was last used {} ({by})", in_seconds(at)))
+        }
+        Ok(LastUse::Untold) => Finding::ok("last use", "this provider does not tell when a key was used"),
+        Err(fault) => of_fault("last use", &fault, system),
+    }
+}
+
+fn in_seconds(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn of_inspection(name: &str, inspection: &Inspection, service: &ServiceName, state: &ServiceState) -> Finding {
+    let current = state.current.as_ref().filter(|_| state.rotation.is_none()).map(|current| &current.key);
+    let expected = current.and_then(|key| Some((key, state.tails.get(key)?)));
+    match (&inspection.reading, expected) {
+        (Reading::Tail(shown), Some((key, end))) if shown != end => {
+            let said = format!("shows another key than current key {key}");
+            let next = format!(
+                "see who changed it; rekeyd repush {service} puts ours back, rekeyd adopt {service} KEY_ID takes theirs"
+            );
+            Finding::trouble(name, said, Some(next))
+        }
+        (Reading::Tail(_), Some((key, _))) => {
+            Finding::ok(name, format!("would take a key now, and shows the end of current key {key}"))
+        }
+        (Reading::Nothing, _) => Finding::ok(name, "would take a key now, and holds none"),
+        (Reading::Tail(_) | Reading::Hidden, _) => {
+            Finding::ok(name, "would take a key now; which one it holds cannot be compared")
+        }
+    }
+}
