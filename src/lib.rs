@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | 6 | `main`, [`cli`] | commands, exit codes, what people read | decisions |
 //! | 5 | [`daemon`] | the composition root: signals, control socket, HTTP, systemd | rules about keys |
-//! | 4 | [`engine`] | the one loop: step, effect, record, apply; pacing and budgets | knowledge of any vendor |
+//! | 4 | [`engine`] | the one loop: step, effect, record, apply; pacing and budgets; [`engine::examine`], which only looks | knowledge of any vendor |
 //! | 4 | [`policy`] | the TOML file as one typed value, and every mistake in it | secrets, I/O beyond the file |
 //! | 3 | [`issuer`] | where keys are minted, one file for each kind | retries, targets |
 //! | 3 | [`target`] | the places that must hold a key | retries, issuers |

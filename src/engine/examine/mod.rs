@@ -45,6 +45,9 @@ pub struct Records {
     pub findings: Vec<Finding>,
 }
 
+/// Whether this is still the current key of a service at rest: nobody uses a key that may be on its way out by now.
+pub type AtRest = Box<dyn Fn(&ServiceName, &KeyId) -> bool + Send + Sync>;
+
 /// Everything an examination is given.
 pub struct Examiner {
     /// The policy in force.
@@ -57,8 +60,8 @@ pub struct Examiner {
     pub meter: Arc<dyn Meter>,
     /// What the journal says.
     pub records: Records,
-    /// Whether this is still the current key of a service at rest: nobody uses a key that may be on its way out by now.
-    pub is_at_rest: Box<dyn Fn(&ServiceName, &KeyId) -> bool + Send + Sync>,
+    /// Asked just before a key is used.
+    pub is_at_rest: AtRest,
     /// How long one system may take.
     pub patience: Duration,
 }

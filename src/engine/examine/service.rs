@@ -141,10 +141,8 @@ impl Examiner {
     ) -> Finding {
         let name = spec.name.as_str();
         let deployment = spec.system.as_ref().and_then(|system| asked.get(system));
-        if let Some(deployment) = deployment {
-            if !deployment.is_reached {
-                return Finding::warning(name, format!("not asked, since {} could not be", deployment.told.name), None);
-            }
+        if let Some(deployment) = deployment.filter(|deployment| !deployment.is_reached) {
+            return Finding::warning(name, format!("not asked, since {} could not be", deployment.told.name), None);
         }
         if let Some(kind) = keyless_at(spec, asked) {
             return Finding::ok(name, format!("its credential is {kind}, which holds no key: nothing to rotate"));
