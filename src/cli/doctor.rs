@@ -17,6 +17,9 @@ use super::show::{plain, print, print_json};
 /// Trouble ends it with 1; warnings end it well.
 pub(super) async fn doctor(policy_path: &Path, json: bool) -> Result<Exit, Failure> {
     let policy = startup::policy(policy_path)?;
+    for warning in &policy.warnings {
+        eprintln!("warning: {warning}");
+    }
     let Checked::Examination(examination) = check(policy, Question::All).await? else { return Err(unexpected()) };
     match json {
         true => print_json(&examination),
@@ -60,6 +63,9 @@ fn text(examination: &Examination) -> String {
             text.push('\n');
         }
         text.push_str(&part);
+    }
+    if !examination.services.is_empty() {
+        text.push_str("\nnot tried, since it would change something: making, disabling, deleting and pushing keys\n");
     }
     let (troubles, warnings) = (examination.count(Level::Trouble), examination.count(Level::Warning));
     let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
@@ -205,6 +211,8 @@ arcgis.prod: ArcGIS Server 12.0, user rotator
 a: aws-iam:main:u in aws:1 to arcgis:prod:x1
   ok       clock: fine
   TROUBLE  keys: none
+
+not tried, since it would change something: making, disabling, deleting and pushing keys
 
 1 trouble, 1 warning
 ";

@@ -64,6 +64,8 @@ move it by hand while the old key soaks
   ok       probe: current key {key} works as its consumer uses it
   ok       {TARGET}: would take a key now, and shows the end of current key {key}
 
+not tried, since it would change something: making, disabling, deleting and pushing keys
+
 0 troubles, 0 warnings
 "
     );
@@ -357,6 +359,13 @@ async fn a_key_on_its_way_out_is_not_used_by_a_look() {
     let ran = scene.doctor();
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.out.contains("was not probed: a rotation is open"), "{ran:?}");
+    // A job that may be its own is no warning.
+    scene.arcgis.start_foreign_job(CLOUD_SERVICE, std::time::Duration::from_secs(60));
+    let ran = scene.doctor();
+    assert!(
+        ran.out.contains(&format!("  ok       {TARGET}: a rotation is open, and the target takes nothing else now")),
+        "{ran:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

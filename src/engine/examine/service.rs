@@ -153,6 +153,10 @@ impl Examiner {
         };
         match self.bounded(name, "inspect", async move { port.inspect().await }).await {
             Ok(inspection) => of_inspection(name, &inspection, &service.name, state),
+            // Its own job is what keeps others out.
+            Err(Fault::Retry { why, .. }) if state.rotation.is_some() => {
+                Finding::ok(name, format!("a rotation is open, and the target takes nothing else now: {why}"))
+            }
             Err(fault @ Fault::Retry { .. }) => {
                 Finding { level: Level::Warning, ..of_fault(name, &fault, &target_system(spec)) }
             }
