@@ -166,7 +166,7 @@ mod tests {
         let service = |name: &str, more: &str| {
             format!(
                 "[[service]]\nname = \"{name}\"\n{more}\n[service.issuer]\nkind = \"aws-iam\"\naccount = \"main\"\nuser = \"{name}\"\n\
-                 probe = {{ bucket = \"b\", region = \"us-east-1\", expect = \"read\" }}\n[[service.target]]\nkind = \"arcgis\"\n\
+                 probe = {{ bucket = \"gis-store\", region = \"us-east-1\", expect = \"read\" }}\n[[service.target]]\nkind = \"arcgis\"\n\
                  deployment = \"prod\"\nservice_id = \"{name}1\"\n"
             )
         };

@@ -346,3 +346,82 @@ fn of_inspection(name: &str, inspection: &Inspection, service: &ServiceName, sta
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotation::Current;
+
+    fn listing(keys: &[(&str, bool)]) -> Listing {
+        let key = |(id, active): &(&str, bool)| ListedKey {
+            id: KeyId::new(*id),
+            active: *active,
+            created: None,
+            intent: None,
+        };
+        Listing { keys: keys.iter().map(key).collect(), quota: Some(2), date: None }
+    }
+
+    fn using(key: &str) -> ServiceState {
+        let current = Current { key: KeyId::new(key), created: Timestamp::UNIX_EPOCH, ours: true };
+        ServiceState { current: Some(current), ..ServiceState::default() }
+    }
+
+    fn told(keys: &[(&str, bool)], state: &ServiceState) -> (Level, String) {
+        let finding = of_keys(&ServiceName::new("a"), &listing(keys), state, false);
+        assert_eq!(finding.next.is_some(), finding.level != Level::Ok, "{finding:?}");
+        (finding.level, finding.said)
+    }
+
+    #[test]
+    fn keys_are_told_as_a_rotation_would_find_them() {
+        let (none, old) = (ServiceState::default(), using("AKIAOLD"));
+        let mut disowns = using("AKIAOLD");
+        disowns.disowned.insert(KeyId::new("AKIAOTHER"));
+        for (keys, state, level, said) in [
+            (&[("AKIAOLD", true)][..], &old, Level::Ok, "1 of 2 listed, current key AKIAOLD active"),
+            (
+                &[("AKIAOLD", false)],
+                &old,
+                Level::Trouble,
+                "current key AKIAOLD is inactive at its issuer: consumers may fail now",
+            ),
+            (&[], &old, Level::Trouble, "current key AKIAOLD is not listed by its issuer"),
+            (
+                &[("AKIAOLD", true), ("AKIAX", true)],
+                &old,
+                Level::Trouble,
+                "2 of 2 listed, and nobody can explain AKIAX: no key is minted beside it",
+            ),
+            (
+                &[("AKIAOLD", true), ("AKIAOTHER", true)],
+                &disowns,
+                Level::Trouble,
+                "2 of 2 listed (AKIAOLD, AKIAOTHER): there is no room for a new one",
+            ),
+            (
+                &[("AKIAOLD", true), ("AKIAX", false)],
+                &none,
+                Level::Warning,
+                "no current key is known; AKIAOLD is the only active one of 2 listed, and is taken on if it is in use",
+            ),
+            (
+                &[("AKIAOLD", true), ("AKIAX", true)],
+                &none,
+                Level::Trouble,
+                "no current key is known, and several are active: AKIAOLD, AKIAX",
+            ),
+            (&[("AKIAX", false)], &none, Level::Trouble, "no current key is known, and no active one is listed"),
+        ] {
+            assert_eq!(told(keys, state), (level, said.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_target_holds_any_more_is_told() {
+        assert_eq!(of_leftovers(&listing(&[("AKIAOLD", false)])).level, Level::Ok);
+        let left = of_leftovers(&listing(&[("AKIAOLD", true), ("AKIAX", false)]));
+        assert_eq!(left.said, "no target holds a key, and active at the issuer are AKIAOLD");
+        assert_eq!(left.level, Level::Warning);
+    }
+}
