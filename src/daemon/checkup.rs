@@ -3,6 +3,7 @@
 //! Beside the engine it uses the same ports, so the same sessions, and the same memory of refused logins; alone it reads the journal
 //! without its lock, opens what the seal key of this user opens, and says what it had to leave out.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,14 +119,20 @@ pub async fn check_alone(policy: Policy, question: Question) -> Checked {
         Some(why) => Arc::new(NoLogins { connector, why }),
     };
     let records = read_alone(&policy, clock.as_ref());
+    let path = startup::journal_path(&policy);
+    let sequences: BTreeMap<ServiceName, u64> =
+        records.states.iter().map(|(service, state)| (service.clone(), state.sequence)).collect();
     let examiner = Examiner {
         policy,
         connect,
         clock,
         meter: Arc::new(Metrics::new()),
         records,
-        // Whatever the journal says: nobody moves anything.
-        is_at_rest: Box::new(|_, _| true),
+        // A daemon may have been started since, or somebody else's command rotates.
+        is_at_rest: Box::new(move |service, _| {
+            let heads = sqlite::open_read_only(&path).and_then(|journal| journal.heads()).unwrap_or_default();
+            heads.iter().any(|(name, sequence, _)| name == service && sequences.get(service) == Some(sequence))
+        }),
         patience: patience_for(question),
     };
     answer(&examiner, question).await

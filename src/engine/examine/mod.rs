@@ -45,7 +45,7 @@ pub struct Records {
     pub findings: Vec<Finding>,
 }
 
-/// Whether this is still the current key of a service at rest: nobody uses a key that may be on its way out by now.
+/// Whether this is still the current key of a service at rest, where nothing has happened since its past was read: nobody uses a key that may be on its way out by now.
 pub type AtRest = Box<dyn Fn(&ServiceName, &KeyId) -> bool + Send + Sync>;
 
 /// Everything an examination is given.

@@ -107,7 +107,7 @@ impl Examiner {
             _ => return not("its secret is not held (rekeyd adopt with --secret-file brings it)"),
         };
         if state.rotation.is_some() || !(self.is_at_rest)(&service.name, key) {
-            return not("a rotation is open");
+            return not("a rotation is open, or something happens just now");
         }
         let spec = state.home.as_ref().unwrap_or(&service.issuer);
         let port = match self.connect.issuer(spec) {

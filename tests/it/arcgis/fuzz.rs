@@ -14,7 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use futures_util::future::FutureExt;
-use rekeyd::ports::{FoundHolder, Inspection};
+use rekeyd::ports::{FoundHolder, Inspection, Standing, WithoutKey};
 use serde_json::{Map, Value, json};
 
 use super::peer::{Heard, JOB, Manner, PASSWORD, Peer, TAIL, TOKEN, Wire, sound_body};
@@ -32,7 +32,7 @@ const LONG: Duration = Duration::from_secs(20);
 const SECRET: &str = "the-pushed-secret-5d07+/=&%b2c4-new1";
 
 /// What is asked of the port, and at which of its calls the answer is bad.
-const CALLS: [(&str, Asked, &str); 18] = [
+const CALLS: [(&str, Asked, &str); 21] = [
     ("generateToken", Asked::Push, "12.0"),
     ("generateToken", Asked::Poll, "12.0"),
     ("root", Asked::Push, "12.0"),
@@ -51,6 +51,9 @@ const CALLS: [(&str, Asked, &str); 18] = [
     ("status", Asked::Health, "12.0"),
     ("services", Asked::Holders, "12.0"),
     ("findItems", Asked::Holders, "12.0"),
+    ("self", Asked::Tell, "12.0"),
+    ("findItems", Asked::Tell, "12.0"),
+    ("services", Asked::Tell, "12.0"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,8 @@ enum Asked {
     Poll,
     Health,
     Holders,
+    /// What is for people alone.
+    Tell,
 }
 
 /// What the port said.
@@ -75,6 +80,7 @@ enum Said {
     Polled(Result<JobState, Fault>),
     Checked(Health),
     Held(Result<Vec<FoundHolder>, Fault>),
+    Told(Box<Result<(rekeyd::model::Site, WithoutKey), Fault>>),
 }
 
 impl Said {
@@ -88,6 +94,7 @@ impl Said {
             | Said::Polled(Err(fault)) => fault,
             Said::Checked(Health::Bad(said)) => return said.clone(),
             Said::Held(Ok(held)) => return held.iter().map(told).collect::<Vec<_>>().join(" / "),
+            Said::Told(told) => return told_text(told),
             Said::Polled(Ok(JobState::Running(said) | JobState::Failed(said) | JobState::Vanished(said))) => {
                 return said.clone();
             }
@@ -105,6 +112,7 @@ impl Said {
             Said::Polled(said) => said.as_ref().err(),
             Said::Held(said) => said.as_ref().err(),
             Said::Checked(_) => None,
+            Said::Told(said) => said.as_ref().as_ref().err(),
         }
     }
 }
@@ -112,6 +120,25 @@ impl Said {
 /// All that a holder may put into a message.
 fn told(holder: &FoundHolder) -> String {
     format!("{} ({}, {}) {}", holder.name, holder.what, holder.credential, holder.unread.as_deref().unwrap_or_default())
+}
+
+fn told_text(told: &Result<(rekeyd::model::Site, WithoutKey), Fault>) -> String {
+    let (site, without) = match told {
+        Ok(told) => told,
+        Err(fault) => return fault.why().to_owned(),
+    };
+    let mut all = vec![site.standing.said().to_owned()];
+    match &site.also {
+        Ok(holders) => all.extend(holders.iter().map(|holder| format!("{} {}", holder.name, holder.what))),
+        Err(why) => all.push(why.clone()),
+    }
+    match without {
+        WithoutKey::Already(said) | WithoutKey::Impossible(said) => all.push(said.clone()),
+        WithoutKey::Possible { now, prepare, unseen, .. } => {
+            all.extend([now].into_iter().chain(prepare).chain(unseen).cloned());
+        }
+    }
+    all.join(" ")
 }
 
 /// A bad answer, and what a reader of HTTP may take it for.
@@ -686,6 +713,13 @@ impl Case {
                     target.know(vec![Secret::new(SECRET.to_owned())]);
                     Said::Polled(target.poll(&JobId::new(JOB)).await)
                 }
+                Asked::Tell => {
+                    let site = target.site().await.map(|site| site.expect("ArcGIS has deployments"));
+                    Said::Told(Box::new(match site {
+                        Ok(site) => target.without_key().await.map(|without| (site, without)),
+                        Err(fault) => Err(fault),
+                    }))
+                }
             }
         };
         let said = AssertUnwindSafe(asking).catch_unwind().await.map_err(|_| format!("it panicked: {self:?}"))?;
@@ -820,6 +854,27 @@ fn judge(case: &Case, said: &Said, heard: &Heard) -> Result<(), String> {
             held(tails.all(is_there), "a holder shows what is not in the answer")?;
             held(found.iter().all(|holder| told(holder).chars().count() < 1000), "a holder without end")
         }
+        Said::Told(told) => match told.as_ref() {
+            Ok((site, without)) => {
+                let is_admin = good.is_some_and(|object| object["role"] == "org_admin");
+                let says_enough = matches!(site.standing, Standing::Enough(_));
+                held(!says_enough || (case.call == "self" && is_admin), "an administrator whom nobody called so")?;
+                let text = seen.map(Seen::text).unwrap_or_default();
+                let named = |holder: &FoundHolder| {
+                    let path = holder.name.as_str().trim_start_matches("arcgis:prod:");
+                    case.call != "findItems" || text.contains(path.trim_start_matches("/cloudStores/"))
+                };
+                let invented = site.also.as_ref().is_ok_and(|also| !also.iter().all(named));
+                held(!invented, "a data store that is not in the answer")?;
+                let says_key = good.is_some_and(|object| object["cloudServices"].to_string().contains("ACCESS-KEY"));
+                let is_advised = matches!(without, WithoutKey::Possible { .. });
+                held(
+                    !is_advised || case.call != "services" || says_key,
+                    "a key that is not in the answer is to be left behind",
+                )
+            }
+            Err(_) => Ok(()),
+        },
         // A read that fails says so; which fault it is decides only when it is asked again.
         Said::Polled(Err(_))
         | Said::Read(Err(_))
