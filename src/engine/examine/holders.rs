@@ -74,7 +74,7 @@ pub(super) fn told(
 }
 
 fn of_one(holder: &FoundHolder, cover: Cover, (ends, untold): &(Vec<End<'_>>, Vec<&Service>)) -> Option<Finding> {
-    let named = format!("{} ({})", holder.name, holder.what);
+    let named = &holder.what;
     let warning =
         |said: String, service| Some(Finding::warning(holder.name.as_str(), said, Some(settle(service, holder))));
     let end = holder.reading.tail();
@@ -182,7 +182,7 @@ mod tests {
     fn holder(id: &str, end: Option<&str>) -> FoundHolder {
         FoundHolder {
             name: TargetName::new(format!("arcgis:prod:{id}")),
-            what: "cloud service".to_owned(),
+            what: format!("cloud service {id}"),
             credential: "ACCESS-KEY".to_owned(),
             reading: end.map_or(Reading::Hidden, |end| Reading::Tail(Tail::new(end))),
             inherits: None,
@@ -209,9 +209,7 @@ mod tests {
         let by_target = said(&policy(""), &found, &BTreeMap::new());
         assert_eq!(by_target.len(), 1);
         assert!(
-            by_target[0].starts_with(
-                "arcgis:prod:x (cloud service) holds the key of arcgis:prod:a1, a target of service a, too"
-            )
+            by_target[0].starts_with("cloud service x holds the key of arcgis:prod:a1, a target of service a, too")
         );
         let by_journal = said(&policy(""), &found, &BTreeMap::from([known("a", "AAAA")]));
         assert!(by_journal[0].contains("holds current key AKIAA of service a too"), "{by_journal:?}");
@@ -237,7 +235,10 @@ mod tests {
         let found = [holder("a1", Some("AAAA")), holder("b1", Some("AAAA"))];
         let states = BTreeMap::from([known("a", "AAAA"), known("b", "BBBB")]);
         let said = said(&policy(""), &found, &states);
-        assert!(said.iter().any(|said| said.starts_with("arcgis:prod:b1 (cloud service) holds current key AKIAA of service a too")), "{said:?}");
+        assert!(
+            said.iter().any(|said| said.starts_with("cloud service b1 holds current key AKIAA of service a too")),
+            "{said:?}"
+        );
     }
 
     #[test]
@@ -248,9 +249,7 @@ mod tests {
         let said = said(&policy(""), &unknown, &BTreeMap::new());
         assert_eq!(
             said,
-            [
-                "arcgis:prod:x (cloud service) is no target, and cannot be compared: nothing shows the end of the key of b"
-            ]
+            ["cloud service x is no target, and cannot be compared: nothing shows the end of the key of b"]
         );
     }
 }

@@ -85,7 +85,20 @@ impl ArcGis {
                 }
             }
         };
-        Ok(judge(&seen))
+        Ok(self.discreet(judge(&seen)))
+    }
+
+    /// Without what this deployment was ever given: parts of it are the server's own words.
+    fn discreet(&self, told: WithoutKey) -> WithoutKey {
+        let hide = |text: String| self.deployment.hide(&text);
+        let all = |texts: Vec<String>| texts.into_iter().map(hide).collect();
+        match told {
+            WithoutKey::Already(now) => WithoutKey::Already(hide(now)),
+            WithoutKey::Impossible(why) => WithoutKey::Impossible(hide(why)),
+            WithoutKey::Possible { to, arguments, now, prepare, unseen } => {
+                WithoutKey::Possible { to, arguments, now: hide(now), prepare: all(prepare), unseen: all(unseen) }
+            }
+        }
     }
 
     async fn raw(&self, path: &str) -> Result<Value, Fault> {

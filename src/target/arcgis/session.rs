@@ -315,6 +315,11 @@ impl Deployment {
         }
     }
 
+    /// A text that is partly the server's own, as [`Deployment::discreet`].
+    pub fn hide(&self, text: &str) -> String {
+        self.redactor([]).hide(text).to_string()
+    }
+
     fn redactor<'s>(&'s self, more: impl IntoIterator<Item = &'s Secret>) -> Redactor {
         let mut redactor = Redactor::new([&self.password].into_iter().chain(more));
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);

@@ -52,6 +52,18 @@ impl ArcGis {
         })
     }
 
+    /// Without what this deployment was ever given: it names its places itself.
+    pub(super) fn discreet_holder(&self, holder: FoundHolder) -> FoundHolder {
+        let hide = |text: &str| self.deployment.hide(text);
+        FoundHolder {
+            name: TargetName::new(hide(holder.name.as_str())),
+            what: hide(&holder.what),
+            credential: hide(&holder.credential),
+            inherits: holder.inherits.map(|name| TargetName::new(hide(name.as_str()))),
+            ..holder
+        }
+    }
+
     /// What the portal says of the user. Nothing it answers keeps anybody from anything.
     async fn standing(&self) -> Standing {
         let config = &self.deployment.config;
@@ -84,7 +96,10 @@ impl ArcGis {
             Product::Kubernetes => Ask { form: Some(&[ANCESTOR]), ..look },
         };
         match self.look(look).await {
-            Ok(Some((value, _))) => Ok(stores_of(Wiped(value), &self.deployment.at.name, &self.site())),
+            Ok(Some((value, _))) => {
+                let stores = stores_of(Wiped(value), &self.deployment.at.name, &self.site());
+                Ok(stores.into_iter().map(|holder| self.discreet_holder(holder)).collect())
+            }
             Ok(None) => Ok(Vec::new()),
             Err(fault) => Err(fault.why().to_owned()),
         }

@@ -70,6 +70,9 @@ enum Asked {
     Tell,
 }
 
+/// A site, what it holds, and what it could do without a key.
+type Told = (rekeyd::model::Site, Vec<FoundHolder>, WithoutKey);
+
 /// What the port said.
 #[derive(Clone, Debug)]
 enum Said {
@@ -80,7 +83,7 @@ enum Said {
     Polled(Result<JobState, Fault>),
     Checked(Health),
     Held(Result<Vec<FoundHolder>, Fault>),
-    Told(Box<Result<(rekeyd::model::Site, WithoutKey), Fault>>),
+    Told(Box<Result<Told, Fault>>),
 }
 
 impl Said {
@@ -122,12 +125,13 @@ fn told(holder: &FoundHolder) -> String {
     format!("{} ({}, {}) {}", holder.name, holder.what, holder.credential, holder.unread.as_deref().unwrap_or_default())
 }
 
-fn told_text(told: &Result<(rekeyd::model::Site, WithoutKey), Fault>) -> String {
-    let (site, without) = match told {
+fn told_text(told: &Result<Told, Fault>) -> String {
+    let (site, holders, without) = match told {
         Ok(told) => told,
         Err(fault) => return fault.why().to_owned(),
     };
     let mut all = vec![site.standing.said().to_owned()];
+    all.extend(holders.iter().map(|holder| format!("{} {} {}", holder.name, holder.what, holder.credential)));
     match &site.also {
         Ok(holders) => all.extend(holders.iter().map(|holder| format!("{} {}", holder.name, holder.what))),
         Err(why) => all.push(why.clone()),
@@ -714,11 +718,11 @@ impl Case {
                     Said::Polled(target.poll(&JobId::new(JOB)).await)
                 }
                 Asked::Tell => {
-                    let site = target.site().await.map(|site| site.expect("ArcGIS has deployments"));
-                    Said::Told(Box::new(match site {
-                        Ok(site) => target.without_key().await.map(|without| (site, without)),
-                        Err(fault) => Err(fault),
-                    }))
+                    let all = async {
+                        let site = target.site().await?.expect("ArcGIS has deployments");
+                        Ok((site, target.holders().await?, target.without_key().await?))
+                    };
+                    Said::Told(Box::new(all.await))
                 }
             }
         };
@@ -855,7 +859,7 @@ fn judge(case: &Case, said: &Said, heard: &Heard) -> Result<(), String> {
             held(found.iter().all(|holder| told(holder).chars().count() < 1000), "a holder without end")
         }
         Said::Told(told) => match told.as_ref() {
-            Ok((site, without)) => {
+            Ok((site, _, without)) => {
                 let is_admin = good.is_some_and(|object| object["role"] == "org_admin");
                 let says_enough = matches!(site.standing, Standing::Enough(_));
                 held(!says_enough || (case.call == "self" && is_admin), "an administrator whom nobody called so")?;
