@@ -160,8 +160,6 @@ pub struct Site {
     pub user: String,
     /// Whether that user may do what is asked here.
     pub standing: Standing,
-    /// Holders that are too many, or show too little, to be asked for in a rotation; or why they could not be listed.
-    pub also: Result<Vec<FoundHolder>, String>,
     /// Kinds of holders that no request tells of, each for a message.
     pub beyond: Vec<String>,
 }

@@ -370,6 +370,30 @@ async fn a_key_on_its_way_out_is_not_used_by_a_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_goes_on_while_everybody_looks() {
+    let arcgis = ArcGisOptions { job_duration: std::time::Duration::from_secs(2), ..ArcGisOptions::default() };
+    let scene = Scene::with(AwsOptions::default(), arcgis).await;
+    let daemon = scene.start_at_rest();
+    assert_eq!(scene.run(&["rotate", SERVICE]).code, Some(0));
+    let mut looks = 0;
+    while daemon.status()["rotations"]["done"] != 1 && looks < 200 {
+        std::thread::scope(|threads| {
+            for command in ["doctor", "plan", "advise"] {
+                let scene = &scene;
+                threads.spawn(move || assert_eq!(scene.run(&[command]).code, Some(0)));
+            }
+        });
+        looks += 1;
+    }
+    scene.wait_done(1);
+    assert!(looks > 3, "it was looked at while it rotated: {looks}");
+    assert_eq!((scene.aws.mints(), scene.arcgis.jobs().len()), (1, 1));
+    assert_eq!(scene.arcgis.logins(), [true], "all of them share the engine's session");
+    scene.assert_one_live_key();
+    scene.assert_no_secret_seen();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn advice_depends_on_the_version_and_on_what_is_there() {
     let arcgis = ArcGisOptions { version: "11.5".to_owned(), ..ArcGisOptions::default() };
     let scene = Scene::with(AwsOptions::default(), arcgis).await;

@@ -186,6 +186,7 @@ mod tests {
             credential: "ACCESS-KEY".to_owned(),
             reading: end.map_or(Reading::Hidden, |end| Reading::Tail(Tail::new(end))),
             inherits: None,
+            unread: None,
         }
     }
 

@@ -138,32 +138,50 @@ impl Examiner {
         let is_reached = asked.is_ok();
         let found = asked.unwrap_or_else(|fault| {
             told.findings.push(of_fault("reach", &fault, &told.name));
-            Vec::new()
+            None
         });
-        if is_reached {
-            told.holders = Some(holders::covered(&found, &self.policy));
-            told.findings.extend(holders::told(at, &found, &self.policy, &self.records.states));
+        if let Some(found) = &found {
+            told.holders = Some(holders::covered(found, &self.policy));
+            told.findings.extend(holders::told(at, found, &self.policy, &self.records.states));
         }
+        let found = found.unwrap_or_default();
         let keyless = found.into_iter().filter(is_keyless).map(|holder| (holder.name, holder.credential)).collect();
         Asked { told, keyless, is_reached }
     }
 
     /// What it tells of itself goes into `told`; the holders come back.
-    async fn ask_deployment(&self, spec: &TargetSpec, told: &mut Deployment) -> Result<Vec<FoundHolder>, Fault> {
+    async fn ask_deployment(
+        &self,
+        spec: &TargetSpec,
+        told: &mut Deployment,
+    ) -> Result<Option<Vec<FoundHolder>>, Fault> {
         let port = self.connect.target(spec)?;
         let asked = port.clone();
         let site = self.bounded(&told.name, "site", async move { asked.site().await }).await?;
-        let also = site.map(|site| note_site(told, site));
-        let mut found = self.bounded(&told.name, "holders", async move { port.holders().await }).await?;
-        match also {
-            None => {}
-            Some(Ok(also)) => found.extend(also),
-            Some(Err(why)) => {
-                let said = format!("its data stores could not be listed: {why}");
-                told.findings.push(Finding::warning("holders", said, None));
-            }
+        if let Some(site) = site {
+            note_site(told, site);
         }
-        Ok(found)
+        let found = match self.bounded(&told.name, "holders", async move { port.holders().await }).await {
+            Ok(found) => found,
+            // It answered before; what it does not do just now it may do later.
+            Err(fault @ (Fault::Retry { .. } | Fault::Unknown(_))) if told.product.is_some() => {
+                told.findings.push(Finding::warning(
+                    "holders",
+                    format!("they could not be listed: {}", fault.why()),
+                    Some("none: rekeyd looks again by itself before it disables a key".to_owned()),
+                ));
+                return Ok(None);
+            }
+            Err(fault) => return Err(fault),
+        };
+        let (unread, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|holder| holder.unread.is_some());
+        for list in unread {
+            let said = format!("{} cannot be looked at: {}", list.what, list.unread.unwrap_or_default());
+            let next =
+                format!("give the user of [{}] the right, or say accept_holders = [\"{}\"]", told.name, list.name);
+            told.findings.push(Finding::warning("holders", said, Some(next)));
+        }
+        Ok(Some(found))
     }
 
     async fn advice(&self, service: &Service) -> Advice {
@@ -225,7 +243,7 @@ async fn side_by_side<T>(questions: Vec<impl Future<Output = T>>) -> Vec<T> {
     stream::iter(questions).buffered(AT_ONCE).collect().await
 }
 
-fn note_site(told: &mut Deployment, site: Site) -> Result<Vec<FoundHolder>, String> {
+fn note_site(told: &mut Deployment, site: Site) {
     told.findings.push(match site.standing {
         Standing::Enough(said) => Finding::ok("rights", said),
         Standing::Doubtful(said) => {
@@ -242,7 +260,6 @@ fn note_site(told: &mut Deployment, site: Site) -> Result<Vec<FoundHolder>, Stri
     told.user = Some(site.user);
     told.road = (!site.beyond.is_empty()).then(road);
     told.beyond = site.beyond;
-    site.also
 }
 
 /// How a key gets to what no request reaches.

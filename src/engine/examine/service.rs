@@ -330,6 +330,13 @@ fn of_inspection(name: &str, inspection: &Inspection, service: &ServiceName, sta
     let current = state.current.as_ref().filter(|_| state.rotation.is_none()).map(|current| &current.key);
     let expected = current.and_then(|key| Some((key, state.tails.get(key)?)));
     match (&inspection.reading, expected) {
+        (Reading::Keyless(word), Some((_, end))) if word == end => {
+            Finding::ok(name, format!("uses {word}, as it was switched to"))
+        }
+        (Reading::Keyless(word), _) => {
+            let next = format!("see who switched it; rekeyd switch {service} --to {word} takes that for good");
+            Finding::trouble(name, format!("uses {word}, which is no key"), Some(next))
+        }
         (Reading::Tail(shown), Some((key, end))) if shown != end => {
             let said = format!("shows another key than current key {key}");
             let next = format!(

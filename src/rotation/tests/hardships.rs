@@ -491,7 +491,7 @@ fn a_holder_that_nobody_named_stops_the_disable_and_is_told_before_the_mint() {
 fn a_holder_that_nobody_may_look_at_is_told_and_stops_nothing() {
     let unread = "arcgis:prod:/cloudStores (registered data stores) cannot be looked at: code 403";
     let others = || Others { shown: vec![], unread: vec![unread.to_owned()] };
-    let mut walk = soaked(&["a"]);
+    let mut walk = Walk::soaked();
     let evidence = Evidence { others: others(), ..walk.evidence(LastUse::Never, "newt") };
     let events = walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     let said = events.iter().find_map(|event| match event {

@@ -277,9 +277,9 @@ impl Coming<'_> {
             };
             return Err(format!("{version}, and a credential can change its type from 12.0 on"));
         }
-        if current.is_none() {
+        let Some(current) = current else {
             return Err("it has no credential of its own that could be switched".to_owned());
-        }
+        };
         let fits = match to {
             Keyless::IamRole => matches!(sort, Sort::Amazon | Sort::Bucket | Sort::Untold),
             Keyless::UserAssignedIdentity { .. } => {
@@ -288,6 +288,11 @@ impl Coming<'_> {
         };
         if !fits {
             return Err(format!("it is {}, which has no use for {}", clean(label), to.word()));
+        }
+        let is_amazons = ["ACCESS-KEY", "IAM-ROLE"].contains(&current.kind.as_str());
+        if is_amazons != (*to == Keyless::IamRole) {
+            let kind = clean(&current.kind);
+            return Err(format!("its credential is {kind}, in place of which {} is of no use", to.word()));
         }
         keyless_object(to, self.product).map(|_| ())
     }
@@ -612,7 +617,7 @@ mod tests {
             no("uqsip6c2vm", &identity(Some("gisstore")), twelve),
             "it is AWS S3 BACKUP cloud-native-store, which has no use for user-assigned-identity"
         );
-        assert!(no("azureazure", &Keyless::IamRole, twelve).ends_with("which has no use for iam-role"));
+        assert!(no("azureazure", &Keyless::IamRole, twelve).ends_with("in place of which iam-role is of no use"));
         assert!(no("azureazure", &identity(None), twelve).contains("needs the name of its storage account"));
         assert!(no("tablestore", &Keyless::IamRole, twelve).contains("inherits"), "its provider is switched instead");
     }

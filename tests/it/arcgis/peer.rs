@@ -218,7 +218,6 @@ fn call_of(path: &str) -> &'static str {
         ["admin"] => "root",
         ["admin", "mode"] => "mode",
         ["sharing", "rest", "community", "self"] => "self",
-        ["admin", "data", "findItems"] => "findItems",
         ["admin", "cloud" | "clouds", _, _, "credential", _] => "credential",
         ["admin", "cloud", "services"] => "services",
         ["admin", "cloud", "services", _, "status"] => "status",
@@ -250,9 +249,6 @@ pub fn sound_body(call: &str, product: Product, version: &str) -> Value {
         "mode" if product == Product::Server => json!({"siteMode": "EDITABLE", "lastModified": 0}),
         "mode" => json!({"isReadOnly": false}),
         "self" => json!({"username": "rotator", "role": "org_publisher", "privileges": ["portal:admin:manageServers"]}),
-        "findItems" => json!({"items": [{"path": "/cloudStores/imagery", "type": "cloudStore", "provider": "amazon",
-            "info": {"objectStore": "gis", "connectionString": {"accessKeyId": format!("{crypt}R68p"),
-                "secretAccessKey": format!("{crypt}xxxxxxxxxxxxxxxx{TAIL}")}}}]}),
         "services" => json!({"cloudServices": [
             {"id": "wpjkp9s7ub", "providerId": PROVIDER, "name": "AWS S3", "usage": "DEFAULT",
              "connection": {"bucketName": "gis", "region": "us-east-1"}, "type": "objectStore", "category": "storage"},

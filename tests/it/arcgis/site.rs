@@ -18,7 +18,6 @@ async fn every_flavour_says_what_it_is_and_who_is_logged_in() {
         let name = if product == Product::Server { "ArcGIS Server" } else { "ArcGIS Enterprise on Kubernetes" };
         assert_eq!((told.product.as_str(), told.version.as_deref()), (name, Some(version.as_str())));
         assert_eq!(told.user, "rotator");
-        assert_eq!(told.also, Ok(Vec::new()));
         match product {
             Product::Kubernetes => {
                 let admin = "user rotator is a default administrator (org_admin)".to_owned();
@@ -72,22 +71,6 @@ async fn who_may_not_look_is_told_as_whom() {
     let fault = site.target().site().await.expect_err("the directory is closed");
     assert_eq!(reason(&fault), Some(Reason::MissingRight));
     assert!(fault.why().contains("user rotator has role org_user with no privilege of an administrator"), "{fault:?}");
-}
-
-#[tokio::test]
-async fn data_stores_are_listed_without_being_deciphered() {
-    for (options, view) in [
-        (server(), ItemView::Sealed),
-        (kubernetes(), ItemView::SealedFields),
-        (ArcGisOptions { tls: true, ..kubernetes() }, ItemView::Sealed),
-    ] {
-        let site = Site::start(ArcGisOptions { item_view: view, ..options }).await;
-        site.arcgis.add_data_item("/cloudStores/imagery", "", stored(&site.old));
-        let also = told(&site.target()).await.also.expect("they can be listed");
-        assert_eq!(also.len(), 1);
-        assert_eq!((also[0].name.as_str(), &also[0].reading), ("arcgis:prod:/cloudStores/imagery", &Reading::Hidden));
-        assert!(site.arcgis.urls().iter().all(|url| !url.contains("decrypt")), "{:?}", site.arcgis.urls());
-    }
 }
 
 #[tokio::test]
