@@ -1,8 +1,9 @@
 //! The main job, shown: `cargo run --example demo`.
 //!
-//! The real daemon, engine and journal, in this process, against the lab's AWS and ArcGIS on loopback: two services, one for each
-//! ArcGIS product, on a timetable of seconds. What is printed is read from the journal while it happens. It ends after two full
-//! rotations of each, with status 1 if a consumer was refused once, a key was left over, or it took too long.
+//! The real daemon, engine and journal, in this process, against the lab's AWS and ArcGIS on loopback, on a timetable of seconds: a
+//! key in each place that holds one, on both products. What is printed is read from the journal while it happens. It ends after two
+//! full rotations of each service, and after one of them has left its key behind for a role; with status 1 if a consumer was refused
+//! once, a key was left over, or it took too long.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,16 +16,64 @@ use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, Product, StoredCredenti
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 const ROTATIONS: usize = 2;
-const TOO_LONG: Duration = Duration::from_secs(60);
+const TOO_LONG: Duration = Duration::from_secs(90);
 
-/// One service of the demo: an IAM user, an ArcGIS, and what was printed of its history.
+/// The service that leaves its key behind at the end.
+const SWITCHED: &str = "kubernetes-store";
+
+/// One service of the demo: an IAM user, a place in an ArcGIS that holds its key, and what was printed of its history.
 struct Site {
     name: &'static str,
     user: &'static str,
-    cloud_service: &'static str,
+    product: Product,
+    place: Place,
     arcgis: ArcGis,
     printed: usize,
     done: usize,
+    /// Its cloud service uses the role of its nodes by now, or soon.
+    switch_ordered: bool,
+}
+
+/// What holds the key.
+#[derive(Clone, Copy)]
+enum Place {
+    CloudService(&'static str),
+    /// With the services that inherit from it.
+    Provider(&'static str, [&'static str; 2]),
+    DataItem(&'static str),
+}
+
+impl Place {
+    /// As the policy names it.
+    fn line(self) -> String {
+        match self {
+            Self::CloudService(id) => format!("service_id = \"{id}\""),
+            Self::Provider(id, _) => format!("provider_id = \"{id}\""),
+            Self::DataItem(path) => format!("data_item = \"{path}\""),
+        }
+    }
+
+    fn holder(self) -> &'static str {
+        match self {
+            Self::CloudService(name) | Self::Provider(name, _) | Self::DataItem(name) => name,
+        }
+    }
+
+    /// Who reads with the key it holds.
+    fn consumers(self) -> Vec<&'static str> {
+        match self {
+            Self::CloudService(name) | Self::DataItem(name) => vec![name],
+            Self::Provider(_, services) => services.to_vec(),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::CloudService(_) => "cloud service",
+            Self::Provider(..) => "cloud provider, two services inherit",
+            Self::DataItem(_) => "registered data store",
+        }
+    }
 }
 
 #[tokio::main]
@@ -44,10 +93,18 @@ async fn run() -> Result<(), String> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "the TLS provider was set twice")?;
     let folder = Folder::new()?;
     let aws = Aws::start(AwsOptions { propagation: Duration::from_millis(700), ..AwsOptions::default() }).await;
-    let mut sites = vec![
-        site("kubernetes-store", "arcgis-kubernetes", Product::Kubernetes, &aws, &folder.0).await?,
-        site("server-store", "arcgis-server", Product::Server, &aws, &folder.0).await?,
-    ];
+    let (kubernetes, server) = (Product::Kubernetes, Product::Server);
+    let inheriting = Place::Provider("betc4g098c", ["inherits01", "inherits02"]);
+    let mut sites = Vec::new();
+    for (name, user, product, version, place) in [
+        (SWITCHED, "arcgis-kubernetes", kubernetes, "12.0", Place::CloudService("eg7hrelq6b")),
+        ("server-store", "arcgis-server", server, "12.0", Place::CloudService("wpjkp9s7ub")),
+        ("shared-provider", "arcgis-provider", kubernetes, "12.0", inheriting),
+        ("imagery", "arcgis-imagery", server, "11.3", Place::DataItem("/cloudStores/imagery")),
+    ] {
+        let options = ArcGisOptions { product, version: version.to_owned(), ..ArcGisOptions::default() };
+        sites.push(site(name, user, options, place, &aws, &folder.0).await?);
+    }
     let policy = write_policy(&folder.0, &aws, &sites)?;
 
     println!("rekeyd demo: the real daemon against stand-ins of AWS and ArcGIS, all on 127.0.0.1");
@@ -55,10 +112,11 @@ async fn run() -> Result<(), String> {
     for site in &sites {
         let keys: Vec<_> = aws.keys(site.user).into_iter().map(|key| key.id).collect();
         println!(
-            "  {:<17} IAM user {}, key {}; read 40 times a second by its cloud service",
+            "  {:<17} IAM user {}, key {}, held by a {}; its consumers read 40 times a second",
             site.name,
             site.user,
-            keys.join(", ")
+            keys.join(", "),
+            site.place.word()
         );
     }
     println!();
@@ -70,7 +128,7 @@ async fn run() -> Result<(), String> {
         tokio::spawn(async move { daemon::run(&policy, signals).await })
     };
     adopt_all(&folder.0, &aws, &sites).await?;
-    while sites.iter().any(|site| site.done < ROTATIONS) {
+    while sites.iter().any(|site| site.done < site.wanted()) {
         if running.is_finished() {
             return Err("the daemon ended".into());
         }
@@ -79,11 +137,42 @@ async fn run() -> Result<(), String> {
         }
         for site in &mut sites {
             show_news(site, &folder.0, &aws, started);
+            if site.name == SWITCHED && site.done >= ROTATIONS && !site.switch_ordered {
+                site.switch_ordered = switch(site, &folder.0, &aws).await?;
+            }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     running.abort();
     verdict(&sites, &aws, started)
+}
+
+/// What an operator types to leave a key behind: `rekeyd switch SERVICE --to iam-role`. Its nodes have a role that may read the
+/// bucket. Refused while a rotation is open; then it is typed again.
+async fn switch(site: &Site, folder: &Path, aws: &Aws) -> Result<bool, String> {
+    const NODES: &str = "nodes-of-kubernetes";
+    if aws.keys(NODES).is_empty() {
+        aws.add_user(NODES);
+        aws.add_bucket(&format!("{}-bucket", site.user), &[site.user, NODES]);
+        let (access_key, secret) = aws.create_key(NODES);
+        site.arcgis.set_node_role(&access_key, &secret);
+    }
+    let request =
+        format!("{{\"v\":1,\"command\":{{\"switch\":{{\"service\":\"{}\",\"to\":\"iam-role\"}}}}}}\n", site.name);
+    Ok(ask(&folder.join("control.sock"), &request).await?.contains("\"accepted\":true"))
+}
+
+impl Site {
+    /// How many rotations it is to complete; the switch is one.
+    fn wanted(&self) -> usize {
+        if self.name == SWITCHED { ROTATIONS + 1 } else { ROTATIONS }
+    }
+
+    /// Requests of its consumers, and how many of them were refused.
+    fn used(&self) -> (u64, u64) {
+        let counts: Vec<_> = self.place.consumers().into_iter().map(|name| self.arcgis.consumer(name)).collect();
+        (counts.iter().map(|count| count.requests).sum(), counts.iter().map(|count| count.refusals).sum())
+    }
 }
 
 /// Prints what is new in a service's history, and after each rotation what is left of it.
@@ -112,14 +201,9 @@ fn at_rest(site: &Site, aws: &Aws) -> String {
         .into_iter()
         .map(|key| format!("{} {}", key.id, if key.active { "active" } else { "inactive" }))
         .collect();
-    let used = site.arcgis.consumer(site.cloud_service);
-    format!(
-        "keys of {}: {} · consumer requests: {}, refusals: {}",
-        site.user,
-        keys.join(", "),
-        used.requests,
-        used.refusals
-    )
+    let keys = if keys.is_empty() { "none, the role of the nodes is used".to_owned() } else { keys.join(", ") };
+    let (requests, refusals) = site.used();
+    format!("keys of {}: {keys} · consumer requests: {requests}, refusals: {refusals}", site.user)
 }
 
 /// The start of a rotation's id, enough to tell two apart.
@@ -130,8 +214,7 @@ fn short(rotation: Option<&str>) -> &str {
 fn verdict(sites: &[Site], aws: &Aws, started: Instant) -> Result<(), String> {
     println!();
     let jobs: usize = sites.iter().map(|site| site.arcgis.jobs().len()).sum();
-    let refusals: u64 = sites.iter().map(|site| site.arcgis.consumer_refusals()).sum();
-    let requests: u64 = sites.iter().map(|site| site.arcgis.consumer(site.cloud_service).requests).sum();
+    let (requests, refusals) = sites.iter().map(Site::used).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     let rotations: usize = sites.iter().map(|site| site.done).sum();
     println!(
         "{rotations} rotations in {:.0} s: {} keys minted, {jobs} ArcGIS jobs, {requests} consumer requests",
@@ -144,9 +227,13 @@ fn verdict(sites: &[Site], aws: &Aws, started: Instant) -> Result<(), String> {
     }
     // The next rotation may have begun already; what must hold is that the key in use is alive and nothing else is left behind.
     for site in sites {
-        let held = site.arcgis.held_key(site.cloud_service).map(|(id, _)| id).unwrap_or_default();
+        let held = site.arcgis.held_key(site.place.holder()).map(|(id, _)| id).unwrap_or_default();
         let keys = aws.keys(site.user);
-        if !keys.iter().any(|key| key.id == held && key.active) || keys.len() > 2 {
+        let is_sound = match site.switch_ordered {
+            true => keys.is_empty(),
+            false => keys.iter().any(|key| key.id == held && key.active) && keys.len() <= 2,
+        };
+        if !is_sound {
             return Err(format!("{} holds key {held}, and IAM has {}", site.name, keys.len()));
         }
     }
@@ -156,20 +243,38 @@ fn verdict(sites: &[Site], aws: &Aws, started: Instant) -> Result<(), String> {
 async fn site(
     name: &'static str,
     user: &'static str,
-    product: Product,
+    options: ArcGisOptions,
+    place: Place,
     aws: &Aws,
     folder: &Path,
 ) -> Result<Site, String> {
-    let (cloud_service, bucket) = ("eg7hrelq6b", format!("{user}-bucket"));
+    const PROVIDER: &str = "betc4g098c";
+    let bucket = format!("{user}-bucket");
     aws.add_user(user);
     aws.add_bucket(&bucket, &[user]);
     let (access_key, secret_key) = aws.create_key(user);
-    let options = ArcGisOptions { product, job_duration: Duration::from_millis(600), ..ArcGisOptions::default() };
+    let held = StoredCredential { access_key, secret_key };
+    let product = options.product;
+    let options = ArcGisOptions { job_duration: Duration::from_millis(600), ..options };
     secret(folder, &format!("{name}-password"), &options.password)?;
-    let arcgis = ArcGis::start(options, aws).await;
-    arcgis.add_provider("betc4g098c", "AWS", None);
-    arcgis.add_service(cloud_service, "betc4g098c", &bucket, Some(StoredCredential { access_key, secret_key }));
-    Ok(Site { name, user, cloud_service, arcgis, printed: 0, done: 0 })
+    // A connection string is shown in clear over https only, and then only to who asks for that.
+    let is_item = matches!(place, Place::DataItem(_));
+    let arcgis = ArcGis::start(ArcGisOptions { tls: is_item, ..options }, aws).await;
+    if let Some(pem) = arcgis.ca_pem() {
+        secret(folder, &format!("{name}-ca.pem"), &pem)?;
+    }
+    match place {
+        Place::CloudService(id) => {
+            arcgis.add_provider(PROVIDER, "AWS", None);
+            arcgis.add_service(id, PROVIDER, &bucket, Some(held));
+        }
+        Place::Provider(id, services) => {
+            arcgis.add_provider(id, "AWS", Some(held));
+            services.iter().for_each(|service| arcgis.add_service(service, id, &bucket, None));
+        }
+        Place::DataItem(path) => arcgis.add_data_item(path, &bucket, held),
+    }
+    Ok(Site { name, user, product, place, arcgis, printed: 0, done: 0, switch_ordered: false })
 }
 
 fn write_policy(folder: &Path, aws: &Aws, sites: &[Site]) -> Result<PathBuf, String> {
@@ -209,31 +314,32 @@ last_used_lag = "1s"
         endpoint = aws.endpoint()
     );
     for site in sites {
-        let (short, product) =
-            match site.arcgis.portal_url().contains("/sharing/") && site.name.starts_with("kubernetes") {
-                true => ("kubernetes", "kubernetes"),
-                false => ("server", "server"),
-            };
+        let product = if site.product == Product::Server { "server" } else { "kubernetes" };
+        let ca_file = match site.arcgis.ca_pem() {
+            Some(_) => format!("ca_file = \"{at}/{}-ca.pem\"", site.name),
+            None => String::new(),
+        };
         text += &format!(
             r#"
-[arcgis.{short}]
+[arcgis.{name}]
 product = "{product}"
 admin_url = "{admin}"
 username = "rotator"
 password = {{ file = "{at}/{name}-password" }}
 poll = "200ms"
 readback = "1s"
+{ca_file}
 
 [[service]]
 name = "{name}"
 every = "12s"
 issuer = {{ kind = "aws-iam", account = "main", user = "{user}", probe = {{ bucket = "{user}-bucket", region = "us-east-1" }} }}
-target = [{{ kind = "arcgis", deployment = "{short}", service_id = "{id}" }}]
+target = [{{ kind = "arcgis", deployment = "{name}", {place} }}]
 "#,
             admin = site.arcgis.admin_url(),
             name = site.name,
             user = site.user,
-            id = site.cloud_service,
+            place = site.place.line(),
         );
     }
     let path = folder.join("policy.toml");

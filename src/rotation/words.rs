@@ -1,6 +1,6 @@
 //! What an operator is told: the state a halt leaves, and the next command.
 
-use crate::model::{KeyId, Reason, ServiceName};
+use crate::model::{KeyId, Keyless, Reason, ServiceName};
 
 use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind};
 use super::{Course, Phase, Push, ServiceState};
@@ -196,6 +196,7 @@ pub fn in_words(event: &Event) -> String {
         }
         Event::ProbePassed { key } => format!("key {key} works"),
         Event::ProbeFailed { key, why } => format!("key {key} does not work: {why}"),
+        Event::PushBegun { target, key, .. } if Keyless::is_id(key) => format!("switching {target} to {key}"),
         Event::PushBegun { target, key, .. } => format!("pushing key {key} to {target}"),
         Event::Submitted { target, job: Some(job) } => format!("{target} took it, job {job}"),
         Event::Submitted { target, job: None } => format!("{target} took it"),

@@ -116,7 +116,7 @@ fn exhaustive(options: &Options) -> bool {
         (Shape::Slots, true, 1),
     ]
     .map(|(shape, shows, targets)| Scene::switched(shape, shows, targets));
-    for scene in shapes.chain(jobless).chain(switched) {
+    for scene in shapes.chain(jobless).chain(switched).chain([Scene::providers(1)]) {
         let started = Instant::now();
         let (more, found) = exhaustive::exhaust(&scene, depth, &mut |_| {});
         println!("{}: {} histories in {:.1} s", scene.title, more.histories, started.elapsed().as_secs_f64());

@@ -32,6 +32,8 @@ pub struct Cast {
     pub on_drift_push: bool,
     /// Whether all secrets end alike.
     pub ends_alike: bool,
+    /// Whether its targets are providers, whose services inherit what they hold.
+    pub providers: bool,
     /// Whether an operator wants it switched to a role, and not rotated.
     pub switched: bool,
     /// How often by itself; a month where it is rotated once.
@@ -53,6 +55,7 @@ impl Cast {
             use_lag: told.then_some(Duration::from_secs(60)),
             on_drift_push: false,
             ends_alike: false,
+            providers: false,
             switched: false,
             every: "30d",
         }
@@ -126,6 +129,12 @@ impl Scene {
     /// One service of this shape.
     pub fn of(shape: Shape, targets: usize) -> Scene {
         Scene::new(format!("{shape:?}, {targets} target(s)"), vec![Cast::new("store", shape, targets)])
+    }
+
+    /// One service whose targets are providers.
+    pub fn providers(targets: usize) -> Scene {
+        let cast = Cast { providers: true, ..Cast::new("store", Shape::ShownOnce, targets) };
+        Scene::new(format!("providers, {targets} target(s)"), vec![cast])
     }
 
     /// One service that leaves its key behind.
@@ -258,7 +267,11 @@ pub fn policy(cast: &[Cast]) -> Policy {
         );
         for target in service.target_names() {
             let id = target.rsplit(':').next().unwrap_or_default();
-            let key = if service.jobless { "data_item" } else { "service_id" };
+            let key = match (service.jobless, service.providers) {
+                (true, _) => "data_item",
+                (false, true) => "provider_id",
+                (false, false) => "service_id",
+            };
             text += &format!("[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\n{key} = \"{id}\"\n");
         }
     }
