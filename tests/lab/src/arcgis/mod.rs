@@ -214,6 +214,11 @@ impl ArcGis {
         site.node_role = Some((access_key.to_owned(), secret.to_owned()));
     }
 
+    /// Takes the role from the nodes, or gives it back.
+    pub fn take_node_role(&self, taken: bool) {
+        self.site().node_role_taken = taken;
+    }
+
     /// The key pair a service uses, or a provider or data item holds, in truth.
     pub fn held_key(&self, service_or_provider: &str) -> Option<(String, String)> {
         self.site().held(service_or_provider)

@@ -41,6 +41,7 @@ pub(crate) struct Site {
     pub(crate) stores: BTreeMap<String, String>,
     /// What the nodes get from their cloud when they ask who they are.
     pub(crate) node_role: Option<(String, String)>,
+    pub(crate) node_role_taken: bool,
     pub(crate) tokens: Tokens,
     pub(crate) jobs: Vec<Job>,
     pub(crate) scripts: VecDeque<JobScript>,
@@ -78,6 +79,7 @@ impl Site {
             veils_posted: 0,
             stores: BTreeMap::new(),
             node_role: None,
+            node_role_taken: false,
             tokens: Tokens::default(),
             jobs: Vec::new(),
             scripts: VecDeque::new(),
@@ -148,7 +150,10 @@ impl Site {
         let credential = credential?;
         match credential.kind.as_str() {
             // Without a role the nodes ask all the same, and are refused.
-            "IAM-ROLE" => Some(self.node_role.clone().unwrap_or_else(|| ("no-role".to_owned(), "no-role".to_owned()))),
+            "IAM-ROLE" => {
+                let role = self.node_role.clone().filter(|_| !self.node_role_taken);
+                Some(role.unwrap_or_else(|| ("no-role".to_owned(), "no-role".to_owned())))
+            }
             _ => credential.pair(),
         }
     }

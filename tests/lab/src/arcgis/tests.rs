@@ -524,3 +524,16 @@ async fn the_services_of_the_other_clouds_look_as_documented() {
     assert!(services[3]["connection"]["serviceBusEndpointUrl"].is_string());
     assert_eq!(services[4]["connection"]["bucketName"], "gis-gcs");
 }
+
+#[tokio::test]
+async fn a_service_without_a_key_reads_with_the_role_of_its_nodes() {
+    let lab = Lab::new(quick()).await;
+    lab.arcgis.set_credential_object(SERVICE, &serde_json::json!({"type": "IAM-ROLE"}));
+    until("refusal", || lab.arcgis.consumer(SERVICE).refusals_by_key.contains_key("no-role")).await;
+    lab.arcgis.set_node_role(&lab.old.0, &lab.old.1);
+    until("use", || lab.arcgis.consumer(SERVICE).healthy).await;
+    lab.arcgis.take_node_role(true);
+    until("refusal", || !lab.arcgis.consumer(SERVICE).healthy).await;
+    lab.arcgis.take_node_role(false);
+    until("use", || lab.arcgis.consumer(SERVICE).healthy).await;
+}

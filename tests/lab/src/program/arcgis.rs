@@ -6,7 +6,7 @@ use std::path::Path;
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, ServiceSpec, StoredCredential};
 
 use super::arguments::{ArcGisArguments, Holds};
-use super::{Kind, Lab, Place, Site, keep, keep_admin};
+use super::{Kind, Lab, NODES, Place, Site, keep, keep_admin, role_of_nodes};
 
 pub(super) async fn start(arguments: &ArcGisArguments) -> std::io::Result<Lab> {
     let dir = arguments.dir.clone();
@@ -54,7 +54,9 @@ fn fill(arcgis: &ArcGis, aws: &Aws, holds: &Holds) -> Vec<Place> {
         let (access_key, secret_key) = aws.create_key(user);
         keys.insert((*user).to_owned(), StoredCredential { access_key, secret_key });
     }
-    let readers: Vec<&str> = users.iter().copied().collect();
+    let role = role_of_nodes(aws);
+    arcgis.set_node_role(&role.0, &role.1);
+    let readers: Vec<&str> = users.iter().copied().chain([NODES]).collect();
     for bucket in holds.buckets() {
         aws.add_bucket(bucket, &readers);
     }

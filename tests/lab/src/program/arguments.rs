@@ -15,6 +15,7 @@ The control endpoint (its address is printed as `control`):
   POST /lab/fault   JSON: {\"system\", \"operation\", \"fault\", and what the fault needs: \"status\", \"ms\", \"times\" or \"text\"}
   POST /lab/site    JSON: {\"system\", and any of the following}: how an ArcGIS is from now on
                     \"read_only\", \"locked\", \"down\", \"privileged\": true or false;  \"upgrade\": a status of admin/upgrade;
+                    \"node_role\": false takes the role from the nodes with which a service of type IAM-ROLE reads its bucket;
                     \"version\": \"12.1\";  \"job_ms\": 500;  \"expire_tokens\": true;  \"unlock_account\": true
 
   system      aws, kubernetes, server

@@ -51,6 +51,7 @@ struct Turn {
     locked: Option<bool>,
     down: Option<bool>,
     privileged: Option<bool>,
+    node_role: Option<bool>,
     upgrade: Option<String>,
     version: Option<String>,
     job_ms: Option<u64>,
@@ -133,6 +134,7 @@ impl Turn {
         turn(self.locked, &|on| arcgis.set_site_locked(on));
         turn(self.down, &|on| arcgis.down(on));
         turn(self.privileged, &|on| arcgis.set_username_privilege(on));
+        turn(self.node_role, &|on| arcgis.take_node_role(!on));
         if let Some(status) = &self.upgrade {
             arcgis.set_upgrade(Some(status));
         }

@@ -68,6 +68,15 @@ impl Kind {
     }
 }
 
+/// The IAM user that stands for the role of the nodes: a service whose credential is `IAM-ROLE` reads its bucket as this one.
+const NODES: &str = "the-nodes-role";
+
+/// What the nodes' cloud hands them.
+fn role_of_nodes(aws: &Aws) -> (String, String) {
+    aws.add_user(NODES);
+    aws.create_key(NODES)
+}
+
 /// Until a signal says that it is enough.
 pub(crate) async fn run(arguments: Arguments) -> std::io::Result<()> {
     // Handlers stand before anything else: a signal during the start must end us too.

@@ -3,7 +3,7 @@
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, Product, StoredCredential};
 
 use super::arguments::Pair;
-use super::{Kind, Lab, Place, Site, keep, keep_admin};
+use super::{Kind, Lab, NODES, Place, Site, keep, keep_admin, role_of_nodes};
 
 pub(super) async fn start(arguments: &Pair) -> std::io::Result<Lab> {
     let dir = arguments.dir();
@@ -15,13 +15,14 @@ pub(super) async fn start(arguments: &Pair) -> std::io::Result<Lab> {
     })
     .await;
     keep_admin(&dir, &aws)?;
+    let role = role_of_nodes(&aws);
     let kubernetes = ("kubernetes", Product::Kubernetes, "betc4g098c", "eg7hrelq6b");
     let server = ("server", Product::Server, "s7my5d949q", "wpjkp9s7ub");
     let mut sites = Vec::new();
     for (name, product, provider, service) in [kubernetes, server] {
         let (user, bucket) = (format!("arcgis-{name}"), format!("gis-{name}-store"));
         aws.add_user(&user);
-        aws.add_bucket(&bucket, &[&user]);
+        aws.add_bucket(&bucket, &[&user, NODES]);
         let (access_key, secret_key) = aws.create_key(&user);
         let password = format!("{secret_key}&=%+{name}");
         let options = ArcGisOptions {
@@ -33,6 +34,7 @@ pub(super) async fn start(arguments: &Pair) -> std::io::Result<Lab> {
         };
         let (version, username) = (options.version.clone(), options.username.clone());
         let arcgis = ArcGis::start(options, &aws).await;
+        arcgis.set_node_role(&role.0, &role.1);
         arcgis.add_provider(provider, "AWS", None);
         arcgis.add_service(service, provider, &bucket, Some(StoredCredential { access_key, secret_key }));
         keep(&dir, &format!("{name}-password"), &password)?;
