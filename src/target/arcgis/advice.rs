@@ -6,15 +6,12 @@
 
 use serde_json::Value;
 
-use super::cloud::{Sort, providers_of, services_of, version_of};
+use super::cloud::{SWITCHES_SINCE, Sort, providers_of, services_of, version_of};
 use super::config::{Place, Product};
 use super::session::Ask;
 use super::{ArcGis, MASKED, cloud};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, WithoutKey};
-
-/// Until then `credential/add` replaces a key by a key and can do nothing else.
-const SWITCHES_SINCE: (u32, u32) = (12, 0);
 
 /// What a place shows, as far as it decides.
 struct Seen {

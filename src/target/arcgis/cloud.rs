@@ -193,7 +193,7 @@ pub struct Found {
 
 /// The first version whose `credential/update` is documented to switch the type: "moving from key-based models to identity or
 /// role-based models".
-const SWITCHES: (u32, u32) = (12, 0);
+pub const SWITCHES_SINCE: (u32, u32) = (12, 0);
 
 /// What comes, and where to: decides whether it can be handed over.
 #[derive(Clone, Copy, Debug)]
@@ -264,7 +264,7 @@ impl Coming<'_> {
 
     /// Whether this version can change the type of a credential.
     fn can_switch(&self) -> bool {
-        self.version.is_some_and(|version| version >= SWITCHES)
+        self.version.is_some_and(|version| version >= SWITCHES_SINCE)
     }
 
     /// Whether a place can leave its key behind for a role or an identity.
