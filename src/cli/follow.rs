@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::daemon::status::{Rotations, Service, Status};
 
 use super::Until;
+use crate::model::{KeyId, Keyless};
 
 /// Services waited for.
 pub(super) struct Follow {
@@ -71,9 +72,12 @@ impl Follow {
 fn judge(until: Until, before: Rotations, service: &Service) -> Option<News> {
     let (name, now) = (&service.name, service.rotations);
     let message = || service.message.clone().unwrap_or_default();
-    let key = || service.current_key.clone().unwrap_or_default();
+    let key = || match service.current_key.clone().unwrap_or_default() {
+        word if Keyless::is_id(&KeyId::new(word.clone())) => word,
+        key => format!("key {key}"),
+    };
     if until == Until::Done && now.done > before.done {
-        return Some(News::There(format!("{name}: done, key {} is in place and the old one is gone", key())));
+        return Some(News::There(format!("{name}: done, {} is in place and the old one is gone", key())));
     }
     if now.failed > before.failed {
         return Some(News::Failed(format!("{name}: failed: {}", message())));
@@ -82,7 +86,7 @@ fn judge(until: Until, before: Rotations, service: &Service) -> Option<News> {
         return Some(News::Failed(format!("{name}: an operator ended the rotation")));
     }
     if until == Until::Verified && now.verified > before.verified {
-        return Some(News::There(format!("{name}: verified, every target holds key {}", key())));
+        return Some(News::There(format!("{name}: verified, every target holds {}", key())));
     }
     (service.state == "halted").then(|| News::Failed(format!("{name}: halted: {}", message())))
 }
@@ -101,7 +105,6 @@ mod tests {
     use super::*;
     use crate::daemon::status::tests::service;
     use crate::engine::{Report, StateWord};
-    use crate::model::KeyId;
 
     fn status(change: impl Fn(&mut crate::engine::ServiceReport)) -> Status {
         let mut service = service("a");

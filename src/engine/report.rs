@@ -166,7 +166,8 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
         previous_key: state.previous.clone(),
         next_rotation: next,
         last_rotation: state.last_success,
-        key_created: state.current.as_ref().map(|current| current.created),
+        // What is no key has no age that anybody watches.
+        key_created: state.current.as_ref().filter(|_| state.uses_no_key().is_none()).map(|current| current.created),
         failures: state.failures,
         reason,
         message,

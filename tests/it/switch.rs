@@ -64,6 +64,7 @@ async fn a_service_leaves_its_key_behind_and_comes_back_to_one() {
         assert_eq!(scene.arcgis.consumer_refusals(), 0);
         let service = scene.wait_for("state", "idle");
         assert_eq!((&service["current_key"], &service["next_rotation"]), (&"iam-role".into(), &().into()), "{service}");
+        assert_eq!(service["key_created"], serde_json::Value::Null, "what is no key has no age: {service}");
         let history = scene.run(&["history", SERVICE]).out;
         assert!(history.contains("wants it switched to iam-role"), "{history}");
 
