@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::daemon::status::{Rotations, Service, Status};
+use crate::model::{KeyId, Keyless};
 
 use super::Until;
-use crate::model::{KeyId, Keyless};
 
 /// Services waited for.
 pub(super) struct Follow {
