@@ -162,6 +162,9 @@ enum Command {
         /// The storage account that the identity is used on, which Kubernetes keeps with it.
         #[arg(long, value_name = "NAME")]
         storage_account: Option<String>,
+        /// Also where the secret of the key in use is not held, so that it cannot be put back.
+        #[arg(long)]
+        no_way_back: bool,
         /// Wait until every target is verified, or (=done) until the old key is gone.
         #[arg(long, value_name = "UNTIL", num_args = 0..=1, require_equals = true, default_missing_value = "verified")]
         wait: Option<Until>,
@@ -342,13 +345,14 @@ async fn run(line: Line) -> Result<Exit, Failure> {
             let ask = Ask::Repush { service: ServiceName::new(service), target: target.map(TargetName::new) };
             order::order(policy, ask).await
         }
-        Command::Switch { service, to, client_id, storage_account, wait } => {
+        Command::Switch { service, to, client_id, storage_account, no_way_back, wait } => {
             if to != SwitchTo::UserAssignedIdentity && (client_id.is_some() || storage_account.is_some()) {
                 eprintln!("rekeyd: --client-id and --storage-account go with --to user-assigned-identity");
                 return Ok(Exit::Usage);
             }
             let to = to.keyless(client_id, storage_account);
-            rotate::rotate(policy, Ask::Switch { service: ServiceName::new(service), to }, wait).await
+            let service = ServiceName::new(service);
+            rotate::rotate(policy, Ask::Switch { service, to, no_way_back }, wait).await
         }
         Command::Retire { service, despite_use: _ } => {
             order::order(policy, Ask::RetireDespiteUse { service: ServiceName::new(service) }).await

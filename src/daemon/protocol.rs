@@ -89,6 +89,8 @@ pub enum Ask {
         service: ServiceName,
         /// `None`: back to a key.
         to: Option<Keyless>,
+        #[serde(default)]
+        no_way_back: bool,
     },
     RetireDespiteUse {
         service: ServiceName,
@@ -252,8 +254,8 @@ impl Ask {
             Ask::Resume { service } => format!("resume {service}"),
             Ask::Retry { service } => format!("retry {service}"),
             Ask::Rollback { service } => format!("rollback {service}"),
-            Ask::Switch { service, to: Some(to) } => format!("switch {service} --to {}", to.word()),
-            Ask::Switch { service, to: None } => format!("switch {service} --to key"),
+            Ask::Switch { service, to: Some(to), .. } => format!("switch {service} --to {}", to.word()),
+            Ask::Switch { service, to: None, .. } => format!("switch {service} --to key"),
             Ask::Repush { service, target: None } => format!("repush {service}"),
             Ask::Repush { service, target: Some(target) } => format!("repush {service} {target}"),
             Ask::RetireDespiteUse { service } => format!("retire {service} --despite-use"),
@@ -278,7 +280,7 @@ impl Ask {
             Ask::Retry { service } => Command::Retry { service, by },
             Ask::Rollback { service } => Command::Rollback { service, by },
             Ask::Repush { service, target } => Command::Repush { service, target, by },
-            Ask::Switch { service, to } => Command::Switch { service, to, by },
+            Ask::Switch { service, to, no_way_back } => Command::Switch { service, to, no_way_back, by },
             Ask::RetireDespiteUse { service } => Command::RetireDespiteUse { service, by },
             Ask::Abandon { service, holds } => Command::Abandon { service, holds, by },
             Ask::Reclaim { service, key } => Command::Reclaim { service, key, by },

@@ -40,6 +40,11 @@ impl Engine {
         let answer = match command {
             Command::Rotate { services, compromised, by } => {
                 let chosen = if services.is_empty() { self.in_policy(|_| true) } else { services };
+                if chosen.is_empty() {
+                    let said = Said { service: None, accepted: true, message: "no service has a key to rotate".into() };
+                    let _ = reply.send(Reply { said: vec![said] });
+                    return Ok(());
+                }
                 self.order_rotations(chosen, Cause::Operator { by, compromised }).await?
             }
             Command::RotateOnSignal => {
@@ -56,6 +61,8 @@ impl Engine {
             Command::Reload(policy) => self.reload(policy),
             _ => unreachable!("every other command names a service"),
         };
+        // Whoever reads the report after the answer finds the order in it.
+        self.publish();
         let _ = reply.send(answer);
         Ok(())
     }
@@ -65,14 +72,19 @@ impl Engine {
         format!("there is no service {service}; there are: {}", known.join(", "))
     }
 
+    /// The services of the policy that are meant where none is named: one without a key has nothing to rotate.
     fn in_policy(&self, wanted: impl Fn(&crate::policy::Service) -> bool) -> Vec<ServiceName> {
-        self.policy.services.iter().filter(|service| wanted(service)).map(|service| service.name.clone()).collect()
+        let has_a_key =
+            |name: &ServiceName| self.services.get(name).is_none_or(|runner| runner.state.uses_no_key().is_none());
+        let chosen = self.policy.services.iter().filter(|service| wanted(service) && has_a_key(&service.name));
+        chosen.map(|service| service.name.clone()).collect()
     }
 
     async fn order_rotations(&mut self, services: Vec<ServiceName>, cause: Cause) -> Result<Reply, JournalError> {
         let mut reply = Reply::default();
         for name in services {
-            let (accepted, message) = match self.services.get(&name).map(refusal) {
+            let compromised = matches!(cause, Cause::Operator { compromised: true, .. });
+            let (accepted, message) = match self.services.get(&name).map(|runner| refusal(runner, compromised)) {
                 None => (false, self.unknown(&name)),
                 Some(Some(why)) => (false, why),
                 Some(None) => {
@@ -108,7 +120,7 @@ impl Engine {
         let mut objections = Vec::new();
         for (name, runner) in &self.services {
             // At rest, the current key of a service that is to move lives where no snapshot says.
-            let home = runner.state.home.as_ref();
+            let home = runner.state.home.as_ref().filter(|_| runner.state.uses_no_key().is_none());
             let moving =
                 home.filter(|home| policy.service(name).is_some_and(|service| service.issuer.object != home.object));
             if let Some(system) = moving.and_then(|home| home.system.as_ref())
@@ -187,7 +199,7 @@ impl Engine {
             Command::Retry { by, .. } => self.retry(name, by).await?,
             Command::Rollback { by, .. } => self.rollback(name, by).await?,
             Command::Repush { target, by, .. } => self.repush(name, target, by).await?,
-            Command::Switch { to, by, .. } => self.switch(name, to, by).await?,
+            Command::Switch { to, no_way_back, by, .. } => self.switch(name, to, no_way_back, by).await?,
             Command::RetireDespiteUse { by, .. } => {
                 if self.services[name].state.leaving.is_empty() {
                     Reply::one(name, false, "no key is on its way out")
@@ -209,6 +221,8 @@ impl Engine {
                 unreachable!("these name no service")
             }
         };
+        // Whoever reads the report after the answer finds the order in it.
+        self.publish();
         let _ = reply.send(answer);
         Ok(())
     }
@@ -283,8 +297,8 @@ impl Engine {
     ) -> Result<Reply, JournalError> {
         let runner = &self.services[name];
         let Some(service) = &runner.policy else { return Ok(Reply::one(name, false, "it is no longer in the policy")) };
-        if runner.state.rotation.is_some() {
-            return Ok(Reply::one(name, false, "a rotation is open"));
+        if runner.state.rotation.is_some() || runner.state.switch.is_some() {
+            return Ok(Reply::one(name, false, "a rotation is open, or ordered"));
         }
         let Some(current) = runner.state.current.clone() else {
             return Ok(Reply::one(name, false, "no current key is known"));
@@ -376,14 +390,8 @@ impl Engine {
     }
 }
 
-fn refusal(runner: &Runner) -> Option<String> {
+fn refusal(runner: &Runner, compromised: bool) -> Option<String> {
     let state = &runner.state;
-    if state.switch.is_some() {
-        return Some("a switch is ordered, skipped".into());
-    }
-    if let Some(keyless) = state.uses_no_key() {
-        return Some(format!("it uses {keyless} since it was switched, and has no key to rotate, skipped"));
-    }
     if runner.damage.is_some() {
         return Some(format!("halted ({}), not ordered", Reason::JournalDamaged));
     }
@@ -398,6 +406,12 @@ fn refusal(runner: &Runner) -> Option<String> {
     }
     if runner.policy.is_none() {
         return Some("no longer in the policy, not ordered".into());
+    }
+    if state.switch.is_some() && !compromised {
+        return Some("a switch is ordered, skipped".into());
+    }
+    if let Some(keyless) = state.uses_no_key() {
+        return Some(format!("it uses {keyless} since it was switched, and has no key to rotate, skipped"));
     }
     None
 }

@@ -347,14 +347,14 @@ impl Engine {
     }
 
     fn start(&mut self, name: &ServiceName, effect: Effect, cause: Cause, kind: RotationKind) {
-        let repush = matches!(kind, RotationKind::Repush(_));
+        let at_home = matches!(kind, RotationKind::Repush(_) | RotationKind::Switch(_));
         let Some(mut place) = self.place(name, &effect) else {
             let why = "it left the policy, and the journal does not say where its keys live".to_owned();
             self.runner(name).pacing.again(name, &effect, Pace::BackOff, None, why);
             return;
         };
-        if let (true, Some(home)) = (repush, place.current_at.take_if(|_| repush)) {
-            // The key that is pushed again lives where it was made, whatever the policy says of the next one.
+        if let (true, Some(home)) = (at_home, place.current_at.take_if(|_| at_home)) {
+            // The key that is pushed again, or put back after a switch, lives where it was made, whatever the policy says of the next.
             place.issuer = home;
         }
         if let RotationKind::Switch(to) = &kind {

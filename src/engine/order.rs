@@ -77,6 +77,8 @@ pub enum Command {
         service: ServiceName,
         /// To what; `None` is a key, freshly minted.
         to: Option<Keyless>,
+        /// Also where the secret of the key in use is not held, so that it cannot be put back.
+        no_way_back: bool,
         /// Who.
         by: String,
     },

@@ -35,7 +35,8 @@ pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Inst
             None => Next::Run(Effect::FirstContact, Cause::Timetable, RotationKind::Fresh),
         };
     }
-    if let (Some((to, by)), None) = (&state.switch, &state.paused) {
+    let switch = state.switch.as_ref().filter(|_| !state.is_compromised_ordered());
+    if let (Some((to, by)), None) = (switch, &state.paused) {
         let cause = Cause::Operator { by: by.clone(), compromised: false };
         return Next::Run(Effect::Survey, cause, RotationKind::to(to.clone()));
     }

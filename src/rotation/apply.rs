@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Instant, KeyId, Reading, Shape, TargetName};
+use crate::model::{Instant, KeyId, Keyless, Reading, Shape, TargetName};
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
 use super::retire::{Retirement, Stage, Why};
@@ -92,17 +92,17 @@ impl ServiceState {
             }
             // An order about a key in wrong hands stands above any other.
             Event::Ordered { cause } => {
-                let stronger = matches!(self.order, Some(Cause::Operator { compromised: true, .. }));
-                if !stronger || matches!(cause, Cause::Operator { compromised: true, .. }) {
+                if !self.is_compromised_ordered() || matches!(cause, Cause::Operator { compromised: true, .. }) {
                     self.order = Some(cause.clone());
                 }
             }
             Event::SwitchOrdered { to, by } => {
                 let used = self.uses_no_key();
-                let moves = if to.is_some() { to.as_ref() != used } else { used.is_some() };
-                if !self.may_open() || self.order.is_some() || !moves {
+                let moves = to.as_ref().map(Keyless::id) != used.map(Keyless::id);
+                if !self.may_open() || self.is_compromised_ordered() || !moves {
                     return Err(());
                 }
+                self.order = None;
                 self.switch = Some((to.clone(), by.clone()));
             }
             Event::Paused { by } => self.paused = Some(by.clone()),
@@ -353,7 +353,7 @@ impl ServiceState {
                 self.previous = Some(former.key);
             }
             Some(former) if former.key != *key => {
-                self.previous = Some(former.key.clone());
+                self.previous = Some(former.key.clone()).filter(|key| !self.keyless.contains_key(key));
                 let mut place = self.last_place.clone();
                 if let (Some(place), Some(home), Some(account)) = (&mut place, &self.home, &self.account) {
                     // The last rotation may have looked at another issuer object and gone back.

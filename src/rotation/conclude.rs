@@ -469,7 +469,9 @@ impl ServiceState {
     /// Whether the open rotation takes the service from one issuer object to another.
     pub fn moves_house(&self) -> bool {
         let old = |rotation: &Rotation| {
-            let leaving = rotation.retiring.as_ref().and_then(|old| self.leaving.get(old));
+            // What is no key lives nowhere.
+            let retiring = rotation.retiring.as_ref().filter(|old| !self.keyless.contains_key(*old))?;
+            let leaving = self.leaving.get(retiring);
             let place = leaving.and_then(|leaving| leaving.place.as_ref()).map(|place| place.issuer.object.clone());
             place.or(self.home.as_ref().map(|home| home.object.clone()))
         };

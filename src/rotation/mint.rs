@@ -148,7 +148,8 @@ impl ServiceState {
 
     pub(super) fn minted(&self, key: KeyId, created: Option<Timestamp>, tail: Option<Tail>) -> Conclusion {
         let mint = self.open_rotation().mint.as_ref();
-        let known = self.explains(&key) || mint.is_some_and(|mint| mint.before.contains(&key));
+        let named = self.explains(&key) || self.keyless.contains_key(&key);
+        let known = named || mint.is_some_and(|mint| mint.before.contains(&key));
         if known {
             let why = format!("the issuer answered the mint with key {key}, which existed before");
             // Asking again would be answered with the same key, so what came of the mint is looked for.

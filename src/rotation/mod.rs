@@ -191,6 +191,11 @@ impl ServiceState {
         self.keyless.get(&self.current.as_ref()?.key)
     }
 
+    /// Whether somebody ordered that a key in wrong hands goes, which stands above any other order.
+    pub fn is_compromised_ordered(&self) -> bool {
+        matches!(self.order, Some(Cause::Operator { compromised: true, .. }))
+    }
+
     /// The keys the journal can explain: whatever else the issuer lists is a stranger.
     pub fn explains(&self, key: &KeyId) -> bool {
         self.current.as_ref().is_some_and(|current| current.key == *key)

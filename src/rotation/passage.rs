@@ -226,6 +226,8 @@ impl ServiceState {
                     _ => return Err(()),
                 }
                 progress.push = Push::Verified { proven: *proven };
+                // What is no key is told by its type, and nothing that shows a key holds it.
+                self.forget_keyless(target, &key);
                 if *proven {
                     self.may_hold.insert(target.clone(), BTreeSet::from([key]));
                 }
@@ -235,8 +237,10 @@ impl ServiceState {
             }
             Event::UndoBegun { reason, why } => {
                 let key = rotation.installing.clone().ok_or(())?;
-                let held = self.may_hold.values().any(|held| held.contains(&key));
-                if held || rotation.course != Course::Forward || !rotation.kind.replaces() {
+                let held =
+                    |target: &TargetProgress| self.may_hold.get(&target.name).is_some_and(|held| held.contains(&key));
+                if rotation.targets.iter().any(held) || rotation.course != Course::Forward || !rotation.kind.replaces()
+                {
                     return Err(());
                 }
                 rotation.course = Course::Undoing { reason: *reason, why: why.clone() };
@@ -256,6 +260,9 @@ impl ServiceState {
         }
         let snapshot = &rotation.snapshot;
         for found in &snapshot.targets {
+            if !matches!(found.reading, Reading::Keyless(_)) {
+                self.forget_keyless(&found.spec.name, current);
+            }
             self.may_hold.entry(found.spec.name.clone()).or_default().insert(current.clone());
             let (Reading::Tail(shown), true) = (&found.reading, rotation.kind.replaces()) else { continue };
             // What a push is ordered to replace tells nothing of the key that is pushed.
@@ -274,6 +281,13 @@ impl ServiceState {
         self.rotation = Some(rotation);
     }
 
+    /// A target does not hold what is no key, unless that is the one named.
+    fn forget_keyless(&mut self, target: &TargetName, but: &KeyId) {
+        if let Some(held) = self.may_hold.get_mut(target) {
+            held.retain(|key| key == but || !self.keyless.contains_key(key));
+        }
+    }
+
     fn deployed(&mut self, rotation: &mut Rotation, at: &Instant) {
         let Some(key) = rotation.installing.clone() else { return };
         rotation.verified = Some(at.clone());
@@ -286,7 +300,7 @@ impl ServiceState {
             rotation.phase = Phase::Deployed;
             return;
         }
-        self.previous = rotation.retiring.clone();
+        self.previous = rotation.retiring.clone().filter(|key| !self.keyless.contains_key(key));
         self.current = Some(rotation.as_current(key, at));
         let Some(retiring) = rotation.retiring.clone() else {
             rotation.phase = Phase::Deployed;

@@ -142,8 +142,7 @@ async fn what_cannot_be_switched_says_why_and_stays() {
         let scene = scene(options, true).await;
         scene.arcgis.add_service("inheriting1", PROVIDER, "", None);
         scene.write_policy(&PolicyText { cloud_service: place.into(), ..PolicyText::default() });
-        let daemon = scene.start();
-        assert_eq!(scene.run(&["adopt", SERVICE, &scene.first_key.0]).code, Some(0));
+        let daemon = scene.start_adopted();
         assert_eq!(scene.run(&SWITCH).code, Some(0));
         let halted = scene.wait_for("state", "halted");
         assert!(halted["message"].as_str().is_some_and(|said| said.contains(why)), "{halted}");
@@ -212,4 +211,83 @@ async fn a_service_that_somebody_switched_is_drift_and_stops_the_rotation() {
     let halted = scene.wait_for("state", "halted");
     assert_eq!(halted["reason"], "target-changed", "{halted}");
     assert_eq!((scene.aws.mints(), kind_of(&scene, CLOUD_SERVICE).as_str()), (0, "IAM-ROLE"));
+}
+
+/// A role is never probed, so what is left where it fails is the old key: without its secret there is no way back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_could_not_be_put_back_is_not_left_behind_unasked() {
+    let scene = scene(ArcGisOptions::default(), false).await;
+    scene.write_policy(&PolicyText { soak: "60s".into(), ..PolicyText::default() });
+    let _daemon = scene.start();
+    assert_eq!(scene.run(&["adopt", SERVICE, &scene.first_key.0]).code, Some(0));
+    let why =
+        format!("the secret of key {} is not held, so it could not be put back if the role fails", scene.first_key.0);
+    refused(&scene.run(&SWITCH), &why);
+    assert_eq!(kind_of(&scene, CLOUD_SERVICE), "ACCESS-KEY");
+
+    let ran = scene.run(&[&SWITCH[..], &["--no-way-back", "--wait"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let abandon = ["abandon", SERVICE, "--holds", "iam-role"];
+    assert!(
+        ran.out.contains(&format!("type rekeyd {}, then rekeyd switch {SERVICE} --to key", abandon.join(" "))),
+        "{ran:?}"
+    );
+    wait_until("the role is refused", || scene.arcgis.consumer(CLOUD_SERVICE).refusals > 0);
+    assert_eq!(scene.run(&abandon).code, Some(0));
+    let ran = scene.run(&["switch", SERVICE, "--to", "key", "--wait"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    wait_until("the consumer works", || scene.arcgis.consumer(CLOUD_SERVICE).healthy);
+}
+
+/// The policy names another user by now, and the key in use was made for the first: a switch moves no house.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_key_is_put_back_though_the_policy_has_moved_on() {
+    let scene = scene(ArcGisOptions::default(), false).await;
+    scene.aws.add_user("another");
+    scene.write_policy(&PolicyText { soak: "60s".into(), ..PolicyText::default() });
+    let daemon = scene.start_adopted();
+    let policy = std::fs::read_to_string(scene.policy()).expect("it was just written");
+    let moved = policy.replace(&format!("user = \"{USER}\""), "user = \"another\"");
+    std::fs::write(scene.policy(), moved).expect("the policy can be written");
+    daemon.signal("HUP");
+    wait_until("the new policy is in force", || daemon.log().contains("the new policy is in force"));
+    assert_eq!(scene.run(&[&SWITCH[..], &["--wait"]].concat()).code, Some(0));
+    wait_until("the role is refused", || scene.arcgis.consumer(CLOUD_SERVICE).refusals > 0);
+    let ran = scene.run(&["rollback", SERVICE]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    scene.wait_for("reason", "rolled-back");
+    assert_eq!(scene.arcgis.held_key(CLOUD_SERVICE), Some(scene.first_key.clone()));
+}
+
+/// What a rotation was ordered for and halted at, a switch may be the answer to; and nobody is kept waiting for what halted before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_order_gives_way_to_the_switch_that_somebody_began_by_hand() {
+    let scene = scene(ArcGisOptions::default(), true).await;
+    scene.write_policy(&PolicyText { soak: "1500ms".into(), ..PolicyText::default() });
+    let _daemon = scene.start_adopted();
+    a_use_is_told_to_the_second();
+    scene.arcgis.set_credential_object(CLOUD_SERVICE, &serde_json::json!({"type": "IAM-ROLE"}));
+    assert_eq!(scene.run(&["rotate", SERVICE]).code, Some(0));
+    scene.wait_for("reason", "target-changed");
+    let ran = scene.run(&[&SWITCH[..], &["--wait=done"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!((scene.aws.keys(USER), scene.service()["state"].clone()), (vec![], "idle".into()));
+    let all = scene.run(&["rotate", "--all", "--wait"]);
+    assert_eq!((all.code, all.out.as_str()), (Some(0), "no service has a key to rotate\n"), "{all:?}");
+}
+
+/// The user is deleted once nothing uses its keys, and what happens to the target is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_a_key_is_watched_though_its_user_is_gone() {
+    let scene = scene(ArcGisOptions::default(), true).await;
+    scene.write_policy(&PolicyText { soak: "1500ms".into(), ..PolicyText::default() });
+    let _daemon = scene.start_adopted();
+    assert_eq!(scene.run(&[&SWITCH[..], &["--wait=done"]].concat()).code, Some(0));
+    scene.aws.deny("ListAccessKeys");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(scene.service()["message"], serde_json::Value::Null, "that nobody may list its keys is no drift");
+    scene.arcgis.set_credential(CLOUD_SERVICE, &scene.first_key.0, &scene.first_key.1);
+    wait_until("it is told", || {
+        scene.service()["message"].as_str().is_some_and(|said| said.contains("that is not key iam-role"))
+    });
 }

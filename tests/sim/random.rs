@@ -292,7 +292,7 @@ async fn settle(shared: &Shared, base: &Scene, hand: &mut Hand, handle: &Handle,
         for service in report.services.iter().filter(uses_role).filter(|service| service.state == StateWord::Idle) {
             // It rotates no more by itself.
             let (service, by) = (service.name.clone(), "uid 0 (root)".to_owned());
-            let reply = handle.order(Command::Switch { service, to: None, by }).await;
+            let reply = handle.order(Command::Switch { service, to: None, no_way_back: true, by }).await;
             shared.world().tell(|| format!("the operator wants a key again: {reply:?}"));
         }
         match report.services.iter().find(|service| service.state == StateWord::Halted) {
@@ -453,8 +453,8 @@ impl Hand {
             }
             12 => Command::RetireDespiteUse { service, by },
             13 => Command::Abandon { service, holds: held.filter(|_| !self.chance.one_in(4)), by },
-            15 | 16 => Command::Switch { service, to: Some(Keyless::IamRole), by },
-            17 => Command::Switch { service, to: None, by },
+            15 | 16 => Command::Switch { service, to: Some(Keyless::IamRole), no_way_back: true, by },
+            17 => Command::Switch { service, to: None, no_way_back: true, by },
             // A role is no key that could be adopted.
             14 => match held.filter(|key| !is_role(key)) {
                 Some(key) => {

@@ -123,6 +123,7 @@ impl Engine {
             }
             (Pending::Reclaim { key, by, reply, .. }, Ok(seen)) => (self.reclaim(name, key, by, &seen).await?, reply),
         };
+        self.publish();
         let _ = reply.send(answer);
         Ok(())
     }

@@ -234,3 +234,94 @@ fn slots_are_emptied_on_what_the_targets_show_after_a_switch() {
     walk.answer(Effect::Evidence(key(OLD), Act::Delete), seen);
     assert_eq!(walk.step(), Step::Run(Effect::Delete(key(OLD))));
 }
+
+#[test]
+fn a_role_that_was_given_up_is_held_nowhere() {
+    let mut walk = Walk::new(&["a", "b"]);
+    walk.switch();
+    let found =
+        |shown| Finding::BeforePush { probe: Probe::Works, reading: shown, jobs: vec![], listing: listing(&[OLD]) };
+    let b = TargetName::new("b");
+    walk.hand_over(tail("oldt"), role());
+    walk.answer(Effect::BeforePush(b.clone()), Ok(found(tail("oldt"))));
+    walk.answer(Effect::Push(b.clone()), Ok(Finding::Receipt(Receipt { job: None })));
+    walk.answer(Effect::ReadBack(b.clone()), Ok(Finding::Reading(role())));
+    walk.record(Event::RollbackBegun { by: "test".into() });
+    for target in [a(), b] {
+        walk.answer(Effect::BeforePush(target.clone()), Ok(found(role())));
+        walk.answer(Effect::Push(target.clone()), Ok(Finding::Receipt(Receipt { job: None })));
+        walk.answer(Effect::ReadBack(target), Ok(Finding::Reading(tail("oldt"))));
+    }
+    walk.record(Event::Closed { outcome: Outcome::RolledBack });
+    walk.record(Event::Retried { by: "test".into() });
+    assert!(walk.state.may_hold.values().all(|held| !held.contains(&key(ROLE))), "{:?}", walk.state.may_hold);
+    assert_eq!(walk.state.previous, None, "nobody can go back to what was never a key");
+
+    // Once more, and the target refuses it: it is undone, though a target of former days was said to use the role.
+    walk.state.may_hold.insert(TargetName::new("former"), [key(ROLE)].into());
+    walk.switch();
+    walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));
+    let refused = Fault::Refused { reason: Reason::Refused, why: "no such type".into() };
+    walk.answer(Effect::Push(a()), Err(refused));
+    let Step::Record(undo @ Event::UndoBegun { .. }) = walk.step() else { panic!("{:?}", walk.step()) };
+    walk.record(undo);
+}
+
+#[test]
+fn a_role_lives_nowhere_so_a_switch_moves_no_house() {
+    let mut walk = Walk::new(&["a"]);
+    walk.switch();
+    walk.hand_over(tail("oldt"), role());
+    assert!(!walk.state.moves_house());
+    walk.record(Event::Closed { outcome: Outcome::Abandoned { by: "test".into(), holds: Some(key(ROLE)) } });
+    walk.state.leaving.clear();
+    walk.record(ordered(None));
+    let mut snapshot = Box::new(walk.snapshot("oldt"));
+    snapshot.targets[0].reading = role();
+    snapshot.issuer.object = "aws-iam:main:elsewhere".into();
+    walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot, listing: listing(&[]) }));
+    assert!(walk.state.rotation.is_some() && !walk.state.moves_house(), "the role can be put back");
+}
+
+#[test]
+fn an_order_that_a_halt_kept_back_gives_way_to_a_switch() {
+    let mut walk = Walk::new(&["a"]);
+    walk.record(Event::Ordered { cause: Cause::Signal });
+    walk.record(ordered(Some(Keyless::IamRole)));
+    assert!(walk.state.order.is_none() && walk.state.switch.is_some());
+    let compromised = Cause::Operator { by: "test".into(), compromised: true };
+    let mut walk = Walk::new(&["a"]);
+    walk.record(Event::Ordered { cause: compromised });
+    assert!(walk.state.apply(&ordered(Some(Keyless::IamRole)), &walk.now).is_err(), "that one stands above");
+}
+
+#[test]
+fn the_same_identity_with_another_account_is_no_move() {
+    let identity = |account: &str| Keyless::UserAssignedIdentity {
+        client: "0f-client".into(),
+        storage_account: Some(account.into()),
+    };
+    let mut walk = Walk::new(&["a"]);
+    walk.record(ordered(Some(identity("one"))));
+    let (snapshot, kind) = (Box::new(walk.snapshot("oldt")), RotationKind::Switch(identity("one")));
+    walk.feed_as(Effect::Survey, Ok(Finding::Survey { snapshot, listing: listing(&[OLD]) }), kind);
+    walk.hand_over(tail("oldt"), Reading::Keyless(identity("one").mark()));
+    walk.record(Event::Closed { outcome: Outcome::Abandoned { by: "test".into(), holds: Some(identity("one").id()) } });
+    assert!(walk.state.apply(&ordered(Some(identity("two"))), &walk.now).is_err());
+}
+
+#[test]
+fn a_key_that_is_called_like_a_role_is_none_of_ours() {
+    let mut walk = Walk::new(&["a"]);
+    walk.switch();
+    walk.hand_over(tail("oldt"), role());
+    walk.record(Event::RollbackBegun { by: "test".into() });
+    walk.hand_over(role(), tail("oldt"));
+    walk.record(Event::Closed { outcome: Outcome::RolledBack });
+    walk.record(Event::Retried { by: "test".into() });
+    walk.survey(&[OLD]);
+    walk.answer(Effect::PlanMint, Ok(listed(listing(&[OLD]))));
+    let odd = Finding::Minted { key: key(ROLE), created: None, tail: None };
+    let events = walk.answer(Effect::Mint(IntentId::new("r1.1")), Ok(odd));
+    assert!(matches!(events[..], [Event::MintUnknown { .. }, Event::Halted { .. }]), "{events:?}");
+}

@@ -132,8 +132,8 @@ impl Eye {
             Say::Retry => Command::Retry { service, by },
             Say::Rollback => Command::Rollback { service, by },
             Say::Repush => Command::Repush { service, target: None, by },
-            Say::Switch => Command::Switch { service, to: Some(Keyless::IamRole), by },
-            Say::SwitchBack => Command::Switch { service, to: None, by },
+            Say::Switch => Command::Switch { service, to: Some(Keyless::IamRole), no_way_back: true, by },
+            Say::SwitchBack => Command::Switch { service, to: None, no_way_back: true, by },
             Say::DespiteUse => Command::RetireDespiteUse { service, by },
             Say::AdoptHeld => adopt(held),
             Say::AdoptOld => {
