@@ -14,7 +14,7 @@ pub enum Fault {
     Late(Duration),
     /// Executed this much later, if it is still valid then, whether or not anybody still waits; answered when it was.
     Delayed(Duration),
-    /// Not executed: AWS `Throttling` 400 (S3 `SlowDown` 503), ArcGIS 429 with `Retry-After`.
+    /// Not executed: AWS `Throttling` 400 (S3 `SlowDown` 503), Azure and ArcGIS 429 with `Retry-After`.
     Throttle,
     /// Not executed; answered with this status.
     Error(u16),
@@ -31,7 +31,7 @@ pub enum Fault {
     Slow(Duration),
     /// Not executed; the connection is closed without an answer.
     DropBefore,
-    /// Not executed; refused in the vendor's own envelope with this message (AWS: `AccessDenied` 403).
+    /// Not executed; refused in the vendor's own envelope with this message (AWS: `AccessDenied` 403, Azure: `AuthorizationFailed` 403 and the like).
     Refuse(String),
     /// Not executed; an HTML page with status 200, as a web tier or a login page answers.
     Html,

@@ -1,9 +1,11 @@
-//! Strict stand-ins of AWS and ArcGIS Enterprise, for tests, for the demo and for anyone who wants to see a rotation go wrong safely.
+//! Strict stand-ins of AWS, Azure and ArcGIS Enterprise, for tests, for the demo and for anyone who wants to see a rotation go wrong safely.
 //!
 //! Nothing here is imported from rekeyd: signing, forms and JSON are the lab's own, written from the vendors' documents, so that
 //! one misreading cannot sit on both sides of the wire. What a document does not say is chosen, and the comment says so.
 //!
 //! * [`Aws`]: IAM, STS and S3 on one loopback port. It checks signatures, quota, status, and how long a fresh key takes to be known.
+//! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys and Microsoft Graph for the passwords of
+//!   applications, each on a loopback port of its own.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
 //!   really use the key they hold against [`Aws`], all the time, and count every refusal: an outage is a number above zero.
 //! * [`Fault`], [`JobScript`]: what goes wrong, and when.
@@ -29,6 +31,7 @@
 
 mod arcgis;
 mod aws;
+mod azure;
 mod chance;
 mod consumer;
 mod faults;
@@ -43,6 +46,9 @@ pub use arcgis::{
     Spelling, StoredCredential,
 };
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
+pub use azure::{
+    AccountKind, Azure, AzureOptions, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView, WriteLimit,
+};
 pub use consumer::ConsumerCount;
 pub use faults::Fault;
 pub use record::{Answered, Exchange, as_in_a_form};
@@ -56,11 +62,12 @@ use chrono::{DateTime, Utc};
 pub struct RequestLine {
     /// When it was answered.
     pub at: DateTime<Utc>,
-    /// The operation, in the words that [`Aws::fault`] and [`ArcGis::fault`] take.
+    /// The operation, in the words that [`Aws::fault`], [`Azure::fault`] and [`ArcGis::fault`] take.
     pub operation: String,
-    /// The IAM user or bucket, the ArcGIS service, provider or job it was about; else empty.
+    /// The IAM user or bucket, the Azure application or account, the ArcGIS service, provider or job it was about; else empty.
     pub user_or_target: String,
-    /// AWS: the key that signed it. ArcGIS: the access key id that was pushed. Else empty.
+    /// AWS: the key that signed it. Azure: the slot, or the id of the password, it was about. ArcGIS: the access key id that was
+    /// pushed. Else empty.
     pub access_key_id: String,
     /// The HTTP status; 0 when the connection was closed without an answer.
     pub status: u16,

@@ -1,0 +1,283 @@
+//! Microsoft Graph, as far as the passwords of applications go.
+
+use axum::http::Method;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value, json};
+
+use super::PasswordPolicy;
+use super::state::{Application, Password, State, delta};
+use super::wire::{Outcome, bearer, object, segments};
+use crate::form;
+use crate::http::Request;
+
+/// What lets an application change those it is an owner of, and read all.
+const RIGHT: &str = "Application.ReadWrite.OwnedBy";
+
+/// What `passwordCredential` of a request may have; the rest is the server's.
+const WRITABLE: [&str; 4] = ["@odata.type", "displayName", "startDateTime", "endDateTime"];
+
+/// The tenant's app management policy has an id, and refusals name it.
+const POLICY: &str = "538f1913-366a-440a-95a0-e195cb55b282";
+
+#[derive(Clone)]
+pub(crate) struct Asked {
+    selector: Selector,
+    verb: Verb,
+}
+
+#[derive(Clone)]
+enum Selector {
+    ObjectId(String),
+    AppId(String),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Get,
+    AddPassword,
+    RemovePassword,
+}
+
+impl Asked {
+    pub(crate) fn read(request: &Request) -> Option<Self> {
+        let pieces = segments(&request.path);
+        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+        let (selector, rest) = match *pieces.as_slice() {
+            ["v1.0", "applications", id, ref rest @ ..] => (Selector::ObjectId(id.to_owned()), rest),
+            ["v1.0", which, ref rest @ ..] => {
+                let id = which.strip_prefix("applications(appId='")?.strip_suffix("')")?;
+                (Selector::AppId(id.to_owned()), rest)
+            }
+            _ => return None,
+        };
+        let verb = match (&request.method, rest) {
+            (&Method::GET, []) => Verb::Get,
+            (&Method::POST, ["addPassword"]) => Verb::AddPassword,
+            (&Method::POST, ["removePassword"]) => Verb::RemovePassword,
+            _ => return None,
+        };
+        Some(Self { selector, verb })
+    }
+
+    pub(crate) fn operation(&self) -> &'static str {
+        match self.verb {
+            Verb::Get => "GetApplication",
+            Verb::AddPassword => "AddPassword",
+            Verb::RemovePassword => "RemovePassword",
+        }
+    }
+
+    pub(crate) fn execute(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Outcome {
+        match self.serve(request, state, now) {
+            Ok(outcome) | Err(outcome) => outcome,
+        }
+    }
+
+    fn serve(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {
+        let client_id = authenticate(request, state, now)?;
+        let denied = || {
+            let message = "Insufficient privileges to complete the operation.";
+            Outcome::error(403, "Authorization_RequestDenied", message)
+        };
+        if client_id != state.rotator || state.is_denied(RIGHT) {
+            return Err(denied());
+        }
+        let (asked, found) = match &self.selector {
+            Selector::ObjectId(id) => (id, state.applications.get(&id.to_ascii_lowercase())),
+            Selector::AppId(id) => (id, state.applications.values().find(|app| app.client_id.eq_ignore_ascii_case(id))),
+        };
+        let Some(app) = found.cloned() else {
+            let message = format!(
+                "Resource '{asked}' does not exist or one of its queried reference-property objects are not present."
+            );
+            return Err(Outcome::error(404, "Request_ResourceNotFound", message));
+        };
+        let named = |outcome: Outcome| outcome.about(&app.object_id);
+        if self.verb != Verb::Get {
+            if !app.owned {
+                return Err(named(denied()));
+            }
+            // Nothing that is refused for another reason has kept the directory busy.
+            check_pause(state, now).map_err(named)?;
+        }
+        match self.verb {
+            Verb::Get => show(request, &app, state, now),
+            Verb::AddPassword => add(request, &app, state, now),
+            Verb::RemovePassword => remove(request, &app, state, now),
+        }
+        .map(named)
+        .map_err(named)
+    }
+}
+
+fn authenticate(request: &Request, state: &State, now: DateTime<Utc>) -> Result<String, Outcome> {
+    let refuse = |message: &str| Outcome::error(401, "InvalidAuthenticationToken", message);
+    let text = bearer(request).filter(|text| !text.is_empty()).ok_or_else(|| refuse("Access token is empty."))?;
+    let token = state.tokens.get(text).ok_or_else(|| refuse("Access token validation failure."))?;
+    if token.audience.trim_end_matches('/') != "https://graph.microsoft.com" {
+        return Err(refuse("Access token validation failure. Invalid audience."));
+    }
+    if token.expires <= now {
+        return Err(refuse("Lifetime validation failed, the token is expired."));
+    }
+    Ok(token.client_id.clone())
+}
+
+/// 409 in nais/azurerator issue 448, 503 in azure-cli issue 23081 ([`crate::Fault::Error`] brings that one).
+pub(crate) fn concurrency(status: u16) -> Outcome {
+    let message = "Error due to concurrent requests being made to the tenant. Please wait briefly and retry.";
+    Outcome::error(status, "Directory_ConcurrencyViolation", message)
+}
+
+fn check_pause(state: &State, now: DateTime<Utc>) -> Result<(), Outcome> {
+    let pause = delta(state.options.directory_pause);
+    match state.directory_written {
+        Some(at) if at + pause > now => Err(concurrency(409)),
+        _ => Ok(()),
+    }
+}
+
+/// The application, or what `$select` names of it.
+fn show(request: &Request, app: &Application, state: &State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {
+    let lag = state.options.listing_lag;
+    let passwords: Vec<Value> =
+        app.passwords.iter().filter(|p| p.listed(now, lag)).map(|p| credential(p, None)).collect();
+    let whole = json!({
+        "id": app.object_id,
+        "appId": app.client_id,
+        "displayName": app.display_name,
+        "signInAudience": if app.passwords_max.is_some() { "AzureADandPersonalMicrosoftAccount" } else { "AzureADMyOrg" },
+        "passwordCredentials": passwords,
+        "keyCredentials": [],
+    });
+    let query = form::pairs(&request.query);
+    let mut shown = Map::new();
+    match form::value(&query, "$select") {
+        None => {
+            shown.insert("@odata.context".to_owned(), context("applications/$entity"));
+            shown.extend(whole.as_object().cloned().unwrap_or_default());
+        }
+        Some(names) => {
+            shown.insert("@odata.context".to_owned(), context(&format!("applications({names})/$entity")));
+            for name in names.split(',').map(str::trim) {
+                let Some(value) = whole.get(name) else {
+                    let message =
+                        format!("Could not find a property named '{name}' on type 'microsoft.graph.application'.");
+                    return Err(Outcome::error(400, "BadRequest", message));
+                };
+                shown.insert(name.to_owned(), value.clone());
+            }
+        }
+    }
+    Ok(Outcome::json(shown.into()))
+}
+
+fn add(request: &Request, app: &Application, state: &mut State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {
+    let body = object(request)?;
+    let empty = Map::new();
+    let wish = match body.get("passwordCredential") {
+        None | Some(Value::Null) => &empty,
+        Some(Value::Object(wish)) => wish,
+        Some(_) => return Err(bad("Invalid value specified for property 'passwordCredential'.")),
+    };
+    if let Some(foreign) = body.keys().find(|name| *name != "passwordCredential") {
+        return Err(bad(&format!("The property '{foreign}' does not exist on addPassword.")));
+    }
+    // That what only the server sets is refused, not ignored, is our choice: a client that sends it has misread the document.
+    if let Some(foreign) = wish.keys().find(|name| !WRITABLE.contains(&name.as_str())) {
+        return Err(bad(&format!("Invalid property '{foreign}'.")));
+    }
+    let (start, end) = (date(wish, "startDateTime")?, date(wish, "endDateTime")?);
+    let display_name = wish.get("displayName").and_then(Value::as_str).map(str::to_owned);
+    let from = start.unwrap_or(now);
+    if end.is_some_and(|end| end <= from || end <= now) {
+        return Err(bad("The end date of the password credential is invalid."));
+    }
+    check_policy(state.options.password_policy, from, end)?;
+    let living = app.living().count();
+    if app.passwords_max.is_some_and(|max| living >= max) {
+        let message =
+            format!("Not allowed to add {} passwords. You can only add a maximum of {living} passwords.", living + 1);
+        let details = json!([{"target": "passwordCredentials", "code": "TooManyAppPasswords"}]);
+        return Err(Outcome::detailed(400, "TooManyAppPasswords", message, details));
+    }
+    let password = state.add_password(&app.object_id, display_name, (start, end), now, false);
+    state.mints += 1;
+    state.directory_written = Some(now);
+    let mut answer = credential(&password, Some(&password.secret));
+    answer["@odata.context"] = context("microsoft.graph.passwordCredential");
+    Ok(Outcome::json(answer).of_key(&password.key_id))
+}
+
+/// What was just added cannot be removed by a replica that does not show it yet: it says 400, as for what was never there.
+fn remove(request: &Request, app: &Application, state: &mut State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {
+    let body = object(request)?;
+    let key_id = body.get("keyId").and_then(Value::as_str).and_then(|id| uuid::Uuid::parse_str(id).ok());
+    let Some(key_id) = key_id.map(|id| id.to_string()) else {
+        return Err(bad("Invalid value specified for property 'keyId'."));
+    };
+    let lag = state.options.listing_lag;
+    let application = state.applications.get_mut(&app.object_id);
+    let password = application.and_then(|app| {
+        app.passwords.iter_mut().find(|p| p.key_id == key_id && p.removed.is_none() && p.listed(now, lag))
+    });
+    match password {
+        None => Err(bad("No password credential found with keyId.")),
+        Some(password) => {
+            password.removed = Some(now);
+            state.directory_written = Some(now);
+            Ok(Outcome::done(204).of_key(&key_id))
+        }
+    }
+}
+
+fn check_policy(policy: PasswordPolicy, start: DateTime<Utc>, end: Option<DateTime<Utc>>) -> Result<(), Outcome> {
+    match policy {
+        PasswordPolicy::Any => Ok(()),
+        PasswordPolicy::Forbidden => {
+            let message = format!("Credential type not allowed as per assigned policy '{POLICY}'.");
+            Err(Outcome::error(400, "CredentialTypeNotAllowedAsPerAppPolicy", message))
+        }
+        // Without an end it would last two years, whatever the policy says.
+        PasswordPolicy::Lifetime(most) if end.is_none_or(|end| end - start > delta(most)) => {
+            let message =
+                format!("Credential lifetime exceeds the max value allowed as per assigned policy '{POLICY}'.");
+            let details = json!([{"code": "InvalidKeyEndDate", "message": message, "target": "EndDate"}]);
+            Err(Outcome::detailed(400, "CredentialInvalidLifetimeAsPerAppPolicy", message, details))
+        }
+        PasswordPolicy::Lifetime(_) => Ok(()),
+    }
+}
+
+fn bad(message: &str) -> Outcome {
+    Outcome::error(400, "Request_BadRequest", message)
+}
+
+fn date(wish: &Map<String, Value>, name: &str) -> Result<Option<DateTime<Utc>>, Outcome> {
+    match wish.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let at = value.as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+            let at = at.ok_or_else(|| bad(&format!("Invalid value specified for property '{name}'.")))?;
+            Ok(Some(at.with_timezone(&Utc)))
+        }
+    }
+}
+
+/// The secret is there once, in the answer to its making.
+fn credential(password: &Password, secret: Option<&str>) -> Value {
+    let date = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    json!({
+        "customKeyIdentifier": null,
+        "displayName": password.display_name,
+        "endDateTime": date(password.end),
+        "hint": password.secret.get(..3),
+        "keyId": password.key_id,
+        "secretText": secret,
+        "startDateTime": date(password.start),
+    })
+}
+
+fn context(what: &str) -> Value {
+    format!("https://graph.microsoft.com/v1.0/$metadata#{what}").into()
+}

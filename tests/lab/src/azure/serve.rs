@@ -1,0 +1,269 @@
+//! One request from the wire to the answer: which of the three it asks, what fault awaits it, what it does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, header};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::state::{State, lock};
+use super::wire::Outcome;
+use super::{arm, entra, graph};
+use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
+use crate::{Fault, RequestLine};
+
+/// Which of the three a port plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    Entra,
+    Arm,
+    Graph,
+}
+
+pub(crate) struct Server {
+    state: Arc<Mutex<State>>,
+    face: Face,
+}
+
+/// A call, as far as it can be told before it is believed.
+#[derive(Clone)]
+struct Call {
+    request: Request,
+    asked: Asked,
+    /// The queue its faults wait in, and its name in the log.
+    operation: String,
+}
+
+#[derive(Clone)]
+enum Asked {
+    Entra(entra::Asked),
+    Arm(Box<arm::Asked>),
+    Graph(graph::Asked),
+    /// No such path, or not with this method.
+    Nothing,
+}
+
+impl Call {
+    fn read(request: Request, face: Face) -> Self {
+        let asked = match face {
+            Face::Entra => entra::Asked::read(&request).map(Asked::Entra),
+            Face::Arm => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
+            Face::Graph => graph::Asked::read(&request).map(Asked::Graph),
+        };
+        let asked = asked.unwrap_or(Asked::Nothing);
+        let operation = match &asked {
+            Asked::Entra(_) => "Token".to_owned(),
+            Asked::Arm(asked) => asked.operation().to_owned(),
+            Asked::Graph(asked) => asked.operation().to_owned(),
+            Asked::Nothing => format!("{} {}", request.method, request.path),
+        };
+        Self { request, asked, operation }
+    }
+
+    fn execute(&self, state: &mut State, now: DateTime<Utc>) -> Outcome {
+        match &self.asked {
+            Asked::Entra(asked) => asked.execute(&self.request, state, now),
+            Asked::Arm(asked) => asked.execute(&self.request, state, now),
+            Asked::Graph(asked) => asked.execute(&self.request, state, now),
+            Asked::Nothing => Outcome::error(404, "NotFound", "There is nothing at this address."),
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn new(state: Arc<Mutex<State>>, face: Face) -> Self {
+        Self { state, face }
+    }
+
+    /// Executes and logs; `status` when the answer will tell something else. Whoever plays the data plane is told without the lock.
+    fn execute(&self, call: &Call, status: Option<u16>) -> Outcome {
+        let mut state = lock(&self.state);
+        let outcome = call.execute(&mut state, Utc::now());
+        log(&mut state, call, &outcome, status.unwrap_or(outcome.status), outcome.executed);
+        let hook = state.hook.clone();
+        let work = state.options.cosmos_work.unwrap_or_default();
+        drop(state);
+        if let (Some(hook), Some(key)) = (hook, &outcome.regenerated) {
+            hook(key);
+        }
+        if let Some(id) = &outcome.goes_on {
+            go_on(self.state.clone(), id.clone(), work);
+        }
+        outcome
+    }
+
+    /// Logs a call that is not executed.
+    fn spare(&self, call: &Call, status: u16) {
+        log(&mut lock(&self.state), call, &Outcome::done(status), status, false);
+    }
+
+    fn answer(&self, call: &Call, outcome: Outcome) -> Reply {
+        self.dated(outcome.into_response(self.face, &call.request))
+    }
+
+    fn dated(&self, mut response: Response<Body>) -> Reply {
+        let date = HeaderValue::from_str(&self.date(0)).expect("a date is a legal header value");
+        response.headers_mut().insert(header::DATE, date);
+        Reply::Answer(response)
+    }
+
+    /// By the clock we show, so many seconds from now.
+    fn date(&self, seconds: u32) -> String {
+        let skew = lock(&self.state).date_skew;
+        let at = Utc::now() + skew + TimeDelta::seconds(i64::from(seconds));
+        at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
+    /// In a task of its own: a client that gives up does not stop it.
+    fn delay(self: Arc<Self>, call: Call, delay: Duration) -> ReplyFuture {
+        let executed = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let outcome = self.execute(&call, None);
+            self.answer(&call, outcome)
+        });
+        Box::pin(async move { executed.await.unwrap_or(Reply::Close) })
+    }
+
+    fn stumble(self: Arc<Self>, call: Call, fault: Fault) -> (Reply, Duration) {
+        let refused = |outcome: Outcome| {
+            self.spare(&call, outcome.status);
+            self.answer(&call, outcome)
+        };
+        let reply = match fault {
+            Fault::LostReply => {
+                self.execute(&call, Some(0));
+                Reply::Close
+            }
+            Fault::ErrorAfterCommit(status) => {
+                self.execute(&call, Some(status));
+                self.answer(&call, self.failure(&call, status))
+            }
+            Fault::Late(delay) => {
+                self.spare(&call, 0);
+                let (server, call) = (self.clone(), call.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    server.execute(&call, Some(0));
+                });
+                Reply::Close
+            }
+            Fault::Throttle => refused(self.failure(&call, 429).header("retry-after", 1)),
+            Fault::Error(status) => refused(self.failure(&call, status)),
+            Fault::Later { status, seconds, as_date } => {
+                let wait = if as_date { self.date(seconds) } else { seconds.to_string() };
+                refused(self.failure(&call, status).header("retry-after", wait))
+            }
+            Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
+            Fault::Slow(delay) => {
+                let outcome = self.execute(&call, None);
+                return (self.answer(&call, outcome), delay);
+            }
+            Fault::DropBefore => {
+                self.spare(&call, 0);
+                Reply::Close
+            }
+            Fault::Refuse(message) => refused(match self.face {
+                Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
+                Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
+                Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
+            }),
+            Fault::Html => {
+                self.spare(&call, 200);
+                self.dated(html_page(200, "Sign in", "Please sign in to continue."))
+            }
+            Fault::Redirect(location) => {
+                self.spare(&call, 301);
+                self.dated(moved(&location))
+            }
+        };
+        (reply, Duration::ZERO)
+    }
+
+    /// How each of the three words a status that has no reason in the request.
+    fn failure(&self, call: &Call, status: u16) -> Outcome {
+        let writes_directory = ["AddPassword", "RemovePassword"].contains(&call.operation.as_str());
+        match (self.face, status) {
+            (Face::Entra, _) => Outcome::sts(
+                status,
+                "temporarily_unavailable",
+                90_033,
+                "A transient error has occurred. Please try again.",
+            ),
+            (Face::Graph, 409 | 503) if writes_directory => graph::concurrency(status),
+            (Face::Graph, 429) => Outcome::error(429, "TooManyRequests", "Too many requests."),
+            (Face::Arm, 429) => Outcome::error(
+                429,
+                "TooManyRequests",
+                "The request is being throttled as the limit has been reached for operation type - Read_ObservationWindow_00:05:00. \
+                 For more information, see - https://aka.ms/srpthrottlinglimits",
+            ),
+            (Face::Arm, 409) => Outcome::error(
+                409,
+                "StorageAccountOperationInProgress",
+                "An operation is currently performing on this storage account that requires exclusive access.",
+            ),
+            (_, 503) => Outcome::error(503, "ServiceUnavailable", "The service is temporarily unavailable."),
+            _ => {
+                Outcome::error(status, "InternalServerError", "The server encountered an internal error. Please retry.")
+            }
+        }
+    }
+}
+
+/// What was answered with 202 is done when its time has come, whether or not anybody asks.
+fn go_on(state: Arc<Mutex<State>>, id: String, work: Duration) {
+    let finish = move || {
+        let mut state = lock(&state);
+        let key = state.finish(&id, Utc::now());
+        let hook = state.hook.clone();
+        drop(state);
+        if let (Some(hook), Some(key)) = (hook, key) {
+            hook(&key);
+        }
+    };
+    if work.is_zero() {
+        return finish();
+    }
+    tokio::spawn(async move {
+        // A millisecond more: the timer counts in whole ones.
+        tokio::time::sleep(work + Duration::from_millis(1)).await;
+        finish();
+    });
+}
+
+impl Handler for Server {
+    fn is_down(&self) -> bool {
+        lock(&self.state).down
+    }
+
+    fn handle(self: Arc<Self>, request: Request) -> ReplyFuture {
+        let call = Call::read(request, self.face);
+        let fault = lock(&self.state).faults.take(&call.operation);
+        let (reply, delay) = match fault {
+            None => {
+                let outcome = self.execute(&call, None);
+                (self.answer(&call, outcome), Duration::ZERO)
+            }
+            Some(Fault::Delayed(delay)) => return self.delay(call, delay),
+            Some(fault) => self.stumble(call, fault),
+        };
+        Box::pin(async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            reply
+        })
+    }
+}
+
+fn log(state: &mut State, call: &Call, outcome: &Outcome, status: u16, executed: bool) {
+    state.requests.push(RequestLine {
+        at: Utc::now(),
+        operation: call.operation.clone(),
+        user_or_target: outcome.target.clone(),
+        access_key_id: outcome.key.clone(),
+        status,
+        executed,
+    });
+}
