@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use super::AccountKind;
-use super::state::{Account, Ended, Operation, Slot, State, delta};
+use super::state::{Account, Ended, Operation, Slot, State};
 use super::wire::{Outcome, bearer, instant, object, segments};
 use crate::http::Request;
 use crate::{chance, form};
@@ -223,7 +223,7 @@ impl Asked {
             _ => None,
         };
         if self.kind == AccountKind::Cosmos && state.options.cosmos_work.is_some() {
-            return self.take_on(account, slot, state, now);
+            return self.take_on(account, slot, state);
         }
         let regenerated = state.regenerate(&account.id, slot, value, now);
         state.regenerations += 1;
@@ -237,13 +237,7 @@ impl Asked {
     }
 
     /// Cosmos DB answers 202 and goes on; one change at a time (terraform-provider-azurerm issue 15842 for the refusal).
-    fn take_on(
-        &self,
-        account: &Account,
-        slot: &str,
-        state: &mut State,
-        now: DateTime<Utc>,
-    ) -> Result<Outcome, Outcome> {
+    fn take_on(&self, account: &Account, slot: &str, state: &mut State) -> Result<Outcome, Outcome> {
         if state.operations.iter().any(|op| op.account == account.id && op.ended.is_none()) {
             let message = format!(
                 "There is already an operation in progress which requires exclusive lock on this service {}. Please retry the \
@@ -258,7 +252,6 @@ impl Asked {
             id: id.clone(),
             account: account.id.clone(),
             slot: slot.to_owned(),
-            due: now + delta(work),
             ended: None,
         });
         let (arm, subscription) = (&state.arm_url, &self.subscription);

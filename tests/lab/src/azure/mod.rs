@@ -44,7 +44,7 @@ pub struct AzureOptions {
     pub directory_pause: Duration,
     /// What the tenant lets applications have.
     pub password_policy: PasswordPolicy,
-    /// What a token is good for; its removal from here on changes nothing for tokens already given.
+    /// How long a token is good. Removing the password it was asked with does not end it.
     pub token_lifetime: Duration,
     /// How long the data plane takes the old value of a regenerated slot, and not the new one.
     pub key_lag: Duration,

@@ -226,8 +226,7 @@ fn go_on(state: Arc<Mutex<State>>, id: String, work: Duration) {
         return finish();
     }
     tokio::spawn(async move {
-        // A millisecond more: the timer counts in whole ones.
-        tokio::time::sleep(work + Duration::from_millis(1)).await;
+        tokio::time::sleep(work).await;
         finish();
     });
 }

@@ -185,7 +185,6 @@ pub(crate) struct Operation {
     pub(crate) id: String,
     pub(crate) account: String,
     pub(crate) slot: String,
-    pub(crate) due: DateTime<Utc>,
     pub(crate) ended: Option<Ended>,
 }
 
@@ -336,11 +335,11 @@ impl State {
         Some(RegeneratedKey { account: account.id.clone(), slot: slot.name.to_owned(), value, created: now })
     }
 
-    /// Ends the operation if its time has come and it has not ended yet.
+    /// Ends the operation, once.
     pub(crate) fn finish(&mut self, id: &str, now: DateTime<Utc>) -> Option<RegeneratedKey> {
         let failing = self.operations_fail;
         let operation = self.operations.iter_mut().find(|op| op.id == id)?;
-        if operation.ended.is_some() || operation.due > now {
+        if operation.ended.is_some() {
             return None;
         }
         operation.ended = Some(if failing { Ended::Failed } else { Ended::Succeeded });
