@@ -97,6 +97,15 @@ impl Asked {
         }
     }
 
+    pub(crate) fn is_storage(&self) -> bool {
+        self.kind == AccountKind::Storage
+    }
+
+    /// The account's, or the namespace's.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn id(&self) -> String {
         let suffix = self.kind.suffix(&self.name, &self.rule);
         format!("/subscriptions/{}/resourceGroups/{}{suffix}", self.subscription, self.group)
@@ -141,6 +150,7 @@ impl Asked {
             })?;
         }
         let (id, right) = (self.id(), self.right());
+        // A principal has an object id of its own; ours is known by its client id alone.
         if client_id != state.rotator || state.is_denied(&right) {
             let message = format!(
                 "The client '{client_id}' with object id '{client_id}' does not have authorization to perform action '{right}' over \
@@ -206,6 +216,7 @@ impl Asked {
         let body = object(request)?;
         let member = self.kind.regeneration().1;
         let slot = body.get(member).and_then(Value::as_str).and_then(|name| account.slot(name)).map(|slot| slot.name);
+        // Storage has this code in its list; the others' list none for it, and we say the least.
         let Some(slot) = slot else {
             let (code, message) = match self.kind {
                 AccountKind::Storage => (
@@ -311,6 +322,7 @@ fn find<'a>(id: &str, state: &'a State) -> Result<&'a Operation, Outcome> {
     found.ok_or_else(|| Outcome::error(404, "NotFound", "The operation was not found."))
 }
 
+/// Why it failed is nowhere documented.
 fn failure() -> Value {
     json!({"code": "InternalServerError", "message": "The key could not be regenerated."})
 }

@@ -67,6 +67,13 @@ impl Asked {
         }
     }
 
+    /// The id asked for, as it was sent.
+    pub(crate) fn name(&self) -> &str {
+        match &self.selector {
+            Selector::ObjectId(id) | Selector::AppId(id) => id,
+        }
+    }
+
     pub(crate) fn execute(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Outcome {
         match self.serve(request, state, now) {
             Ok(outcome) | Err(outcome) => outcome,
@@ -249,6 +256,7 @@ fn check_policy(policy: PasswordPolicy, start: DateTime<Utc>, end: Option<DateTi
     }
 }
 
+/// The code is Graph's for all that is malformed; the words are ours, but for a password that is not there.
 fn bad(message: &str) -> Outcome {
     Outcome::error(400, "Request_BadRequest", message)
 }

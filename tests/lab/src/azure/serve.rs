@@ -61,6 +61,19 @@ impl Call {
         Self { request, asked, operation }
     }
 
+    fn is_storage(&self) -> bool {
+        matches!(&self.asked, Asked::Arm(asked) if asked.is_storage())
+    }
+
+    /// What it is about, as far as the path tells.
+    fn target(&self) -> &str {
+        match &self.asked {
+            Asked::Arm(asked) => asked.name(),
+            Asked::Graph(asked) => asked.name(),
+            Asked::Entra(_) | Asked::Nothing => "",
+        }
+    }
+
     fn execute(&self, state: &mut State, now: DateTime<Utc>) -> Outcome {
         match &self.asked {
             Asked::Entra(asked) => asked.execute(&self.request, state, now),
@@ -95,7 +108,8 @@ impl Server {
 
     /// Logs a call that is not executed.
     fn spare(&self, call: &Call, status: u16) {
-        log(&mut lock(&self.state), call, &Outcome::done(status), status, false);
+        let spared = Outcome::done(status).about(call.target());
+        log(&mut lock(&self.state), call, &spared, status, false);
     }
 
     fn answer(&self, call: &Call, outcome: Outcome) -> Reply {
@@ -180,7 +194,7 @@ impl Server {
         (reply, Duration::ZERO)
     }
 
-    /// How each of the three words a status that has no reason in the request.
+    /// How each of the three words a status that has no reason in the request. Entra's is of its list of codes, with the status asked for.
     fn failure(&self, call: &Call, status: u16) -> Outcome {
         let writes_directory = ["AddPassword", "RemovePassword"].contains(&call.operation.as_str());
         match (self.face, status) {
@@ -198,11 +212,12 @@ impl Server {
                 "The request is being throttled as the limit has been reached for operation type - Read_ObservationWindow_00:05:00. \
                  For more information, see - https://aka.ms/srpthrottlinglimits",
             ),
-            (Face::Arm, 409) => Outcome::error(
+            (Face::Arm, 409) if call.is_storage() => Outcome::error(
                 409,
                 "StorageAccountOperationInProgress",
                 "An operation is currently performing on this storage account that requires exclusive access.",
             ),
+            (_, 409) => Outcome::error(409, "Conflict", "Another operation is in progress."),
             (_, 503) => Outcome::error(503, "ServiceUnavailable", "The service is temporarily unavailable."),
             _ => {
                 Outcome::error(status, "InternalServerError", "The server encountered an internal error. Please retry.")

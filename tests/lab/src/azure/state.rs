@@ -95,6 +95,7 @@ impl Application {
         let Some(password) = self.passwords.iter_mut().find(|password| password.secret == secret) else {
             return Login::Unknown;
         };
+        // What Entra says before the start is not documented; it is no right secret then.
         if !password.reached(now, options) || password.start > now {
             return Login::Unknown;
         }

@@ -965,6 +965,7 @@ async fn faults_do_what_they_say_and_are_spent() {
     fault(Fault::Html);
     assert!(regenerate().await.is_ok_and(|a| a.status == 200 && a.text.contains("<html>")) && count() == 2);
     let seen: Vec<(u16, bool)> = azure.requests()[from..].iter().map(|line| (line.status, line.executed)).collect();
+    assert!(azure.requests()[from..].iter().all(|line| line.user_or_target == "gisstore"));
     let expected =
         [(0, false), (0, true), (500, true), (503, false), (409, false), (429, false), (403, false), (200, false)];
     assert_eq!(seen, expected);
@@ -991,6 +992,10 @@ async fn faults_do_what_they_say_and_are_spent() {
     let elsewhere = format!("{}/elsewhere", azure.graph_url());
     fault(Fault::Redirect(elsewhere));
     assert!(regenerate().await.is_ok_and(|a| a.status == 404) && count() == 6);
+
+    let cosmos = azure.add_cosmos_account("gis-cosmos");
+    fault(Fault::Error(409));
+    assert_eq!(client.regenerate_cosmos(&cosmos, "primary").await.code(), refused(409, "Conflict"));
 
     let (client_id, secret) = azure.admin();
     azure.fault("Token", Fault::Error(503));
