@@ -254,7 +254,8 @@ impl Retirement {
     }
 }
 
-/// Evidence of another boot has an age that nobody can tell.
+/// Evidence of another boot has an age that nobody can tell. Within one boot its age is the boot time that passed: a wall clock set
+/// back meanwhile makes it no younger.
 pub(super) fn is_stale(begun: &Instant, now: &Instant) -> bool {
-    begun.boot_id != now.boot_id || now.since(begun) > EVIDENCE_AGE_MAX
+    begun.boot_id != now.boot_id || now.boot.saturating_sub(begun.boot) > EVIDENCE_AGE_MAX
 }

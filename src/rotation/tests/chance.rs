@@ -255,3 +255,15 @@ fn a_key_whose_lost_push_may_still_arrive_is_not_retired() {
     walk.pass(MINUTE * 120);
     assert!(walk.state.apply(&begun, &walk.now).is_ok());
 }
+
+#[test]
+fn a_clock_set_back_makes_no_evidence_younger() {
+    let mut walk = Walk::soaked();
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.pass(MINUTE * 4);
+    assert_eq!(walk.step(), Step::Run(Effect::Disable(key(OLD))));
+    walk.pass(MINUTE * 4);
+    walk.now.wall -= TimeDelta::minutes(6);
+    assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(OLD), Act::Disable)), "it is eight minutes old");
+}

@@ -214,8 +214,15 @@ pub fn enabled_again_is_ignored() -> Plant {
 
 pub fn wall_clock_alone() -> Plant {
     plant(
-        // Both clocks count where one is said to stand: a boot clock far ahead leaves the wall's word.
-        |state, now| state.steps(&Instant { boot: now.boot + Duration::from_secs(1 << 32), ..now.clone() }),
+        // Both clocks count where one is said to stand: a boot clock far ahead leaves the wall's word. Only the age of evidence is
+        // boot time's alone, and what is begun would never be young enough to be sent.
+        |state, now| {
+            let begun = |stage: &Stage| matches!(stage, Stage::Disabling(_) | Stage::Deleting(_));
+            match state.leaving.values().any(|leaving| begun(&leaving.stage)) {
+                true => state.steps(now),
+                false => state.steps(&Instant { boot: now.boot + Duration::from_secs(1 << 32), ..now.clone() }),
+            }
+        },
         |state, effect, found, now, around| {
             let undated = with_evidence(found, |evidence| evidence.listing.date = None);
             state.conclude(effect, undated, now, around)
