@@ -155,12 +155,9 @@ impl ServiceState {
             false => self.as_expected(listing, issuer, &readings, around, now),
         };
         if let Err((reason, why)) = expected {
-            return Conclusion::record(
-                vec![self.strangers_event(listing, Some(issuer), now), Some(self.halted(reason, &why))]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
-            );
+            // What lives where the service is to move says nothing of the strangers where it is at home.
+            let strangers = if moves { None } else { self.strangers_event(listing, Some(issuer), now) };
+            return Conclusion::record(strangers.into_iter().chain([self.halted(reason, &why)]).collect());
         }
         if let RotationKind::Fresh = around.kind {
             match self.room(listing, issuer) {

@@ -267,3 +267,14 @@ fn a_clock_set_back_makes_no_evidence_younger() {
     walk.now.wall -= TimeDelta::minutes(6);
     assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(OLD), Act::Disable)), "it is eight minutes old");
 }
+
+#[test]
+fn a_look_at_where_a_service_is_to_move_says_nothing_of_the_strangers_at_home() {
+    let mut walk = Walk::new(&["a"]);
+    walk.state.home = Some(IssuerSpec { object: "aws-iam:main:elsewhere".into(), ..issuer() });
+    walk.record(Event::StrangersSeen { keys: vec![key("AKIATHEIRS")] });
+    let snapshot = Box::new(walk.snapshot("else"));
+    walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot, listing: listing(&[]) }));
+    assert_eq!(walk.reason(), Some(Reason::TargetChanged));
+    assert!(walk.state.strangers.contains(&key("AKIATHEIRS")), "it was not looked for where it lives");
+}
