@@ -19,6 +19,7 @@ use rekeyd::rotation::ServiceState;
 use rekeyd::rotation::event::Event;
 
 use crate::faults::Op;
+use crate::journal::Shelf;
 use crate::world::{At, Deed, World, epoch};
 
 use ledger::Ledger;
@@ -85,6 +86,17 @@ pub struct Oracle {
     guessed: BTreeSet<KeyId>,
     /// A journal was replaced by an older one, or copied.
     restored: bool,
+    /// Of each process: what stood in the journals it had before, in the order they were replaced.
+    replaced: BTreeMap<usize, Vec<Replaced>>,
+}
+
+/// A journal that was replaced, as its process knew it last.
+#[derive(Clone, Debug)]
+struct Replaced {
+    at: At,
+    ledgers: BTreeMap<(usize, ServiceName), Ledger>,
+    /// Whose secrets it held.
+    held: BTreeSet<(ServiceName, KeyId)>,
 }
 
 /// When an event was written by the clocks of its machine.
@@ -129,9 +141,13 @@ impl Oracle {
         self.seen.extend(seen.into_iter().map(|((_, op, about), at)| ((to, op, about), at)));
     }
 
-    /// Forgets what was read of a journal that was replaced.
-    pub fn forget(&mut self, process: usize) {
+    /// Forgets what was read of a journal that is replaced, but for what is still under way by its word.
+    pub fn forget(&mut self, process: usize, shelf: &Shelf, at: At) {
         self.restored = true;
+        let ledgers = self.ledgers.iter().filter(|((of, _), _)| *of == process);
+        let ledgers = ledgers.map(|(whose, ledger)| (whose.clone(), ledger.clone())).collect();
+        let held = shelf.materials.keys().cloned().collect();
+        self.replaced.entry(process).or_default().push(Replaced { at, ledgers, held });
         // An older journal sends an intent again that it does not know of: nothing can tell it.
         self.sends.retain(|(of, _), _| *of != process);
         self.unanswered.retain(|(of, _), _| *of != process);
@@ -182,8 +198,29 @@ impl World {
         Duration::from_secs(1) + wrong
     }
 
-    fn ledger_of(&self, process: usize, key: &KeyId) -> Option<(&ServiceName, &Ledger)> {
-        let mut of = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process);
-        of.find(|(_, ledger)| ledger.knows(key)).map(|((_, service), ledger)| (service, ledger))
+    /// The journal that a process had when it sent something, if it was replaced since: what it sent then may be carried out when
+    /// it has an older one, which knows nothing of it.
+    fn replaced_since(&self, process: usize, sent: At) -> Option<&Replaced> {
+        self.oracle.replaced.get(&process)?.iter().find(|replaced| replaced.at >= sent)
+    }
+
+    /// What a process knew by its journal when it sent something.
+    fn ledgers_at(&self, process: usize, sent: At) -> impl Iterator<Item = (&ServiceName, &Ledger)> + Clone {
+        let then = self.replaced_since(process, sent).map_or(&self.oracle.ledgers, |replaced| &replaced.ledgers);
+        let of_process = then.iter().filter(move |((of, _), _)| *of == process);
+        of_process.map(|((_, service), ledger)| (service, ledger))
+    }
+
+    fn ledger_of(&self, process: usize, key: &KeyId, sent: At) -> Option<(&ServiceName, &Ledger)> {
+        self.ledgers_at(process, sent).find(|(_, ledger)| ledger.knows(key))
+    }
+
+    /// Whether a process held the secret of a key when it sent something.
+    fn held_secret(&self, process: usize, service: &ServiceName, key: &KeyId, sent: At) -> bool {
+        let whose = (service.clone(), key.clone());
+        match self.replaced_since(process, sent) {
+            Some(replaced) => replaced.held.contains(&whose),
+            None => self.shelves[process].materials.contains_key(&whose),
+        }
     }
 }

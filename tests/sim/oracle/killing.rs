@@ -20,7 +20,7 @@ impl World {
                 format!("{op:?} of key {key}, which {name} holds or is about to be given")
             });
         }
-        self.check_ours(key, op, process);
+        self.check_ours(key, op, process, sent);
         if op != Op::Mint {
             self.check_evidence(object, key, op, process, sent);
         }
@@ -28,7 +28,7 @@ impl World {
 
     /// What somebody else did to a target after it was last looked at, or what a look cannot show, is not of our making.
     fn is_excused(&self, target: &str, key: &KeyId, process: usize, sent: At) -> bool {
-        let despite = self.ledger_of(process, key).is_some_and(|(_, ledger)| ledger.despite_use.contains(key));
+        let despite = self.ledger_of(process, key, sent).is_some_and(|(_, ledger)| ledger.despite_use.contains(key));
         if despite {
             return true;
         }
@@ -54,7 +54,7 @@ impl World {
         }
         // What somebody puts into a place that is no target of the service is nobody's business but theirs.
         let targets = self
-            .ledger_of(process, key)
+            .ledger_of(process, key, sent)
             .and_then(|(_, ledger)| ledger.open.as_ref().map(|open| &open.snapshot).or(ledger.last.as_ref()));
         let served =
             targets.is_none_or(|snapshot| snapshot.targets.iter().any(|found| found.spec.name.as_str() == target));
@@ -73,7 +73,7 @@ impl World {
         let ends_alike = |key: &KeyId| self.find(key).map(|(_, key)| key.secret[key.secret.len() - 4..].to_owned());
         let object = self.find(key).map(|(object, _)| object);
         let at_home = |ledger: &Ledger| ledger.last.as_ref().is_some_and(|last| Some(&*last.issuer.object) == object);
-        let mut of_process = self.oracle.ledgers.iter().filter(|((of, _), _)| *of == process);
+        let mut of_process = self.ledgers_at(process, sent);
         // What a lost mint put into a slot no journal knows by name.
         let current = of_process.clone().find(|(_, ledger)| ledger.knows(key));
         let current = current.or_else(|| of_process.find(|(_, ledger)| at_home(ledger)));
@@ -92,8 +92,8 @@ impl World {
         }
     }
 
-    fn check_ours(&mut self, key: &KeyId, op: Op, process: usize) {
-        let ledger = self.ledger_of(process, key).map(|(_, ledger)| ledger);
+    fn check_ours(&mut self, key: &KeyId, op: Op, process: usize, sent: At) {
+        let ledger = self.ledger_of(process, key, sent).map(|(_, ledger)| ledger);
         let proven = match op {
             Op::Disable => ledger.is_some_and(|ledger| ledger.ours.contains(key) || ledger.taken_on.contains(key)),
             // Where keys live in slots, `exclusive` says that an idle one is ours to replace.
@@ -109,7 +109,7 @@ impl World {
     }
 
     fn check_evidence(&mut self, object: &str, key: &KeyId, op: Op, process: usize, sent: At) {
-        let Some((service, ledger)) = self.ledger_of(process, key) else { return };
+        let Some((service, ledger)) = self.ledger_of(process, key, sent) else { return };
         let (service, ledger) = (service.clone(), ledger.clone());
         let since = sent.saturating_sub(EVIDENCE);
         let mut missing = Vec::new();
@@ -123,7 +123,7 @@ impl World {
             missing.push("its last use".to_owned());
         }
         if let Some(current) = &ledger.current
-            && self.shelves[process].materials.contains_key(&(service.clone(), current.clone()))
+            && self.held_secret(process, &service, current, sent)
             && !self.seen_since(process, Op::Probe, current.as_str(), since)
         {
             missing.push(format!("a probe of current key {current}"));

@@ -66,7 +66,8 @@ impl World {
 
     /// A process finds another journal; what was read of the old one is forgotten.
     pub fn restore_shelf(&mut self, process: usize, shelf: Shelf) {
-        self.oracle.forget(process);
+        let now = self.now();
+        self.oracle.forget(process, &self.shelves[process], now);
         for (service, records) in &shelf.records {
             let times = shelf.times.get(service).cloned().unwrap_or_default();
             for (index, (record, at)) in records.iter().zip(times).enumerate() {
