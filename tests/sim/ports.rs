@@ -177,7 +177,9 @@ impl Issuer for SimIssuer {
         let deed = Deed::Mint { object, intent: intent.clone(), replaces };
         match self.act(Op::Mint, &self.object, deed).await? {
             Outcome::Minted(key, created) => {
-                let material = self.shared.world().material(&key).expect("it was just made");
+                let mut world = self.shared.world();
+                world.tell_secret(&self.object, &key);
+                let material = world.material(&key).expect("it was just made");
                 Ok(MintedKey { material, created: Some(created) })
             }
             _ => unreachable!("a mint makes a key"),

@@ -519,8 +519,8 @@ impl Hand {
         let target = self.chance.pick(&cast.target_names()).clone();
         let mut world = self.shared.world();
         let Some(object) = world.places.get(&target).map(|place| place.object.clone()) else { return };
-        let known: Vec<KeyId> =
-            world.vaults[&object].keys.iter().filter(|key| !key.filler).map(|key| key.id.clone()).collect();
+        let keys = world.vaults[&object].keys.iter();
+        let known: Vec<KeyId> = keys.filter(|key| world.is_anybodys(&object, key)).map(|key| key.id.clone()).collect();
         if known.is_empty() {
             return;
         }

@@ -61,6 +61,8 @@ pub struct Key {
     pub used: Option<At>,
     /// Nobody ever had its secret: what a slot is filled with.
     pub filler: bool,
+    /// Whether an answer has told its secret to anybody.
+    pub told: bool,
 }
 
 impl Key {
@@ -255,6 +257,20 @@ impl World {
     pub fn find(&self, key: &KeyId) -> Option<(&str, &Key)> {
         let mut all = self.vaults.iter().flat_map(|(object, vault)| vault.keys.iter().map(move |key| (&**object, key)));
         all.find(|(_, known)| known.id == *key)
+    }
+
+    /// Whether somebody may have the secret of a key: one that is shown only in the answer to its mint is nobody's where that was
+    /// lost.
+    pub fn is_anybodys(&self, object: &str, key: &Key) -> bool {
+        let once = matches!(self.vaults[object].shape, Shape::ShownOnce | Shape::Labelled);
+        !key.filler && (key.told || !once)
+    }
+
+    /// The answer to a mint has arrived.
+    pub fn tell_secret(&mut self, object: &str, key: &KeyId) {
+        if let Some(key) = self.key_mut(object, key) {
+            key.told = true;
+        }
     }
 
     pub fn in_slot_of(&self, object: &str, key: &KeyId) -> Option<KeyId> {

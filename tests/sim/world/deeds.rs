@@ -141,6 +141,7 @@ impl World {
             enabled_by_hand: None,
             used: None,
             filler,
+            told: by == Actor::Human,
         };
         self.vaults.get_mut(object).expect("issuers do not vanish").keys.push(key);
         Outcome::Minted(id, epoch() + now)
