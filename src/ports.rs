@@ -137,10 +137,18 @@ pub trait Connect: Send + Sync {
     fn hurry(&self) {}
 }
 
+/// A password that is under way, until it is dropped.
+pub type Attempt = Box<dyn Send>;
+
 /// Remembers which password was refused where, so that no process tries it again (ArcGIS locks an account after five).
 ///
 /// A password is kept as a keyed fingerprint only.
 pub trait LoginGuard: Send + Sync {
+    /// Leave to send a password: kept until its answer is known and, where it was refused, remembered. `None`: the process ends now,
+    /// and a refusal would be forgotten with it.
+    fn attempt(&self) -> Option<Attempt> {
+        Some(Box::new(()))
+    }
     /// Whether this password was refused at this system.
     fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool;
     /// This password was refused just now; durable when this returns.

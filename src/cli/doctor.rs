@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::daemon::attempts::Attempts;
 use crate::daemon::checkup::{Checked, Question, check_alone};
 use crate::daemon::protocol::{Ask, Told};
 use crate::daemon::{Failure, log, startup};
@@ -15,12 +16,14 @@ use super::ask::{Daemon, unexpected};
 use super::show::{plain, print, print_json};
 
 /// Trouble ends it with 1; warnings end it well.
-pub(super) async fn doctor(policy_path: &Path, json: bool) -> Result<Exit, Failure> {
+pub(super) async fn doctor(policy_path: &Path, json: bool, attempts: &Attempts) -> Result<Exit, Failure> {
     let policy = startup::policy(policy_path)?;
     for warning in &policy.warnings {
         eprintln!("warning: {warning}");
     }
-    let Checked::Examination(examination) = check(policy, Question::All).await? else { return Err(unexpected()) };
+    let Checked::Examination(examination) = check(policy, Question::All, attempts).await? else {
+        return Err(unexpected());
+    };
     match json {
         true => print_json(&examination),
         false => print(&text(&examination)),
@@ -29,7 +32,7 @@ pub(super) async fn doctor(policy_path: &Path, json: bool) -> Result<Exit, Failu
 }
 
 /// The daemon's answer, or this process's own where none runs.
-pub(super) async fn check(policy: Policy, question: Question) -> Result<Checked, Failure> {
+pub(super) async fn check(policy: Policy, question: Question, attempts: &Attempts) -> Result<Checked, Failure> {
     let ask = match question {
         Question::All => Ask::Doctor {},
         Question::Holders => Ask::Holders {},
@@ -50,7 +53,7 @@ pub(super) async fn check(policy: Policy, question: Question) -> Result<Checked,
                     crate::daemon::control::user(rustix::process::geteuid().as_raw())
                 );
             }
-            Ok(check_alone(policy, question).await)
+            Ok(check_alone(policy, question, attempts.clone()).await)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::daemon::attempts::Attempts;
 use crate::daemon::signals::Signals;
 use crate::daemon::{self, Failure};
 use crate::model::{KeyId, Keyless, SecretRef, ServiceName, TargetName};
@@ -288,8 +289,15 @@ pub fn main() -> Exit {
             return Exit::Unreachable;
         }
     };
-    let ended = runtime.block_on(run(line));
-    // A request that still hangs somewhere keeps nobody waiting.
+    let attempts = Attempts::default();
+    let ended = runtime.block_on(run(line, &attempts));
+    if attempts.are_under_way() {
+        eprintln!(
+            "rekeyd: waiting for the answer to a login, so that a refused password is remembered and not sent again"
+        );
+    }
+    runtime.block_on(attempts.ended());
+    // Any other request that still hangs somewhere keeps nobody waiting.
     runtime.shutdown_background();
     match ended {
         Ok(exit) => exit,
@@ -309,7 +317,7 @@ fn harden() {
     }
 }
 
-async fn run(line: Line) -> Result<Exit, Failure> {
+async fn run(line: Line, attempts: &Attempts) -> Result<Exit, Failure> {
     let policy = line.policy.as_path();
     match line.command {
         Command::Run => {
@@ -320,10 +328,10 @@ async fn run(line: Line) -> Result<Exit, Failure> {
         }
         Command::Check => check::check(policy),
         Command::Plan { service, offline, form } => {
-            plan::plan(policy, service.map(ServiceName::new), offline, form.json).await
+            plan::plan(policy, service.map(ServiceName::new), offline, form.json, attempts).await
         }
-        Command::Doctor { form } => doctor::doctor(policy, form.json).await,
-        Command::Advise { form } => advise::advise(policy, form.json).await,
+        Command::Doctor { form } => doctor::doctor(policy, form.json, attempts).await,
+        Command::Advise { form } => advise::advise(policy, form.json, attempts).await,
         Command::Status { form } => show::status(policy, form.json).await,
         Command::Strangers { form } => show::strangers(policy, form.json).await,
         Command::History { service, form } => show::history(policy, ServiceName::new(service), form.json).await,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde::Serialize;
 
+use crate::daemon::attempts::Attempts;
 use crate::daemon::checkup::{Checked, Question};
 use crate::daemon::clock::SystemClock;
 use crate::daemon::status::in_seconds;
@@ -50,6 +51,7 @@ pub(super) async fn plan(
     only: Option<ServiceName>,
     offline: bool,
     json: bool,
+    attempts: &Attempts,
 ) -> Result<Exit, Failure> {
     let policy = startup::policy(policy_path)?;
     for warning in &policy.warnings {
@@ -78,7 +80,7 @@ pub(super) async fn plan(
     }
     let systems: BTreeSet<String> =
         policy.services.iter().filter(wanted).flat_map(deployments_of).map(ToString::to_string).collect();
-    let asked = if offline || systems.is_empty() { None } else { Some(ask(&policy).await) };
+    let asked = if offline || systems.is_empty() { None } else { Some(ask(&policy, attempts).await) };
     match (asked, json) {
         (Some(Ok(told)), true) => {
             for (plan, service) in plans.iter_mut().zip(policy.services.iter().filter(wanted)) {
@@ -106,8 +108,8 @@ fn deployments_of(service: &Service) -> impl Iterator<Item = &SystemRef> {
     service.targets.iter().filter_map(|target| target.system.as_ref())
 }
 
-async fn ask(policy: &Policy) -> Result<Vec<Deployment>, String> {
-    let asked = tokio::time::timeout(ASKING_MAX, check(policy.clone(), Question::Holders));
+async fn ask(policy: &Policy, attempts: &Attempts) -> Result<Vec<Deployment>, String> {
+    let asked = tokio::time::timeout(ASKING_MAX, check(policy.clone(), Question::Holders, attempts));
     match asked.await {
         Ok(Ok(Checked::Examination(examination))) => Ok(examination.deployments),
         Ok(Ok(Checked::Advice(_))) => Err("the daemon answered another question".to_owned()),

@@ -20,6 +20,7 @@ use crate::policy::Policy;
 use crate::ports::{Clock, Connect, Fault, History, Issuer, Journal, JournalError, Meter, Target};
 use crate::seal::SealKey;
 
+use super::attempts::Attempts;
 use super::clock::SystemClock;
 use super::connect::Connector;
 use super::refusals::Refusals;
@@ -107,11 +108,12 @@ impl Checkup {
     }
 }
 
-/// Looks at the world from this process, where no daemon runs.
-pub async fn check_alone(policy: Policy, question: Question) -> Checked {
+/// Looks at the world from this process, where no daemon runs. Whoever ends the process waits for `attempts` first: a login that
+/// takes longer than the answer to `question` may still be refused.
+pub async fn check_alone(policy: Policy, question: Question, attempts: Attempts) -> Checked {
     let policy = Arc::new(policy);
     let clock = Arc::new(SystemClock::new());
-    let refusals = Refusals::new(policy.clone());
+    let refusals = Refusals::new(policy.clone(), attempts);
     let forgetful = refusals.why_forgetful();
     let connector = Connector::new(policy.clone(), Arc::new(refusals));
     let connect: Arc<dyn Connect> = match forgetful {

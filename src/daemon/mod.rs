@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Listen, Policy};
 use crate::ports::JournalError;
 
+pub mod attempts;
 pub mod checkup;
 pub mod clock;
 pub mod connect;

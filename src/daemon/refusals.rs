@@ -21,9 +21,10 @@ use zeroize::Zeroizing;
 use crate::journal::sqlite::{self, Mode};
 use crate::model::Secret;
 use crate::policy::Policy;
-use crate::ports::LoginGuard;
+use crate::ports::{Attempt, LoginGuard};
 use crate::seal::SealKey;
 
+use super::attempts::Attempts;
 use super::startup;
 
 /// How long a refusal in the file counts.
@@ -35,6 +36,7 @@ const FILE_MAX: u64 = 256 * 1024;
 /// The memory of refused logins.
 pub struct Refusals {
     policy: Arc<Policy>,
+    attempts: Attempts,
     seal: Option<SealKey>,
     file: PathBuf,
     refused: Mutex<Vec<(String, String, Secret)>>,
@@ -52,10 +54,11 @@ struct Line {
 }
 
 impl Refusals {
-    /// The memory for commands under this policy. Nothing is made before something is refused.
-    pub fn new(policy: Arc<Policy>) -> Self {
+    /// The memory for commands under this policy. Nothing is made before something is refused. `attempts` are waited for by the
+    /// process before it ends.
+    pub fn new(policy: Arc<Policy>, attempts: Attempts) -> Self {
         let seal = startup::seal_key(&policy, Mode::Existing).ok();
-        Refusals { policy, seal, file: file_of_this_user(), refused: Mutex::default() }
+        Refusals { policy, attempts, seal, file: file_of_this_user(), refused: Mutex::default() }
     }
 
     /// Why a refusal could not be remembered for the next run, if it could not.
@@ -97,6 +100,10 @@ impl Refusals {
 }
 
 impl LoginGuard for Refusals {
+    fn attempt(&self) -> Option<Attempt> {
+        self.attempts.begin()
+    }
+
     fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let here = refused.iter().any(|(at, who, what)| (at.as_str(), who.as_str(), what) == (system, user, password));

@@ -1,6 +1,8 @@
 //! `doctor`, `advise` and what `plan` says of holders: what an operator reads before anything has to work, with a daemon and without.
 
-use rekeyd_lab::{ArcGisOptions, AwsOptions, ServiceSpec, StoredCredential};
+use std::time::Duration;
+
+use rekeyd_lab::{ArcGisOptions, AwsOptions, Fault as Mishap, ServiceSpec, StoredCredential};
 use serde_json::{Value, json};
 
 use super::support::{BUCKET, CLOUD_SERVICE, Daemon, PROVIDER, PolicyText, Ran, SERVICE, Scene, USER, wait_until};
@@ -157,6 +159,25 @@ async fn a_wrong_password_is_sent_once_however_often_it_is_asked() {
     assert!(ran.out.contains("user rotator is a default administrator"), "the account is not locked: {ran:?}");
     assert!(ran.out.contains("  TROUBLE  state: halted (login-refused): "), "the service waits for its retry: {ran:?}");
     scene.assert_no_secret_seen();
+}
+
+/// A command has less patience than a login may take, and the refusal that comes after its answer counts all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_sent_once_though_its_refusal_comes_late() {
+    let scene = Scene::new().await;
+    scene.write_secret("arcgis-password", "not-the-password");
+    let policy = std::fs::read_to_string(scene.policy()).expect("the scene wrote it");
+    let policy = policy.replace("job_timeout = \"20s\"\nrequest_timeout = \"5s\"", "request_timeout = \"30s\"");
+    std::fs::write(scene.policy(), policy).expect("the policy can be written");
+    // Longer than `plan` asks one deployment.
+    scene.arcgis.fault("generateToken", Mishap::Slow(Duration::from_secs(12)));
+    let ran = scene.run(&["plan"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("no answer within 10 s"), "{ran:?}");
+    assert!(ran.err.contains("waiting for the answer to a login"), "{ran:?}");
+    let again = scene.run(&["plan"]);
+    assert!(again.out.contains("this password was refused before"), "{again:?}");
+    assert_eq!(scene.arcgis.logins(), [false]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -362,6 +362,10 @@ impl Deployment {
             let why = format!("{what}: this password was refused before; {AFTER_REFUSAL}");
             return Err(Fault::Refused { reason: Reason::LoginRefused, why });
         }
+        // Held to the end of this function, which is where a refusal is remembered.
+        let Some(_attempt) = self.guard.attempt() else {
+            return Err(Fault::NotSent(format!("{what}: not sent: this process ends")));
+        };
         let fields = [
             ("username", user.as_str()),
             ("password", self.password.expose()),
