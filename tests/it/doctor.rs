@@ -443,9 +443,24 @@ async fn advice_depends_on_the_version_and_on_what_is_there() {
     let ran = scene.run(&["advise"]);
     assert_eq!(ran.out, format!("{SERVICE}: uses no key already\n  {TARGET}: IAM-ROLE, which holds no key\n"));
     let doctor = scene.doctor();
-    assert!(
-        doctor.out.contains(&format!("  ok       {TARGET}: its credential is IAM-ROLE, which holds no key")),
-        "{doctor:?}"
-    );
     assert!(doctor.out.contains(&format!(": IAM-ROLE, no key; target of {SERVICE}\n")), "{doctor:?}");
+    // Nobody told the journal, so the next rotation would stop at it; and the key that it knows is not given up.
+    assert_eq!(doctor.code, Some(1), "{doctor:?}");
+    assert!(doctor.out.contains(&format!("  TROUBLE  {TARGET}: uses iam-role, which is no key")), "{doctor:?}");
+    assert!(doctor.out.contains(&format!("rekeyd switch {SERVICE} --to iam-role takes that for good")), "{doctor:?}");
+    let key = &scene.first_key.0;
+    assert!(doctor.out.contains(&format!("  ok       keys: 1 of 2 listed, current key {key} active")), "{doctor:?}");
+    assert!(!doctor.out.contains("delete it at the issuer"), "{doctor:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_the_journal_knows_no_key_beside_is_nothing_to_rotate() {
+    let scene = Scene::new().await;
+    scene.arcgis.set_credential_object(CLOUD_SERVICE, &json!({ "type": "IAM-ROLE" }));
+    let doctor = scene.doctor();
+    assert_eq!(doctor.code, Some(0), "{doctor:?}");
+    let nothing = format!("  ok       {TARGET}: its credential is IAM-ROLE, which holds no key");
+    assert!(doctor.out.contains(&nothing), "{doctor:?}");
+    let left = format!("  warning  keys: no target holds a key, and active at the issuer are {}", scene.first_key.0);
+    assert!(doctor.out.contains(&left), "{doctor:?}");
 }

@@ -291,3 +291,35 @@ async fn a_service_without_a_key_is_watched_though_its_user_is_gone() {
         scene.service()["message"].as_str().is_some_and(|said| said.contains("that is not key iam-role"))
     });
 }
+
+/// Whoever looks while the old key soaks, when it is gone, and while the site is down, is told of no trouble of the service's.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_no_fault_in_a_service_that_was_switched() {
+    let scene = scene(ArcGisOptions::default(), true).await;
+    let soak = |soak: &str| PolicyText { soak: soak.into(), ..PolicyText::default() };
+    scene.write_policy(&soak("4s"));
+    let _daemon = scene.start_adopted();
+    let ran = scene.run(&[&SWITCH[..], &["--wait"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let is_sound = |when: &str, ran: &Ran| {
+        assert!(ran.out.contains("  ok       keys: it uses iam-role and no key"), "{when}: {ran:?}");
+        assert!(ran.out.contains("  ok       probe: it uses iam-role and no key"), "{when}: {ran:?}");
+        assert!(!ran.out.contains("TROUBLE  keys") && !ran.out.contains("--secret-file"), "{when}: {ran:?}");
+    };
+    let soaking = scene.run(&["doctor"]);
+    assert_eq!((soaking.code, scene.service()["state"].as_str()), (Some(0), Some("soaking")), "{soaking:?}");
+    is_sound("while the old key soaks", &soaking);
+    assert!(soaking.out.contains(&scene.first_key.0), "the old key is told: {soaking:?}");
+    scene.wait_done(1);
+    let rests = scene.run(&["doctor"]);
+    assert_eq!(rests.code, Some(0), "{rests:?}");
+    is_sound("at rest", &rests);
+    scene.arcgis.down(true);
+    is_sound("while the site is down", &scene.run(&["doctor"]));
+    scene.arcgis.down(false);
+
+    // A key that somebody made beside it is nobody's.
+    let (left, _) = scene.aws.create_key(USER);
+    let ran = scene.run(&["doctor"]);
+    assert!(ran.out.contains(&format!("and active at the issuer are {left}")), "{ran:?}");
+}

@@ -44,7 +44,9 @@ impl Examiner {
             findings: self.halted(&service.name).into_iter().collect(),
         };
         let seen = self.look_at_issuer(&service.issuer, state).await;
-        let needs_none = service.targets.iter().all(|spec| keyless_at(spec, asked).is_some());
+        // Where the journal knows a current key, a target without one is drift, and no reason to do without the key.
+        let needs_none =
+            state.current.is_none() && service.targets.iter().all(|spec| keyless_at(spec, asked).is_some());
         note_issuer(&mut told, service, state, seen, needs_none);
         if let Some(finding) = self.probed(service, state).await {
             told.findings.push(finding);
@@ -99,6 +101,11 @@ impl Examiner {
     /// Uses the current key as its consumer does, while nothing moves: a key that may be on its way out must stay silent.
     async fn probed(&self, service: &policy::Service, state: &ServiceState) -> Option<Finding> {
         let current = state.current.as_ref()?;
+        if let Some(keyless) = state.uses_no_key() {
+            let said =
+                format!("it uses {keyless} and no key; whether that may use the store, only its consumer can tell");
+            return Some(Finding::ok("probe", said));
+        }
         let key = &current.key;
         let not = |why: &str| Some(Finding::ok("probe", format!("current key {key} was not probed: {why}")));
         let material: Material = match self.records.held.get(&service.name) {
@@ -144,7 +151,7 @@ impl Examiner {
         if let Some(deployment) = deployment.filter(|deployment| !deployment.is_reached) {
             return Finding::warning(name, format!("not asked, since {} could not be", deployment.told.name), None);
         }
-        if let Some(kind) = keyless_at(spec, asked) {
+        if let Some(kind) = keyless_at(spec, asked).filter(|kind| needs_no_look(kind, state)) {
             return Finding::ok(name, format!("its credential is {kind}, which holds no key: nothing to rotate"));
         }
         let port = match self.connect.target(spec) {
@@ -170,6 +177,12 @@ fn keyless_at<'a>(spec: &TargetSpec, asked: &'a BTreeMap<SystemRef, Asked>) -> O
     let deployment = asked.get(spec.system.as_ref()?)?;
     let (_, kind) = deployment.keyless.iter().find(|(holder, _)| *holder == spec.name)?;
     Some(kind)
+}
+
+/// Whether a credential of a type without a key is what is to be there: nothing else is known, or the service was switched to it.
+/// Anywhere else it would stop a rotation, and is looked at as one would.
+fn needs_no_look(kind: &str, state: &ServiceState) -> bool {
+    state.current.is_none() || state.uses_no_key().is_some_and(|keyless| keyless.word().eq_ignore_ascii_case(kind))
 }
 
 fn system_of(spec: &IssuerSpec) -> String {
@@ -201,9 +214,11 @@ fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceSta
     told.quota = listing.quota;
     let moves = state.home.as_ref().is_some_and(|home| home.object != service.issuer.object);
     told.keys = Some(listing.keys.iter().map(|listed| key(listed, state)).collect());
-    told.findings.push(match needs_none && state.rotation.is_none() && state.leaving.is_empty() {
-        true => of_leftovers(&listing),
-        false => of_keys(&service.name, &listing, state, moves),
+    let is_at_rest = state.rotation.is_none() && state.leaving.is_empty();
+    told.findings.push(match state.uses_no_key() {
+        Some(_) => of_leftovers(&listing, state),
+        None if needs_none && is_at_rest => of_leftovers(&listing, state),
+        None => of_keys(&service.name, &listing, state, moves),
     });
     told.findings.extend(of_clock(&listing, &seen.now));
     told.clock_ahead_seconds = listing.date.map(|date| (date - seen.now.wall).num_seconds());
@@ -222,15 +237,28 @@ fn key(listed: &ListedKey, state: &ServiceState) -> Key {
     Key { id: id.to_string(), active: listed.active, standing }
 }
 
-/// Where no target holds a key, an active one serves nobody that rekeyd knows.
-fn of_leftovers(listing: &Listing) -> Finding {
-    let active: Vec<_> = listing.keys.iter().filter(|listed| listed.active).map(|listed| listed.id.as_str()).collect();
-    if active.is_empty() {
-        return Finding::ok("keys", "no target holds a key, and none is active");
+/// Where no target needs a key, an active one that the journal cannot explain serves nobody that rekeyd knows. A key it can explain
+/// is on its way out or in, and nobody else's to delete.
+fn of_leftovers(listing: &Listing, state: &ServiceState) -> Finding {
+    let needs = match state.uses_no_key() {
+        Some(keyless) => format!("it uses {keyless} and no key"),
+        None => "no target holds a key".to_owned(),
+    };
+    let active = || listing.keys.iter().filter(|listed| listed.active).map(|listed| &listed.id);
+    let left: Vec<_> = active().filter(|key| !state.explains(key)).map(KeyId::as_str).collect();
+    if !left.is_empty() {
+        let said = format!("{needs}, and active at the issuer are {}", left.join(", "));
+        let next = "see by its last use that nobody needs it, then delete it at the issuer".to_owned();
+        return Finding::warning("keys", said, Some(next));
     }
-    let said = format!("no target holds a key, and active at the issuer are {}", active.join(", "));
-    let next = "see by its last use that nobody needs it, then delete it at the issuer".to_owned();
-    Finding::warning("keys", said, Some(next))
+    let explained: Vec<_> = active().map(KeyId::as_str).collect();
+    match explained.is_empty() {
+        true => Finding::ok("keys", format!("{needs}, and none is active")),
+        false => Finding::ok(
+            "keys",
+            format!("{needs}; active are only keys that the journal knows: {}", explained.join(", ")),
+        ),
+    }
 }
 
 /// The keys against what the journal knows: what a rotation would find when it opens.
@@ -333,9 +361,20 @@ fn of_inspection(name: &str, inspection: &Inspection, service: &ServiceName, sta
         (Reading::Keyless(word), Some((_, end))) if word == end => {
             Finding::ok(name, format!("uses {word}, as it was switched to"))
         }
+        // From it or to it, a rotation is on its way.
+        (Reading::Keyless(word), _) if is_on_its_way(word.as_str(), state) => {
+            Finding::ok(name, format!("a rotation is open, and it uses {word} now"))
+        }
         (Reading::Keyless(word), _) => {
-            let next = format!("see who switched it; rekeyd switch {service} --to {word} takes that for good");
-            Finding::trouble(name, format!("uses {word}, which is no key"), Some(next))
+            let next = match switch_to(word.as_str()) {
+                Some(arguments) => {
+                    format!("see who switched it; rekeyd switch {service} {arguments} takes that for good")
+                }
+                None => {
+                    "see who switched it, and give it a key again there: rekeyd switches nothing to that".to_owned()
+                }
+            };
+            Finding::trouble(name, format!("uses {word}, which is no key: no rotation overwrites that"), Some(next))
         }
         (Reading::Tail(shown), Some((key, end))) if shown != end => {
             let said = format!("shows another key than current key {key}");
@@ -354,9 +393,27 @@ fn of_inspection(name: &str, inspection: &Inspection, service: &ServiceName, sta
     }
 }
 
+/// Whether the open rotation brings this in place of a key, or takes it away.
+fn is_on_its_way(word: &str, state: &ServiceState) -> bool {
+    let Some(rotation) = &state.rotation else { return false };
+    let current = state.current.as_ref().map(|current| &current.key);
+    let keys = [rotation.installing.as_ref(), rotation.retiring.as_ref(), current];
+    keys.into_iter().flatten().filter_map(|key| state.keyless.get(key)).any(|keyless| keyless.word() == word)
+}
+
+/// What `rekeyd switch` takes to end with such a credential, where it can.
+fn switch_to(word: &str) -> Option<&'static str> {
+    match word {
+        "iam-role" => Some("--to iam-role"),
+        "user-assigned-identity" => Some("--to user-assigned-identity --client-id ID"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Holder, Keyless, Tail};
     use crate::rotation::Current;
 
     fn listing(keys: &[(&str, bool)]) -> Listing {
@@ -426,9 +483,55 @@ mod tests {
 
     #[test]
     fn a_key_that_no_target_holds_any_more_is_told() {
-        assert_eq!(of_leftovers(&listing(&[("AKIAOLD", false)])).level, Level::Ok);
-        let left = of_leftovers(&listing(&[("AKIAOLD", true), ("AKIAX", false)]));
+        let none = ServiceState::default();
+        assert_eq!(of_leftovers(&listing(&[("AKIAOLD", false)]), &none).level, Level::Ok);
+        let left = of_leftovers(&listing(&[("AKIAOLD", true), ("AKIAX", false)]), &none);
         assert_eq!(left.said, "no target holds a key, and active at the issuer are AKIAOLD");
         assert_eq!(left.level, Level::Warning);
+    }
+
+    #[test]
+    fn a_key_that_the_journal_can_explain_is_nobodys_leftover() {
+        let mut switched = switched();
+        switched.disowned.insert(KeyId::new("AKIATHEIRS"));
+        let found = |keys: &[(&str, bool)]| of_leftovers(&listing(keys), &switched);
+        let theirs = found(&[("AKIATHEIRS", true)]);
+        assert_eq!(theirs.level, Level::Ok, "{theirs:?}");
+        assert_eq!(theirs.said, "it uses iam-role and no key; active are only keys that the journal knows: AKIATHEIRS");
+        let left = found(&[("AKIATHEIRS", true), ("AKIALEFT", true)]);
+        assert_eq!(left.said, "it uses iam-role and no key, and active at the issuer are AKIALEFT");
+        assert_eq!(found(&[]).said, "it uses iam-role and no key, and none is active");
+    }
+
+    fn switched() -> ServiceState {
+        let mut state = using("iam-role");
+        state.keyless.insert(Keyless::IamRole.id(), Keyless::IamRole);
+        state
+    }
+
+    #[test]
+    fn a_type_without_a_key_is_as_it_should_be_only_where_the_journal_says_so() {
+        assert!(needs_no_look("IAM-ROLE", &ServiceState::default()) && needs_no_look("IAM-ROLE", &switched()));
+        assert!(!needs_no_look("USER-ASSIGNED-IDENTITY", &switched()));
+        assert!(!needs_no_look("IAM-ROLE", &using("AKIAOLD")));
+    }
+
+    #[test]
+    fn what_to_type_against_a_foreign_type_can_be_typed() {
+        let next = |word: &str| {
+            let holder = Holder::new("t");
+            let inspection = Inspection { holder, reading: Reading::Keyless(Tail::new(word)), jobs: Vec::new() };
+            let finding = of_inspection("t", &inspection, &ServiceName::new("a"), &using("AKIAOLD"));
+            assert_eq!(finding.level, Level::Trouble);
+            finding.next.expect("trouble has a way out")
+        };
+        assert!(next("iam-role").contains("; rekeyd switch a --to iam-role takes"));
+        assert!(
+            next("user-assigned-identity")
+                .contains("; rekeyd switch a --to user-assigned-identity --client-id ID takes")
+        );
+        for word in ["system-assigned-identity", "managed-identity"] {
+            assert!(!next(word).contains("rekeyd switch "), "{word}");
+        }
     }
 }
