@@ -60,6 +60,9 @@ pub enum Asked {
     Always,
     /// For something that may well be absent, such as a job.
     Perhaps,
+    /// For something beside the deployment, such as what its portal says of a user. Tells nothing of the deployment, and is no trial
+    /// of it.
+    Beside,
     /// For a change. A front end that waited too long for it, or a page for its answer, tells of the change and of nothing else.
     Change,
 }
@@ -126,7 +129,7 @@ impl Shut {
         let why = format!("{what}: not sent: {}", self.why);
         match asked {
             Asked::Change => Fault::NotSent(why),
-            Asked::Always | Asked::Perhaps => Fault::Retry { after: Some(self.after), why },
+            Asked::Always | Asked::Perhaps | Asked::Beside => Fault::Retry { after: Some(self.after), why },
         }
     }
 }

@@ -78,7 +78,8 @@ struct Token {
 pub struct Ask<'a> {
     /// Opens the messages: `reading cloud/services`.
     pub what: &'a str,
-    /// What it is below, if not the admin directory: the portal's address.
+    /// What it is below, if not the admin directory: the portal's address. It is asked for people's sake: whatever comes back says
+    /// nothing of the deployment, and nothing of the token that the deployment takes.
     pub root: Option<&'a str>,
     /// Below the admin directory; empty for itself.
     pub path: &'a str,
@@ -181,6 +182,7 @@ impl Deployment {
         let mut refused_token = None;
         let what = format!("{} of {}", ask.what, self.at);
         let asked = match (ask.form, ask.path) {
+            _ if ask.root.is_some() => Asked::Beside,
             (Some(_), _) => Asked::Change,
             (None, "" | "cloud/services" | "cloud/providers") if !ask.may_be_absent => Asked::Always,
             (None, _) => Asked::Perhaps,
@@ -194,7 +196,7 @@ impl Deployment {
             let redactor = self.redactor([&token.secret].into_iter().chain(ask.secrets.iter().copied()));
             let heard = self.exchange(&what, asked, self.request(&ask, &token.secret), &redactor).await?;
             match heard.verdict {
-                Verdict::Complaint(complaint) if complaint.meaning == Meaning::Token => {
+                Verdict::Complaint(complaint) if complaint.meaning == Meaning::Token && asked != Asked::Beside => {
                     if refused_token.is_some() {
                         return Err(self.fresh_token_refused(&ask, &complaint));
                     }
@@ -233,17 +235,21 @@ impl Deployment {
 
     /// Sends one request, unless the deployment is down and it is not time to see whether it still is.
     async fn exchange(&self, what: &str, asked: Asked, request: Request, redactor: &Redactor) -> Result<Heard, Fault> {
-        let passage = self.breaker.enter().map_err(|shut| shut.fault(what, asked))?;
+        let passage = match asked {
+            Asked::Beside => None,
+            _ => Some(self.breaker.enter().map_err(|shut| shut.fault(what, asked))?),
+        };
+        let leave = |told: Told| passage.into_iter().for_each(|passage| passage.leave(told.clone()));
         let answer = match self.client.send(what, request).await {
             Ok(answer) => answer,
             Err(fault) => {
-                passage.leave(Told::by_fault(&fault));
+                leave(Told::by_fault(&fault));
                 return Err(fault);
             }
         };
         let (status, host, date, after) = (answer.status, answer.host.clone(), answer.date, answer.retry_after);
         let verdict = judge(answer, redactor);
-        passage.leave(Told::by_answer(asked, status, after, &verdict, &format!("{what} at {host}")));
+        leave(Told::by_answer(asked, status, after, &verdict, &format!("{what} at {host}")));
         Ok(Heard { verdict, host, date })
     }
 

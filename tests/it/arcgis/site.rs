@@ -50,6 +50,10 @@ async fn a_portal_that_does_not_say_keeps_nobody_from_anything() {
         Mishap::Html,
         Mishap::Error(500),
         Mishap::Error(404),
+        Mishap::Error(401),
+        Mishap::Error(498),
+        Mishap::Error(503),
+        Mishap::DropBefore,
         Mishap::DropBefore,
         Mishap::Refuse("no such user".to_owned()),
         Mishap::Throttle,
@@ -57,10 +61,10 @@ async fn a_portal_that_does_not_say_keeps_nobody_from_anything() {
         site.arcgis.fault("self", mishap.clone());
         let told = told(&target).await;
         assert!(matches!(&told.standing, Standing::Untold(said) if said.contains("rotator")), "{mishap:?}: {told:?}");
-        // A portal that cannot be reached may hold the next request back for a moment.
-        target.hurry();
-        target.inspect().await.expect("everything else is as it was");
+        target.inspect().await.unwrap_or_else(|fault| panic!("{mishap:?}: everything else is as it was: {fault:?}"));
+        target.holders().await.unwrap_or_else(|fault| panic!("{mishap:?}: everything else is as it was: {fault:?}"));
     }
+    assert_eq!(site.arcgis.logins(), [true], "what the portal makes of a token is no reason for another");
 }
 
 #[tokio::test]
