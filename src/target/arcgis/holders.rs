@@ -5,12 +5,12 @@
 //! tells of them.
 //!
 //! ```text
-//! cloud/services, cloud/providers, data/findItems      once each; findItems by the other method too where the first is refused
+//! cloud/services, cloud/providers, data/findItems      once each; findItems by the other method too where the first is refused or breaks
 //! data/items/cloudStores/NAME?decrypt=true             over https, for each item whose list entry shows no end of its key
 //! ```
 //!
-//! A resource that is not there holds nothing. One that this user may not read is told as a holder that nobody could look at; it
-//! keeps no other from being told. A site that cannot answer now is asked again later, by whoever asked.
+//! A resource that is not there holds nothing. One that this user may not read, and a list of items over which ArcGIS itself breaks,
+//! is told as a holder that nobody could look at; it keeps no other from being told. A site that cannot answer now is asked again later, by whoever asked.
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ use crate::model::TargetName;
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, FoundHolder, Reading};
 
-/// So many data items are asked for one by one. A site with more says so, and the rest of them are not seen.
+/// So many data items are asked for one by one. A site with more says so, and of the rest it is told what the list shows.
 const ITEMS_ASKED_MAX: usize = 50;
 
 /// What became of asking for a list.
@@ -38,6 +38,8 @@ enum Asked {
     Forbidden(String),
     /// Not so.
     Refused(String),
+    /// ArcGIS itself says that it broke over it.
+    Broken(Complaint),
 }
 
 impl ArcGis {
@@ -66,6 +68,7 @@ impl ArcGis {
             Asked::Shown(list, redactor) => Ok(Some((list, redactor))),
             // No document tells how a site without cloud services says so.
             Asked::Absent | Asked::Refused(_) => Ok(None),
+            Asked::Broken(complaint) => Err(complaint.after_read(&self.doing(&format!("reading {path}")))),
             Asked::Forbidden(why) => {
                 found.push(unread(&self.deployment.at.name, path, what, why));
                 Ok(None)
@@ -88,6 +91,7 @@ impl ArcGis {
                 self.root().await?;
                 Ok(Asked::Absent)
             }
+            Meaning::Broken if complaint.in_envelope => Ok(Asked::Broken(complaint)),
             _ => Err(complaint.after_read(&self.doing(what))),
         }
     }
@@ -98,13 +102,15 @@ impl ArcGis {
         let unread = |why: String| unread(deployment, ITEMS, "registered data stores", why);
         let by_post = self.finds_by_post();
         let mut answer = self.list_if_there(find_items(by_post)).await?;
-        if let Asked::Refused(_) = answer {
+        if let Asked::Refused(_) | Asked::Broken(_) = answer {
             answer = self.list_if_there(find_items(!by_post)).await?;
         }
         let (list, redactor) = match answer {
             Asked::Shown(list, redactor) => (list, redactor),
             Asked::Absent => return Ok(Vec::new()),
             Asked::Forbidden(why) | Asked::Refused(why) => return Ok(vec![unread(why)]),
+            // A list that breaks for good must not keep every key of the deployment from being retired. It is told in the evidence.
+            Asked::Broken(complaint) => return Ok(vec![unread(complaint.said)]),
         };
         let Some(items) = list.0.get("items").and_then(Value::as_array) else {
             return Ok(vec![unread("an answer of another shape than documented".to_owned())]);
@@ -113,13 +119,13 @@ impl ArcGis {
         for listed in items.iter().filter_map(Listed::of) {
             let told = if !self.tells_more_in_clear(&listed) {
                 None
-            } else if asked == ITEMS_ASKED_MAX {
-                found
-                    .push(unread(format!("more than {ITEMS_ASKED_MAX} of them show nothing unless each is asked for")));
-                break;
             } else {
                 asked += 1;
-                self.item_in_clear(&listed.path).await?
+                if asked == ITEMS_ASKED_MAX + 1 {
+                    let why = format!("more than {ITEMS_ASKED_MAX} of them show nothing unless each is asked for");
+                    found.push(unread(why));
+                }
+                if asked > ITEMS_ASKED_MAX { None } else { self.item_in_clear(&listed.path).await? }
             };
             found.push(item_holder(deployment, told.unwrap_or(listed), &redactor));
         }

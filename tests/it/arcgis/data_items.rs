@@ -1,11 +1,14 @@
 //! Registered data stores as places of a key: the port against the lab, and whole rotations of the built program.
 
+use std::collections::HashMap;
+
 use rekeyd_lab::RequestLine;
 use serde_json::{Value, json};
 
 use super::super::support::{
     BUCKET, CLOUD_SERVICE, Daemon, PolicyText, SERVICE as ROTATED, Scene, USER, wait_until, wait_until_or,
 };
+use super::peer::{Peer, Wire};
 use super::*;
 
 const ITEM: &str = "/cloudStores/imagery";
@@ -385,15 +388,40 @@ async fn data_items_that_cannot_be_looked_at_keep_no_other_holder_from_being_tol
 
 #[tokio::test]
 async fn no_more_than_fifty_data_items_are_asked_for_one_by_one() {
-    let site = Site::start(ArcGisOptions { tls: true, ..server() }).await;
+    let site = Site::start(ArcGisOptions { tls: true, ..shown_as(ItemView::SealedFields) }).await;
     for n in 0..60 {
         let mut item = site.item(&site.old);
         item["path"] = json!(format!("/cloudStores/n{n}"));
         site.arcgis.set_data_item(item);
     }
+    // Its list entry tells all there is, so it need not be asked for, wherever it stands.
+    let mut role = site.item(&site.old);
+    role["path"] = json!("/cloudStores/z");
+    role["info"]["connectionString"] = json!({"region": "us-east-1", "credentialType": "IAMRole"});
+    site.arcgis.set_data_item(role);
     let held = items_held(&site.target()).await;
-    assert_eq!((held.len(), site.asked("item")), (51, 50));
-    assert!(held[50].2.as_ref().is_some_and(|why| why.starts_with("more than 50 of them")), "{:?}", held[50]);
+    assert_eq!((held.len(), site.asked("item")), (62, 50));
+    let told: Vec<_> = held.iter().filter_map(|(_, _, why)| why.as_deref()).collect();
+    assert_eq!(told, ["more than 50 of them show nothing unless each is asked for"], "said once");
+    let last = held.iter().find(|(name, ..)| name == "arcgis:prod:/cloudStores/z");
+    assert_eq!(last.map(|(_, reading, _)| reading), Some(&Reading::Nothing), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_list_of_data_items_over_which_arcgis_breaks_hides_no_other_holder() {
+    for product in [Product::Kubernetes, Product::Server] {
+        let broken = br#"{"error":{"code":500,"message":"Unable to complete operation.","details":[]}}"#;
+        let answers = HashMap::from([("findItems", Wire::text(200, "application/json", broken))]);
+        let peer = Peer::start(product, "12.0", answers).await;
+        let target = peer.connect(&Arc::default(), "", &format!("service_id = {SERVICE:?}"));
+        let held = target.holders().await.unwrap_or_else(|fault| panic!("{product:?}: {fault:?}"));
+        let unread: Vec<_> = held.iter().filter(|holder| holder.unread.is_some()).collect();
+        let [list] = unread[..] else { panic!("{held:?}") };
+        assert_eq!(list.name.as_str(), "arcgis:prod:/cloudStores");
+        assert_eq!(list.unread.as_deref(), Some("code 500, \"Unable to complete operation.\""));
+        assert!(held.iter().any(|holder| holder.name.as_str().ends_with(SERVICE)), "{held:?}");
+        assert_eq!(peer.heard.count("findItems"), 2, "the other method is tried too");
+    }
 }
 
 // ---- whole rotations ----
