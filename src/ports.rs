@@ -153,6 +153,9 @@ pub trait LoginGuard: Send + Sync {
     fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool;
     /// This password was refused just now; durable when this returns.
     fn refused(&self, system: &str, user: &str, password: &Secret);
+    /// An answer to this password may have been a refusal in other words. A process that goes on waits for the next one, and counts
+    /// it itself; one that ends after a few questions remembers the first, or every run would be the first.
+    fn doubted(&self, _system: &str, _user: &str, _password: &Secret) {}
     /// The operator wants it tried again.
     fn forgive(&self, system: &str);
 }

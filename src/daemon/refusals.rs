@@ -4,7 +4,7 @@
 //! Where the journal can be used, it is asked without its lock, and opened for the moment of writing a refusal down. Where it cannot
 //! (there is none yet, or this user may not), a small file of this user's is used, in memory where the system has such a place: it
 //! holds who was refused where and when, and one byte of a hash, which tells a corrected password from the refused one and tells
-//! nobody the password. A refusal there counts for an hour. That is longer than the fifteen minutes within which ArcGIS counts five.
+//! nobody the password. A refusal there counts for an hour, and so does an answer that may have been one in other words. That is longer than the fifteen minutes within which ArcGIS counts five.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -80,9 +80,12 @@ impl Refusals {
     }
 
     fn in_journal(&self, system: &str, user: &str, password: &Secret) -> bool {
-        let Some(seal) = &self.seal else { return false };
-        let looked = sqlite::open_read_only(&startup::journal_path(&self.policy))
-            .and_then(|journal| journal.is_refused(seal, system, user, password));
+        let looked =
+            sqlite::open_read_only(&startup::journal_path(&self.policy)).and_then(|journal| match &self.seal {
+                Some(seal) => journal.is_refused(seal, system, user, password),
+                // Nobody can tell without it that this is another password than the refused one.
+                None => journal.is_any_refused(system, user),
+            });
         looked.unwrap_or(false)
     }
 
@@ -118,6 +121,17 @@ impl LoginGuard for Refusals {
         }
         if let Err(error) = write_into_file(&self.file, system, user, password) {
             warn!(%system, %user, "a refused login could not be remembered in {} ({error}): the next run would try it again", self.file.display());
+        }
+    }
+
+    /// Counted for an hour and not for good: the file is the first place. The journal would keep the daemon from it too.
+    fn doubted(&self, system: &str, user: &str, password: &Secret) {
+        let known = (system.to_owned(), user.to_owned(), password.clone());
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).push(known);
+        if let Err(error) = write_into_file(&self.file, system, user, password)
+            && !self.write_into_journal(system, user, password)
+        {
+            warn!(%system, %user, "a login that may have been refused could not be remembered in {} ({error}): the next run would try it again", self.file.display());
         }
     }
 
@@ -188,6 +202,56 @@ fn mark(system: &str, user: &str, password: &Secret) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::sqlite::SqliteJournal;
+    use crate::policy::{Environment, Policy};
+
+    /// What a run under a policy with its journal there remembers.
+    fn run_in(home: &Path, seal: Option<SealKey>) -> Refusals {
+        let text = format!(
+            "version = 1\n[daemon]\njournal = \"sqlite:{home}/journal.db\"\n[aws.main]\nregion = \"us-east-1\"\n\
+             [arcgis.prod]\nproduct = \"kubernetes\"\nadmin_url = \"https://gis.example.com/x/admin\"\nusername = \"rotator\"\n\
+             password = {{ file = \"/p\" }}\n[[service]]\nname = \"a\"\n[service.issuer]\nkind = \"aws-iam\"\naccount = \"main\"\n\
+             user = \"a\"\nprobe = {{ bucket = \"gis-store\", region = \"us-east-1\", expect = \"read\" }}\n\
+             [[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\nservice_id = \"a1\"\n",
+            home = home.display()
+        );
+        let policy =
+            Policy::parse(text, "policy.toml", &Environment::default()).unwrap_or_else(|report| panic!("{report}"));
+        let (attempts, refused) = (Attempts::default(), Mutex::default());
+        Refusals { policy: Arc::new(policy), attempts, seal, file: home.join("refused"), refused }
+    }
+
+    #[test]
+    fn a_doubt_of_one_run_keeps_the_next_from_trying() {
+        let home = tempfile::tempdir().expect("a temporary directory can be made");
+        let (wrong, other) = (Secret::new("not-the-password".into()), Secret::new("the-password".into()));
+        run_in(home.path(), None).doubted("arcgis.prod", "rotator", &wrong);
+        let next = run_in(home.path(), None);
+        assert!(next.is_refused("arcgis.prod", "rotator", &wrong));
+        assert!(!next.is_refused("arcgis.prod", "rotator", &other));
+    }
+
+    #[test]
+    fn a_refusal_that_cannot_be_compared_counts_for_every_password() {
+        let home = tempfile::tempdir().expect("a temporary directory can be made");
+        let seal = || SealKey::new(Zeroizing::new([7; 32]));
+        let journal =
+            SqliteJournal::open(&home.path().join("journal.db"), seal(), Mode::Create).expect("it can be made");
+        let (wrong, other) = (Secret::new("not-the-password".into()), Secret::new("the-password".into()));
+        journal.refused("arcgis.prod", "rotator", &wrong);
+        drop(journal);
+        let knows = run_in(home.path(), Some(seal()));
+        assert!(
+            knows.is_refused("arcgis.prod", "rotator", &wrong) && !knows.is_refused("arcgis.prod", "rotator", &other)
+        );
+        let cannot_tell = run_in(home.path(), None);
+        assert!(cannot_tell.is_refused("arcgis.prod", "rotator", &wrong));
+        assert!(cannot_tell.is_refused("arcgis.prod", "rotator", &other), "it may be the refused one");
+        assert!(
+            !cannot_tell.is_refused("arcgis.prod", "somebody", &other)
+                && !cannot_tell.is_refused("arcgis.test", "rotator", &other)
+        );
+    }
 
     #[test]
     fn a_refused_password_is_known_for_an_hour_and_another_one_is_not() {

@@ -145,6 +145,12 @@ impl ReadOnlyJournal {
         let login = RefusedLogin::of(seal, system, user, password);
         Ok(store::refused_logins(&self.path, &self.db)?.iter().any(|refused| refused.forbids(&login)))
     }
+
+    /// Whether any password of this user was refused at this system: all that can be told without a seal key.
+    pub fn is_any_refused(&self, system: &str, user: &str) -> Result<bool, JournalError> {
+        let refused = store::refused_logins(&self.path, &self.db)?;
+        Ok(refused.iter().any(|refused| (refused.system.as_str(), refused.user.as_str()) == (system, user)))
+    }
 }
 
 impl SqliteJournal {

@@ -414,6 +414,9 @@ impl Deployment {
                 Meaning::Token | Meaning::Denied | Meaning::Refused => true,
                 Meaning::Broken if complaint.in_envelope => {
                     session.unclear += 1;
+                    if session.unclear < UNCLEAR_MAX {
+                        self.guard.doubted(&self.at.to_string(), &self.config.username, &self.password);
+                    }
                     session.unclear >= UNCLEAR_MAX
                 }
                 _ => false,
@@ -487,7 +490,7 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Guard(StdMutex<u32>);
+    struct Guard(StdMutex<u32>, StdMutex<u32>);
 
     impl LoginGuard for Guard {
         fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
@@ -496,6 +499,10 @@ mod tests {
         fn refused(&self, system: &str, user: &str, _: &Secret) {
             assert_eq!((system, user), ("arcgis.prod", "rotator"));
             *self.0.lock().expect("no test panics in here") += 1;
+        }
+        fn doubted(&self, system: &str, user: &str, _: &Secret) {
+            assert_eq!((system, user), ("arcgis.prod", "rotator"));
+            *self.1.lock().expect("no test panics in here") += 1;
         }
         fn forgive(&self, _: &str) {}
     }
@@ -533,7 +540,14 @@ mod tests {
             ["retry"; 3],
             "a proxy's page says nothing of a password"
         );
-        assert_eq!([outcome(true), outcome(false), outcome(true)], ["retry", "retry", "refused"]);
+        assert_eq!(*guard.1.lock().expect("no test panics in here"), 0);
+        assert_eq!([outcome(true), outcome(false)], ["retry"; 2]);
+        assert_eq!(
+            *guard.1.lock().expect("no test panics in here"),
+            1,
+            "the first is told to who may end before the next"
+        );
+        assert_eq!(outcome(true), "refused");
         assert_eq!(*guard.0.lock().expect("no test panics in here"), 1);
     }
 
