@@ -401,7 +401,10 @@ async fn a_rotation_goes_on_while_everybody_looks() {
         std::thread::scope(|threads| {
             for command in ["doctor", "plan", "advise"] {
                 let scene = &scene;
-                threads.spawn(move || assert_eq!(scene.run(&[command]).code, Some(0)));
+                threads.spawn(move || {
+                    let ran = scene.run(&[command]);
+                    assert_eq!(ran.code, Some(0), "{command}: {ran:?}");
+                });
             }
         });
         looks += 1;
