@@ -264,22 +264,27 @@ impl ServiceState {
             (Some(place), Some(home)) => place.issuer.object == home.object,
             _ => true,
         };
+        let listed = listing.keys.iter().any(|listed| listed.id == *key);
+        let is_back = match &retirement.stage {
+            // A listing lags; only after the horizon does it prove that the deletion did not take.
+            Stage::Deleted(since) => listed && now.since(since) >= retirement.settle,
+            _ => listed,
+        };
         if let (true, Some(current), Some(newer)) = (is_home, &self.current, self.newer_than_journal(listing, now))
             && self.uses_no_key().is_none()
             && !listing.keys.iter().any(|listed| listed.id == current.key)
         {
             let why = format!("current key {} is not listed by its issuer", current.key);
-            return self.behind(listing, self.issuer_at_home(), &why, &newer, now);
+            let mut behind = self.behind(listing, self.issuer_at_home(), &why, &newer, now);
+            // A key that lives may be the one an operator says the targets use.
+            behind.events.splice(0..0, is_back.then(|| Event::Reappeared { key: key.clone() }));
+            return behind;
         }
-        let listed = listing.keys.iter().any(|listed| listed.id == *key);
         match (&retirement.stage, listed) {
+            _ if is_back => Conclusion::record(vec![Event::Reappeared { key: key.clone() }]),
+            (_, true) => Conclusion::again(Pace::BackOff, format!("deleted key {key} is still listed")),
             (Stage::Deleted(_), false) => Conclusion::record(vec![Event::AbsentOnce { key: key.clone() }]),
-            // A listing lags; only after the horizon does it prove that the deletion did not take.
-            (Stage::Deleted(since), true) if now.since(since) < retirement.settle => {
-                Conclusion::again(Pace::BackOff, format!("deleted key {key} is still listed"))
-            }
             (Stage::Absent(_), false) => Conclusion::record(vec![Event::Gone { key: key.clone() }]),
-            (_, true) => Conclusion::record(vec![Event::Reappeared { key: key.clone() }]),
             (_, false) => Conclusion::record(Vec::new()),
         }
     }

@@ -278,3 +278,22 @@ fn a_look_at_where_a_service_is_to_move_says_nothing_of_the_strangers_at_home() 
     assert_eq!(walk.reason(), Some(Reason::TargetChanged));
     assert!(walk.state.strangers.contains(&key("AKIATHEIRS")), "it was not looked for where it lives");
 }
+
+#[test]
+fn a_key_that_is_listed_again_is_said_so_also_where_the_journal_is_behind() {
+    let mut walk = Walk::soaked();
+    walk.disable_old();
+    walk.pass(MINUTE * 60);
+    let evidence = walk.evidence(LastUse::Never, "newt");
+    walk.answer(Effect::Evidence(key(OLD), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
+    walk.answer(Effect::Delete(key(OLD)), Ok(Finding::Done));
+    walk.pass(MINUTE * 11);
+    // The current key was deleted by hand, another made, and the old one never went.
+    let mut world = listing(&[OLD, "AKIATHEIRS"]);
+    world.keys[1].created = Some(walk.now.wall - TimeDelta::minutes(1));
+    walk.answer(Effect::Absence(key(OLD)), Ok(listed(world)));
+    assert_eq!((walk.reason(), &walk.state.leaving[&key(OLD)].stage), (Some(Reason::JournalBehind), &Stage::Waiting));
+    walk.pass(MINUTE * 11);
+    walk.record(adopted(OLD, tail("oldt"), None));
+    assert_eq!(current(&walk), Some(OLD), "whoever says that the targets use it is believed");
+}
