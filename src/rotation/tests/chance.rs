@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn a() -> TargetName {
-    TargetName::new("a")
-}
-
 fn adopted(id: &str, reading: Reading, end: Option<&str>) -> Event {
     Event::Adopted {
         key: key(id),

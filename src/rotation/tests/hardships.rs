@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn a() -> TargetName {
-    TargetName::new("a")
-}
-
 fn halt(walk: &Walk) -> Option<Reason> {
     walk.state.halt.as_ref().map(|halt| halt.reason)
 }

@@ -5,10 +5,6 @@ use super::*;
 const IDLE: &str = "key2@0";
 const OTHER: &str = "key2@9";
 
-fn a() -> TargetName {
-    TargetName::new("a")
-}
-
 fn walk(shape: Shape) -> Walk {
     let mut walk = Walk::new(&["a"]);
     walk.shape = shape;

@@ -4,10 +4,6 @@ use super::*;
 
 const ROLE: &str = "iam-role";
 
-fn a() -> TargetName {
-    TargetName::new("a")
-}
-
 fn ordered(to: Option<Keyless>) -> Event {
     Event::SwitchOrdered { to, by: "test".into() }
 }
