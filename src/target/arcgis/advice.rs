@@ -6,10 +6,11 @@
 
 use serde_json::Value;
 
-use super::cloud::{SWITCHES_SINCE, Sort, providers_of, services_of, version_of};
+use super::cloud::{Sort, providers_of, services_of, version_of};
 use super::config::{Place, Product};
+use super::operation::{self, SWITCHES_SINCE};
 use super::session::Ask;
-use super::{ArcGis, MASKED, cloud};
+use super::{ArcGis, MASKED};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, WithoutKey};
 
@@ -48,7 +49,8 @@ impl ArcGis {
         let seen = match place {
             Place::Service(_) => {
                 let service = listed.iter().find(|service| service.id == id);
-                let missing = || self.deployment.discreet(cloud::not_found("cloud service", id, known, &self.site()));
+                let missing =
+                    || self.deployment.discreet(operation::not_found("cloud service", id, known, &self.site()));
                 let service = service.ok_or_else(missing)?;
                 Seen {
                     kind: service.own.as_ref().map(|own| own.kind.clone()),
@@ -64,7 +66,8 @@ impl ArcGis {
                 let providers = self.raw("cloud/providers").await?;
                 let all = providers_of(&providers).ok_or_else(|| self.odd("reading cloud/providers"))?;
                 let known = all.iter().map(|provider| (provider.id.as_str(), provider.label.as_str()));
-                let missing = || self.deployment.discreet(cloud::not_found("cloud provider", id, known, &self.site()));
+                let missing =
+                    || self.deployment.discreet(operation::not_found("cloud provider", id, known, &self.site()));
                 let provider = all.iter().find(|provider| provider.id == id).ok_or_else(missing)?;
                 let along: Vec<_> =
                     listed.iter().filter(|service| service.provider == id && service.own.is_none()).collect();

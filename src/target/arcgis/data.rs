@@ -19,7 +19,7 @@ use super::config::Product;
 use super::envelope::{Complaint, Meaning, Verdict};
 use super::item::{Item, Wiped};
 use super::session::{Ask, before_sending};
-use super::{ArcGis, cloud};
+use super::{ArcGis, operation};
 use crate::model::{Holder, Material, MaterialKind, Reason, Secret};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Inspection, Receipt};
@@ -123,7 +123,7 @@ impl ArcGis {
             );
             return Fault::Refused { reason: Reason::NotFound, why };
         }
-        cloud::not_found(
+        operation::not_found(
             "data item",
             path,
             known.iter().map(|(path, label)| (path.as_str(), label.as_str())),

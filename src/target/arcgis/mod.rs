@@ -24,6 +24,7 @@ mod holders;
 mod item;
 mod jobs;
 mod keyless;
+mod operation;
 mod preflight;
 mod session;
 mod shown;
@@ -35,10 +36,10 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use self::cloud::{Coming, Found, Verb};
 use self::config::{Operation, Place, TargetConfig};
 use self::credential::{Form, Spelling};
 use self::envelope::{Complaint, Meaning, RIGHT_NEEDED, Verdict, messages};
+use self::operation::{Coming, Found, Verb};
 use self::session::{Ask, Deployment, before_sending};
 use crate::model::{Holder, JobId, Keyless, Material, MaterialKind, Reason, Secret, SystemSpec, TargetSpec};
 use crate::net::Context;
@@ -122,7 +123,7 @@ impl Target for ArcGis {
                 let services = self.services().await?;
                 let service = services.iter().find(|service| service.id == *id).ok_or_else(|| {
                     let known = services.iter().map(|service| (service.id.as_str(), service.label.as_str()));
-                    self.deployment.discreet(cloud::not_found("cloud service", id, known, &self.site()))
+                    self.deployment.discreet(operation::not_found("cloud service", id, known, &self.site()))
                 })?;
                 Ok(service.own.as_ref().map_or(Reading::Nothing, |own| own.reading.clone()))
             }
@@ -313,8 +314,8 @@ impl ArcGis {
         let version = cloud::version_of(&root);
         let coming = Coming { material, keyless, version, product: self.deployment.config.product, site: &site };
         let found = match &self.config.place {
-            Place::Service(id) => cloud::service_road(&self.services().await?, id, operation, coming),
-            Place::Provider(id) => cloud::provider_road(&self.provider(id).await?, operation, coming),
+            Place::Service(id) => operation::service_road(&self.services().await?, id, operation, coming),
+            Place::Provider(id) => operation::provider_road(&self.provider(id).await?, operation, coming),
             Place::Item(path) => unreachable!("data item {path} has a survey of its own"),
         };
         // Its messages list what the server calls its services.
@@ -341,7 +342,7 @@ impl ArcGis {
             Err(Fault::Refused { reason: Reason::NotFound, .. }) => {
                 let known = self.providers().await?;
                 let known = known.iter().map(|provider| (provider.id.as_str(), provider.label.as_str()));
-                return Err(self.deployment.discreet(cloud::not_found("cloud provider", id, known, &self.site())));
+                return Err(self.deployment.discreet(operation::not_found("cloud provider", id, known, &self.site())));
             }
             Err(fault) => return Err(fault),
         };
