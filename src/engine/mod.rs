@@ -92,6 +92,7 @@ pub struct Engine {
     tasks: HashMap<task::Id, (ServiceName, Effect)>,
     reports: watch::Sender<Arc<Report>>,
     commands: mpsc::Receiver<(Command, oneshot::Sender<Reply>)>,
+    started: Instant,
 }
 
 struct Finished {
@@ -138,6 +139,7 @@ impl Engine {
     pub async fn open(parts: Parts) -> Result<(Engine, Handle), JournalError> {
         let (sender, commands) = mpsc::channel(64);
         let (reports, watcher) = watch::channel(Arc::new(Report::default()));
+        let started = parts.clock.now();
         let mut engine = Engine {
             world: World { connect: parts.connect, journal: parts.journal.clone(), meter: parts.meter },
             policy: parts.policy.clone(),
@@ -151,6 +153,7 @@ impl Engine {
             tasks: HashMap::new(),
             reports,
             commands,
+            started,
         };
         engine.replay().await?;
         engine.take_policy(parts.policy);
@@ -335,11 +338,27 @@ impl Engine {
 
     /// A mint is not begun unless its result can surely be written down.
     async fn may_mint(&mut self, name: &ServiceName, effect: &Effect) -> bool {
+        if let Some(left) = self.horizon_of_an_earlier_life(name, effect) {
+            let why = "a request that was sent before this start, and that a restored journal would not know of, could still \
+                       arrive, and would take the key that is minted into a slot"
+                .to_owned();
+            self.runner(name).pacing.again(name, effect, Pace::After(left), None, why);
+            return false;
+        }
         let (Effect::PlanMint, Err(error)) = (effect, self.reserve_for(effect).await) else { return true };
         let why = format!("no key is minted while it could not be written down: {error}");
         warn!(service = %name, "{why}");
         self.runner(name).pacing.again(name, effect, Pace::BackOff, None, why);
         false
+    }
+
+    /// How long until nothing that was sent before this start can be carried out any more, where keys live in slots: a mint or a
+    /// deletion names a slot there, and not the key in it. A journal that was restored from an older copy knows of no such request.
+    fn horizon_of_an_earlier_life(&self, name: &ServiceName, effect: &Effect) -> Option<Duration> {
+        let rotation = self.services[name].state.rotation.as_ref().filter(|_| *effect == Effect::PlanMint)?;
+        let issuer = &rotation.snapshot.issuer;
+        let left = issuer.settle.saturating_sub(self.clock.now().since(&self.started));
+        (issuer.shape.has_slots() && !left.is_zero()).then_some(left)
     }
 
     async fn reserve_for(&self, effect: &Effect) -> Result<(), JournalError> {
