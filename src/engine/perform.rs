@@ -66,7 +66,7 @@ impl World {
             Effect::FirstContact => self.first_contact(place).await,
             Effect::Observe => self.observe(place, state).await,
             // Such a mint destroys a key, so the targets are read just before it as they are before a deletion.
-            Effect::PlanMint if place.issuer.shape.has_slots() => self.settle_mint(place, state).await,
+            Effect::PlanMint if place.issuer.shape.has_slots() => self.slots(place).await,
             Effect::PlanMint | Effect::Absence(_) => self.list_with_account(&place.issuer).await,
             Effect::SettleMint => self.settle_mint(place, state).await,
             Effect::Probe(key) => self.probe(place, key).await.map(Finding::Probe),
@@ -172,6 +172,13 @@ impl World {
         let readings = self.readings(place).await?;
         let others = self.others(place).await?;
         Ok(Finding::Observed { listing, readings, others, probe: self.probe_current(place, state).await? })
+    }
+
+    async fn slots(&self, place: &Place) -> Found {
+        let others = self.others(place).await?;
+        let account = self.account(&place.issuer).await?;
+        let listing = self.list(&place.issuer).await?;
+        Ok(Finding::Slots { account, listing, readings: self.readings(place).await?, others })
     }
 
     async fn settle_mint(&self, place: &Place, state: &ServiceState) -> Found {

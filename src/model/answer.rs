@@ -63,6 +63,8 @@ pub struct ListedKey {
     pub created: Option<Timestamp>,
     /// The intent it was made for, where the issuer can tell (a label, a name the client chose).
     pub intent: Option<IntentId>,
+    /// The end of its secret, where the issuer shows secrets again (slots).
+    pub tail: Option<Tail>,
 }
 
 /// All keys of one issuer object.

@@ -44,9 +44,11 @@ impl ServiceState {
                 let seen = Observed { listing: &listing, readings: &readings, others: &others, probe: probe.as_ref() };
                 self.observed(&seen, around, now)
             }
-            (Effect::PlanMint, Finding::Listing { account, listing }) => self.planned(&account, &listing, &[], now),
-            (Effect::PlanMint, Finding::Settled { account, listing, readings, .. }) => {
-                self.planned(&account, &listing, &readings, now)
+            (Effect::PlanMint, Finding::Listing { account, listing }) => {
+                self.planned(&account, &listing, &[], &Others::default(), now)
+            }
+            (Effect::PlanMint, Finding::Slots { account, listing, readings, others }) => {
+                self.planned(&account, &listing, &readings, &others, now)
             }
             (Effect::Mint(_), Finding::Minted { key, created, tail }) => self.minted(key, created, tail),
             (Effect::SettleMint, Finding::Settled { account, listing, uses, readings }) => {

@@ -87,6 +87,17 @@ pub enum Finding {
         /// The end of its secret.
         tail: Option<Tail>,
     },
+    /// The world just before a mint that replaces what an idle slot holds.
+    Slots {
+        /// The provider's identity of its account.
+        account: AccountIdentity,
+        /// The issuer's keys.
+        listing: Listing,
+        /// What each target shows.
+        readings: Vec<(TargetName, Reading)>,
+        /// What other places of the same deployments show.
+        others: Others,
+    },
     /// The world after an unknown mint.
     Settled {
         /// The provider's identity of its account.

@@ -12,7 +12,7 @@ use crate::model::{
 use super::conclude::asked_pause;
 use super::event::Event;
 use super::evidence::{clocks_differ, on_the_clock_of};
-use super::finding::{Conclusion, Pace};
+use super::finding::{Conclusion, Others, Pace};
 use super::readback::ReadBack;
 use super::{Mint, Retirement, Rotation, ServiceState};
 
@@ -38,6 +38,7 @@ impl ServiceState {
         account: &AccountIdentity,
         listing: &Listing,
         readings: &[(TargetName, Reading)],
+        others: &Others,
         now: &Instant,
     ) -> Conclusion {
         let rotation = self.open_rotation();
@@ -69,6 +70,17 @@ impl ServiceState {
             events.push(self.halted(Reason::TargetChanged, &why));
             return Conclusion::record(events);
         }
+        if let Some((idle, other)) =
+            replaces.as_ref().and_then(|idle| Some((idle, self.shown_by(idle, listing, others)?)))
+        {
+            let why = format!(
+                "{other} is no target of this service and shows the end of idle key {idle}, which the new key would replace, so \
+                 nothing was minted; make it a target and rekeyd moves it, or move it by hand, or say accept_holders in the \
+                 policy where it is another key with the same end"
+            );
+            events.push(self.halted(Reason::TargetChanged, &why));
+            return Conclusion::record(events);
+        }
         events.push(Event::MintBegun {
             intent: IntentId::new(format!("{}.{}", rotation.id, rotation.mints + 1)),
             before: listing.keys.iter().map(|listed| listed.id.clone()).collect(),
@@ -89,6 +101,18 @@ impl ServiceState {
                 Some(_) => Some(format!("{name} shows another credential than when the rotation opened")),
             }
         })
+    }
+
+    /// Another place of the same deployments that shows the end of an idle key: whoever uses it would lose it with its slot.
+    fn shown_by<'a>(&self, idle: &KeyId, listing: &Listing, others: &'a Others) -> Option<&'a str> {
+        let listed = listing.keys.iter().find(|listed| listed.id == *idle)?;
+        let end = listed.tail.as_ref()?;
+        let current = self.current.as_ref().and_then(|current| self.tails.get(&current.key));
+        if current == Some(end) {
+            return None;
+        }
+        let (other, _) = others.shown.iter().find(|(_, reading)| reading.tail() == Some(end))?;
+        Some(other)
     }
 
     /// Where a new key would go at an issuer.

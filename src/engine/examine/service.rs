@@ -443,6 +443,7 @@ mod tests {
             active: *active,
             created: None,
             intent: None,
+            tail: None,
         };
         Listing { keys: keys.iter().map(key).collect(), quota: Some(2), date: None }
     }

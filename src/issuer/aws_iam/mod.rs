@@ -199,6 +199,7 @@ impl Issuer for AwsIam {
                     created: key.create_date().and_then(timestamp),
                     // Access keys carry no description (IAM API reference, AccessKeyMetadata).
                     intent: None,
+                    tail: None,
                 });
             }
             if !page.is_truncated() {

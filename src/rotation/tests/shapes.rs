@@ -18,6 +18,14 @@ fn seen(ids: &[&str], shown: &str) -> Found {
     Ok(Finding::Settled { account: account(), listing: listing(ids), uses: vec![], readings })
 }
 
+fn slots(ids: &[&str], shown: &str) -> Found {
+    slots_beside(listing(ids), shown, Others::default())
+}
+
+fn slots_beside(listing: Listing, shown: &str, others: Others) -> Found {
+    Ok(Finding::Slots { account: account(), listing, readings: vec![(a(), tail(shown))], others })
+}
+
 fn intent() -> IntentId {
     IntentId::new("r1.1")
 }
@@ -27,7 +35,7 @@ fn minting(shape: Shape) -> Walk {
     let mut walk = walk(shape);
     if shape.has_slots() {
         walk.survey(&[OLD, IDLE]);
-        walk.answer(Effect::PlanMint, seen(&[OLD, IDLE], "oldt"));
+        walk.answer(Effect::PlanMint, slots(&[OLD, IDLE], "oldt"));
     } else {
         walk.survey(&[OLD]);
         walk.answer(Effect::PlanMint, Ok(listed(listing(&[OLD]))));
@@ -209,7 +217,7 @@ fn a_mint_in_slots_replaces_the_idle_key_and_no_other() {
     let mut held = walk.state.clone();
     held.may_hold.entry(TargetName::new("b")).or_default().insert(key(IDLE));
     assert!(held.apply(&replacing(Some(IDLE)), &walk.now).is_err(), "a target may hold it");
-    let events = walk.answer(Effect::PlanMint, seen(&[OLD, IDLE], "oldt"));
+    let events = walk.answer(Effect::PlanMint, slots(&[OLD, IDLE], "oldt"));
     assert_eq!(events, vec![replacing(Some(IDLE))]);
 }
 
@@ -237,8 +245,30 @@ fn no_slot_is_guessed_at_on_first_contact() {
 fn nothing_is_minted_into_a_slot_that_a_target_was_moved_to_by_hand() {
     let mut walk = walk(Shape::Slots);
     walk.survey(&[OLD, IDLE]);
-    walk.answer(Effect::PlanMint, seen(&[OLD, IDLE], "idle"));
+    walk.answer(Effect::PlanMint, slots(&[OLD, IDLE], "idle"));
     assert_eq!(walk.reason(), Some(Reason::TargetChanged));
+}
+
+/// The provider shows what is in the slots, so a copy of the idle key in the same deployment can be told by its end.
+#[test]
+fn nothing_is_minted_into_a_slot_whose_key_another_place_shows() {
+    let planned = |shown: &str, idle_end: Option<&str>| {
+        let mut walk = walk(Shape::Slots);
+        walk.survey(&[OLD, IDLE]);
+        let mut listing = listing(&[OLD, IDLE]);
+        listing.keys[1].tail = idle_end.map(Tail::new);
+        let others = Others { shown: vec![("arcgis:prod:other".into(), tail(shown))], unread: vec![] };
+        walk.answer(Effect::PlanMint, slots_beside(listing, "oldt", others));
+        walk
+    };
+    let used = planned("idle", Some("idle"));
+    assert_eq!(used.reason(), Some(Reason::TargetChanged));
+    let said = used.state.halt.as_ref().map(|halt| halt.message.clone()).unwrap_or_default();
+    assert!(said.contains("arcgis:prod:other is no target of this service and shows the end of idle key"), "{said}");
+    assert_eq!(planned("else", Some("idle")).reason(), None);
+    assert_eq!(planned("idle", None).reason(), None, "an issuer that shows no secrets tells nothing");
+    // Where the current key ends so too, it may well be that one.
+    assert_eq!(planned("oldt", Some("oldt")).reason(), None);
 }
 
 #[test]
@@ -251,10 +281,10 @@ fn a_lost_mint_in_slots_is_settled_by_what_its_slot_holds() {
         walk
     };
     let mut nothing = lost(&[OLD, IDLE], "oldt");
-    let events = nothing.answer(Effect::PlanMint, seen(&[OLD, IDLE], "oldt"));
+    let events = nothing.answer(Effect::PlanMint, slots(&[OLD, IDLE], "oldt"));
     assert!(matches!(&events[..], [Event::MintBegun { replaces: Some(idle), .. }] if *idle == key(IDLE)));
     let mut made = lost(&[OLD, OTHER], "oldt");
-    let events = made.answer(Effect::PlanMint, seen(&[OLD, OTHER], "oldt"));
+    let events = made.answer(Effect::PlanMint, slots(&[OLD, OTHER], "oldt"));
     assert!(matches!(&events[..], [Event::MintBegun { replaces: Some(idle), .. }] if *idle == key(OTHER)));
     let mut moved = lost(&[OLD, OTHER], "else");
     assert_eq!(moved.reason(), Some(Reason::MintUnsettled));

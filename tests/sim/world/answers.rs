@@ -22,6 +22,7 @@ impl World {
             active: key.active,
             created: Some(born(key)),
             intent: told(key),
+            tail: vault.shape.has_slots().then(|| Tail::new(&key.secret[key.secret.len() - 4..])),
         });
         Ok(Listing { keys: keys.collect(), quota: vault.quota, date: Some(self.date()) })
     }
