@@ -53,9 +53,14 @@ impl World {
             return true;
         }
         // What somebody puts into a place that is no target of the service is nobody's business but theirs.
-        let targets = self
-            .ledger_of(process, key, sent)
-            .and_then(|(_, ledger)| ledger.open.as_ref().map(|open| &open.snapshot).or(ledger.last.as_ref()));
+        let object = self.find(key).map(|(object, _)| object);
+        let at_home = |ledger: &Ledger| ledger.last.as_ref().is_some_and(|last| Some(&*last.issuer.object) == object);
+        let mut of_process = self.ledgers_at(process, sent);
+        // What a lost mint or another life put into a slot no journal knows by name.
+        let asking = of_process.clone().find(|(_, ledger)| ledger.knows(key));
+        let asking = asking.or_else(|| of_process.find(|(_, ledger)| at_home(ledger))).map(|(_, ledger)| ledger);
+        let targets =
+            asking.and_then(|ledger| ledger.open.as_ref().map(|open| &open.snapshot).or(ledger.last.as_ref()));
         let served =
             targets.is_none_or(|snapshot| snapshot.targets.iter().any(|found| found.spec.name.as_str() == target));
         if !served && (place.put_by == Actor::Human || self.oracle.restored) {
@@ -71,18 +76,12 @@ impl World {
         // Where the end of the secret tells nothing, only the provider's report of its use does, and that comes late.
         let vault = self.find(key).map(|(object, _)| &self.vaults[object]);
         let ends_alike = |key: &KeyId| self.find(key).map(|(_, key)| key.secret[key.secret.len() - 4..].to_owned());
-        let object = self.find(key).map(|(object, _)| object);
-        let at_home = |ledger: &Ledger| ledger.last.as_ref().is_some_and(|last| Some(&*last.issuer.object) == object);
-        let mut of_process = self.ledgers_at(process, sent);
-        // What a lost mint put into a slot no journal knows by name.
-        let current = of_process.clone().find(|(_, ledger)| ledger.knows(key));
-        let current = current.or_else(|| of_process.find(|(_, ledger)| at_home(ledger)));
-        let same_end = current
-            .and_then(|(_, ledger)| ledger.current.as_ref())
+        let same_end = asking
+            .and_then(|ledger| ledger.current.as_ref())
             .is_some_and(|current| ends_alike(current) == ends_alike(key));
         // Nobody asks for the silence of a key that no target was ever handed, nor of one in wrong hands, which use it.
-        let unasked = current
-            .is_some_and(|(_, ledger)| ledger.superseded.get(key).is_none_or(|superseded| !superseded.silence_asked));
+        let unasked =
+            asking.is_some_and(|ledger| ledger.superseded.get(key).is_none_or(|superseded| !superseded.silence_asked));
         match vault.and_then(|vault| vault.use_lag) {
             _ if place.shows && !same_end => false,
             // What it held from the beginning nobody else changed.
