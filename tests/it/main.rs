@@ -2,6 +2,7 @@
 
 mod arcgis;
 mod aws_iam;
+mod azurite;
 mod daemon;
 mod docs;
 mod doctor;
