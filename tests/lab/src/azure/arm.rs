@@ -445,16 +445,37 @@ fn show(account: &Account, rule: &str, id: &str) -> Value {
     let (name, kind) = (&account.name, account.kind);
     let full = format!("{}/{}", kind.provider(), kind.collection());
     match kind {
-        AccountKind::Storage => json!({
-            "id": account.id, "name": name, "type": full, "location": LOCATION, "kind": "StorageV2",
-            "sku": {"name": "Standard_LRS", "tier": "Standard"},
-            "properties": {
-                "provisioningState": "Succeeded",
-                "allowSharedKeyAccess": !account.keys_refused,
-                "keyCreationTime": {"key1": created("key1"), "key2": created("key2")},
-                "primaryEndpoints": {"blob": format!("https://{name}.blob.core.windows.net/")},
-            },
-        }),
+        AccountKind::Storage => {
+            let mut shown = json!({
+                "id": account.id, "name": name, "type": full, "location": LOCATION, "kind": "StorageV2",
+                "sku": {"name": "Standard_LRS", "tier": "Standard"},
+                "properties": {
+                    "provisioningState": "Succeeded",
+                    "keyCreationTime": {"key1": created("key1"), "key2": created("key2")},
+                    "primaryEndpoints": {"blob": format!("https://{name}.blob.core.windows.net/")},
+                },
+            });
+            // What nobody has set is not there.
+            let rules = &account.key_rules;
+            let maybe = [
+                ("creationTime", account.created.map(|at| instant(at).into())),
+                ("allowSharedKeyAccess", account.keys_decided.then(|| (!account.keys_refused).into())),
+                ("keyPolicy", rules.expiration_days.map(|days| json!({"keyExpirationPeriodInDays": days}))),
+                (
+                    "sasPolicy",
+                    rules
+                        .sas
+                        .as_ref()
+                        .map(|(period, action)| json!({"sasExpirationPeriod": period, "expirationAction": action})),
+                ),
+            ];
+            for (member, value) in maybe {
+                if let Some(value) = value {
+                    shown["properties"][member] = value;
+                }
+            }
+            shown
+        }
         AccountKind::Cosmos => {
             let mut metadata = Map::new();
             for slot in &account.slots {
@@ -470,6 +491,7 @@ fn show(account: &Account, rule: &str, id: &str) -> Value {
                     "provisioningState": "Succeeded",
                     "documentEndpoint": format!("https://{name}.documents.azure.com:443/"),
                     "disableLocalAuth": account.keys_refused,
+                    "instanceId": account.instance_id,
                     "keysMetadata": metadata,
                 },
             })
@@ -480,6 +502,7 @@ fn show(account: &Account, rule: &str, id: &str) -> Value {
             "properties": {
                 "provisioningState": "Succeeded",
                 "status": "Active",
+                "createdAt": account.created.map(instant),
                 "disableLocalAuth": account.keys_refused,
                 "serviceBusEndpoint": format!("https://{name}.servicebus.windows.net:443/"),
             },

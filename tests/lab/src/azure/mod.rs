@@ -384,7 +384,55 @@ impl Azure {
     /// # Panics
     /// If there is no such account.
     pub fn allow_keys(&self, account: &str, yes: bool) {
-        self.account(account, |account| account.keys_refused = !yes);
+        self.account(account, |account| (account.keys_refused, account.keys_decided) = (!yes, true));
+    }
+
+    /// Since when there is the account, or the namespace of the rule, as Azure shows it; with `None` it does not. Cosmos DB never
+    /// does: it has an instance id.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn set_creation_time(&self, account: &str, at: Option<DateTime<Utc>>) {
+        let mut state = self.state();
+        let found = state.account(account).expect("there is no such account").clone();
+        let same = |other: &&mut Account| other.id == found.id || other.stands_with(&found);
+        state.accounts.values_mut().filter(same).for_each(|account| account.created = at);
+    }
+
+    /// `keyPolicy` of a storage account: after so many days Azure calls its keys expired, and takes them all the same.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn set_key_policy(&self, account: &str, expiration_days: Option<u32>) {
+        self.account(account, |account| account.key_rules.expiration_days = expiration_days);
+    }
+
+    /// `sasPolicy` of a storage account: how long a signature should last, as `DD.HH:MM:SS`, and what becomes of longer ones, `Log`
+    /// or `Block`.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn set_sas_policy(&self, account: &str, policy: Option<(&str, &str)>) {
+        let policy = policy.map(|(period, action)| (period.to_owned(), action.to_owned()));
+        self.account(account, |account| account.key_rules.sas = policy);
+    }
+
+    /// Deletes an account, a rule, or a namespace with its rules, and makes it again under the same id: other keys, another creation
+    /// time, another instance id, and nothing of what was set before. The hook is told of every key.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn recreate(&self, account: &str) {
+        let mut state = self.state();
+        let keys = state.recreate(account, Utc::now());
+        assert!(!keys.is_empty(), "there is no such account");
+        let hook = state.hook.clone();
+        drop(state);
+        if let Some(hook) = hook {
+            for key in &keys {
+                hook(key);
+            }
+        }
     }
 
     /// Active Directory authentication for files: the account has `kerb1` and `kerb2` too.

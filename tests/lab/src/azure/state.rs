@@ -126,12 +126,21 @@ impl Slot {
         SlotView { name: self.name.to_owned(), value: self.value.clone(), created: self.created }
     }
 
-    fn opens(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+    /// The one value the data plane takes for this slot now.
+    fn taken(&self, now: DateTime<Utc>, lag: Duration) -> &str {
         match &self.previous {
-            Some((gone, previous)) if *gone + delta(lag) > now => previous == key,
-            _ => self.value == key,
+            Some((gone, previous)) if *gone + delta(lag) > now => previous,
+            _ => &self.value,
         }
     }
+}
+
+/// What a storage account asks of those who use its keys. Azure shows it, and warns; it refuses nobody for it.
+#[derive(Clone, Default)]
+pub(crate) struct KeyRules {
+    pub(crate) expiration_days: Option<u32>,
+    /// `DD.HH:MM:SS`, and `Log` or `Block`.
+    pub(crate) sas: Option<(String, String)>,
 }
 
 #[derive(Clone)]
@@ -145,16 +154,38 @@ pub(crate) struct Account {
     pub(crate) rule: String,
     /// `allowSharedKeyAccess = false`, `disableLocalAuth = true`.
     pub(crate) keys_refused: bool,
+    /// Somebody has set `allowSharedKeyAccess`; until then Azure does not show it, and means true.
+    pub(crate) keys_decided: bool,
     /// It has kerb1 and kerb2 too.
     pub(crate) kerberos: bool,
+    /// Since when there is the account, or the namespace the rule stands in; `None` where Azure does not show it.
+    pub(crate) created: Option<DateTime<Utc>>,
+    /// What Cosmos DB calls this account and no other, not even its successor under the same name.
+    pub(crate) instance_id: String,
+    pub(crate) key_rules: KeyRules,
     pub(crate) slots: Vec<Slot>,
 }
 
 impl Account {
     pub(crate) fn new(id: String, kind: AccountKind, name: &str, rule: &str, now: DateTime<Utc>) -> Self {
-        let slots = kind.slots().iter().map(|slot| Slot::new(slot, kind, now)).collect();
-        let (name, rule) = (name.to_owned(), rule.to_owned());
-        Self { id, kind, name, rule, keys_refused: false, kerberos: false, slots }
+        Self {
+            id,
+            kind,
+            name: name.to_owned(),
+            rule: rule.to_owned(),
+            keys_refused: false,
+            keys_decided: false,
+            kerberos: false,
+            created: Some(now),
+            instance_id: chance::request_id(),
+            key_rules: KeyRules::default(),
+            slots: kind.slots().iter().map(|slot| Slot::new(slot, kind, now)).collect(),
+        }
+    }
+
+    /// Rules of one namespace share what is the namespace's; every other account stands alone.
+    pub(crate) fn stands_with(&self, other: &Account) -> bool {
+        !self.rule.is_empty() && self.kind == other.kind && self.name.eq_ignore_ascii_case(&other.name)
     }
 
     /// Slots that this account has, Kerberos ones only where they were asked for.
@@ -166,10 +197,16 @@ impl Account {
         self.usable().find(|slot| slot.name == name)
     }
 
-    /// Whether this key opens the data plane now. A Kerberos key opens nothing there.
-    pub(crate) fn works(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+    /// Slots and the keys that the data plane takes for them now, whether or not it takes keys at all. A Kerberos key opens nothing
+    /// there.
+    pub(crate) fn taken(&self, now: DateTime<Utc>, lag: Duration) -> impl Iterator<Item = (&'static str, &str)> {
         let keys = self.slots.iter().filter(|slot| !slot.name.starts_with("kerb"));
-        !self.keys_refused && keys.into_iter().any(|slot| slot.opens(key, now, lag))
+        keys.map(move |slot| (slot.name, slot.taken(now, lag)))
+    }
+
+    /// Whether this key opens the data plane now.
+    pub(crate) fn works(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+        !self.keys_refused && self.taken(now, lag).any(|(_, taken)| taken == key)
     }
 }
 
@@ -308,8 +345,11 @@ impl State {
         password
     }
 
-    pub(crate) fn add_account(&mut self, account: Account) -> String {
+    pub(crate) fn add_account(&mut self, mut account: Account) -> String {
         let id = account.id.clone();
+        if let Some(sibling) = self.accounts.values().find(|other| other.stands_with(&account)) {
+            account.created = sibling.created;
+        }
         self.keys.extend(account.slots.iter().map(|slot| slot.value.clone()));
         self.accounts.insert(id.to_ascii_lowercase(), account);
         id
@@ -334,6 +374,30 @@ impl State {
         slot.created = Some(now);
         self.keys.push(value.clone());
         Some(RegeneratedKey { account: account.id.clone(), slot: slot.name.to_owned(), value, created: now })
+    }
+
+    /// Deletes an account, a rule, or a namespace with its rules, and makes it again under its id; the new keys.
+    pub(crate) fn recreate(&mut self, id: &str, now: DateTime<Utc>) -> Vec<RegeneratedKey> {
+        let id = id.to_ascii_lowercase();
+        let below = format!("{id}/authorizationrules/");
+        let mut keys = Vec::new();
+        for (key, account) in self.accounts.iter_mut().filter(|(key, _)| **key == id || key.starts_with(&below)) {
+            let new = Account::new(account.id.clone(), account.kind, &account.name, &account.rule, now);
+            // A rule made again stands in the namespace that was there before.
+            let stays = *key == id && !account.rule.is_empty();
+            *account = Account { created: if stays { account.created } else { new.created }, ..new };
+            // Nobody goes on with what is gone.
+            let open = self.operations.iter_mut().filter(|op| op.account == account.id && op.ended.is_none());
+            open.for_each(|operation| operation.ended = Some(Ended::Failed));
+            self.keys.extend(account.slots.iter().map(|slot| slot.value.clone()));
+            keys.extend(account.usable().map(|slot| RegeneratedKey {
+                account: account.id.clone(),
+                slot: slot.name.to_owned(),
+                value: slot.value.clone(),
+                created: now,
+            }));
+        }
+        keys
     }
 
     /// Ends the operation, once.
