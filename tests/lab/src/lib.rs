@@ -47,7 +47,8 @@ pub use arcgis::{
 };
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use azure::{
-    AccountKind, Azure, AzureOptions, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView, WriteLimit,
+    AccountKind, Azure, AzureOptions, AzureRole, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView,
+    WriteLimit,
 };
 pub use consumer::ConsumerCount;
 pub use faults::Fault;

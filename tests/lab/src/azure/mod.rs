@@ -1,9 +1,11 @@
 //! The Azure stand-in: its handle, and what a test or a human in the portal may do to it.
 
 mod arm;
+mod authorization;
 mod entra;
 mod graph;
 mod kind;
+mod roles;
 mod serve;
 mod state;
 #[cfg(test)]
@@ -17,8 +19,10 @@ use chrono::{DateTime, Utc};
 
 use crate::{Fault, RequestLine, http, tls};
 pub use kind::AccountKind;
+use roles::APP_ROLES;
+pub use roles::AzureRole;
 use serve::{Face, Server};
-use state::{Account, Application, Login, State};
+use state::{Account, Application, LockLevel, Login, State};
 
 /// How this Azure behaves. Everything that differs from an instant, patient Azure is off by default.
 #[derive(Clone, Debug)]
@@ -53,6 +57,8 @@ pub struct AzureOptions {
     pub cosmos_work: Option<Duration>,
     /// How many writes ARM takes; listing keys is one, because it is a POST.
     pub write_limit: Option<WriteLimit>,
+    /// How many roles or locks ARM lists before it says where the rest is.
+    pub page_size: usize,
 }
 
 impl Default for AzureOptions {
@@ -72,6 +78,7 @@ impl Default for AzureOptions {
             key_lag: Duration::ZERO,
             cosmos_work: Some(Duration::ZERO),
             write_limit: None,
+            page_size: 100,
         }
     }
 }
@@ -451,7 +458,12 @@ impl Azure {
 
     /// A ReadOnly lock on a subscription, a resource group or a resource, by its ARM id.
     pub fn lock(&self, scope: &str) {
-        self.state().locks.insert(scope.to_owned());
+        self.state().locks.insert(scope.to_owned(), LockLevel::ReadOnly);
+    }
+
+    /// A CanNotDelete lock there instead: it is listed, and in nobody's way.
+    pub fn lock_against_deletion(&self, scope: &str) {
+        self.state().locks.insert(scope.to_owned(), LockLevel::CanNotDelete);
     }
 
     /// Takes a lock away.
@@ -464,9 +476,29 @@ impl Azure {
         self.state().operations_fail = yes;
     }
 
-    /// Takes a right from the rotator: `Microsoft.Storage/storageAccounts/listKeys/action`, `Application.ReadWrite.OwnedBy`.
+    /// What the rotator is assigned in ARM from now on, in place of everything; [`Azure::deny`] still takes from it.
+    pub fn set_roles(&self, roles: Vec<AzureRole>) {
+        self.state().roles = roles;
+    }
+
+    /// Gives the rotator a permission of Graph beside `Application.ReadWrite.OwnedBy`: `Application.ReadWrite.All`,
+    /// `Application.Read.All`, `Policy.Read.All`.
+    ///
+    /// # Panics
+    /// If the lab does not know it.
+    pub fn grant(&self, permission: &str) {
+        let role =
+            APP_ROLES.iter().find(|role| role.name == permission).expect("the lab does not know this permission");
+        let mut state = self.state();
+        if !state.app_roles.iter().any(|(given, _)| given.name == permission) {
+            state.app_roles.push((role, Utc::now()));
+        }
+    }
+
+    /// Takes a right from the rotator: `Microsoft.Storage/storageAccounts/listKeys/action`, `Application.ReadWrite.OwnedBy`. A right of
+    /// ARM may be a pattern; it is shown among the `notActions` of every role.
     pub fn deny(&self, right: &str) {
-        self.state().denied.insert(right.to_ascii_lowercase());
+        self.state().denied.insert(right.to_ascii_lowercase(), right.to_owned());
     }
 
     /// Gives back what [`Azure::deny`] took.
@@ -486,7 +518,8 @@ impl Azure {
     }
 
     /// Queues a mishap for the next call of `operation`: `Token`; `GetAccount`, `ListKeys`, `RegenerateKey`, `OperationStatus`,
-    /// `OperationResult`, whichever service it is; `GetApplication`, `AddPassword`, `RemovePassword`.
+    /// `OperationResult`, whichever service it is; `ListPermissions`, `ListLocks`; `GetApplication`, `ListOwners`, `AddPassword`,
+    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
     }

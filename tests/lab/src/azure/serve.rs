@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::{State, lock};
 use super::wire::Outcome;
-use super::{arm, entra, graph};
+use super::{arm, authorization, entra, graph};
 use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
 use crate::{Fault, RequestLine};
 
@@ -39,6 +39,7 @@ struct Call {
 enum Asked {
     Entra(entra::Asked),
     Arm(Box<arm::Asked>),
+    Authorization(Box<authorization::Asked>),
     Graph(graph::Asked),
     /// No such path, or not with this method.
     Nothing,
@@ -48,13 +49,17 @@ impl Call {
     fn read(request: Request, face: Face) -> Self {
         let asked = match face {
             Face::Entra => entra::Asked::read(&request).map(Asked::Entra),
-            Face::Arm => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
+            Face::Arm => match authorization::Asked::read(&request) {
+                Some(asked) => Some(Asked::Authorization(Box::new(asked))),
+                None => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
+            },
             Face::Graph => graph::Asked::read(&request).map(Asked::Graph),
         };
         let asked = asked.unwrap_or(Asked::Nothing);
         let operation = match &asked {
             Asked::Entra(_) => "Token".to_owned(),
             Asked::Arm(asked) => asked.operation().to_owned(),
+            Asked::Authorization(asked) => asked.operation().to_owned(),
             Asked::Graph(asked) => asked.operation().to_owned(),
             Asked::Nothing => format!("{} {}", request.method, request.path),
         };
@@ -69,6 +74,7 @@ impl Call {
     fn target(&self) -> &str {
         match &self.asked {
             Asked::Arm(asked) => asked.name(),
+            Asked::Authorization(asked) => asked.name(),
             Asked::Graph(asked) => asked.name(),
             Asked::Entra(_) | Asked::Nothing => "",
         }
@@ -78,6 +84,7 @@ impl Call {
         match &self.asked {
             Asked::Entra(asked) => asked.execute(&self.request, state, now),
             Asked::Arm(asked) => asked.execute(&self.request, state, now),
+            Asked::Authorization(asked) => asked.execute(&self.request, state, now),
             Asked::Graph(asked) => asked.execute(&self.request, state, now),
             Asked::Nothing => Outcome::error(404, "NotFound", "There is nothing at this address."),
         }

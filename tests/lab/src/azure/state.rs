@@ -1,11 +1,12 @@
 //! What the tenant and the subscription hold. No wire here: names, times and rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Months, TimeDelta, Utc};
 
+use super::roles::{APP_ROLES, AppRole, AzureRole, covers};
 use super::{AccountKind, AzureOptions, PasswordView, RegeneratedKey, SlotView};
 use crate::faults::FaultQueue;
 use crate::{RequestLine, chance};
@@ -76,6 +77,8 @@ pub(crate) struct Application {
     pub(crate) object_id: String,
     /// Also called appId.
     pub(crate) client_id: String,
+    /// The object id of its service principal: who it is where it owns something or has a role.
+    pub(crate) principal_id: String,
     pub(crate) display_name: String,
     /// The rotator is an owner of it.
     pub(crate) owned: bool,
@@ -232,6 +235,22 @@ pub(crate) enum Ended {
     Failed,
 }
 
+/// What a management lock keeps from happening.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockLevel {
+    ReadOnly,
+    CanNotDelete,
+}
+
+impl LockLevel {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "ReadOnly",
+            Self::CanNotDelete => "CanNotDelete",
+        }
+    }
+}
+
 pub(crate) struct State {
     pub(crate) options: AzureOptions,
     /// The address ARM is asked at, for the addresses it answers with.
@@ -245,10 +264,17 @@ pub(crate) struct State {
     pub(crate) tokens: BTreeMap<String, Token>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) operations_fail: bool,
-    /// In lower case.
-    pub(crate) denied: BTreeSet<String>,
-    /// Scopes with a ReadOnly lock.
-    pub(crate) locks: BTreeSet<String>,
+    /// What the rotator is given at the subscription.
+    pub(crate) roles: Vec<AzureRole>,
+    /// What it is given in Graph, and since when.
+    pub(crate) app_roles: Vec<(&'static AppRole, DateTime<Utc>)>,
+    /// Taken away, whatever is given: as it was written, by its lower case.
+    pub(crate) denied: BTreeMap<String, String>,
+    /// By scope.
+    pub(crate) locks: BTreeMap<String, LockLevel>,
+    /// Object ids of a user who owns every application, and of Graph's own service principal.
+    pub(crate) human: String,
+    pub(crate) graph_principal: String,
     pub(crate) faults: FaultQueue,
     pub(crate) date_skew: TimeDelta,
     pub(crate) down: bool,
@@ -279,8 +305,12 @@ impl State {
             tokens: BTreeMap::new(),
             operations: Vec::new(),
             operations_fail: false,
-            denied: BTreeSet::new(),
-            locks: BTreeSet::new(),
+            roles: vec![AzureRole::everything()],
+            app_roles: vec![(&APP_ROLES[0], Utc::now())],
+            denied: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            human: chance::request_id(),
+            graph_principal: chance::request_id(),
             faults: FaultQueue::default(),
             date_skew: TimeDelta::zero(),
             down: false,
@@ -301,6 +331,7 @@ impl State {
         let application = Application {
             object_id: object_id.clone(),
             client_id: client_id.clone(),
+            principal_id: chance::request_id(),
             display_name: display_name.to_owned(),
             owned: true,
             federated: false,
@@ -416,17 +447,40 @@ impl State {
         self.regenerate(&account, &slot, None, now)
     }
 
-    pub(crate) fn is_denied(&self, right: &str) -> bool {
-        self.denied.contains(&right.to_ascii_lowercase())
+    fn is_denied(&self, right: &str) -> bool {
+        self.denied.values().any(|pattern| covers(pattern, right))
+    }
+
+    /// Whether ARM gives the rotator this right.
+    pub(crate) fn may(&self, right: &str) -> bool {
+        !self.is_denied(right) && self.roles.iter().any(|role| role.gives(right))
+    }
+
+    /// What Graph gives the rotator.
+    pub(crate) fn app_roles(&self) -> impl Iterator<Item = (&'static AppRole, DateTime<Utc>)> {
+        self.app_roles.iter().copied().filter(|(role, _)| !self.is_denied(role.name))
+    }
+
+    pub(crate) fn has_app_role(&self, name: &str) -> bool {
+        self.app_roles().any(|(role, _)| role.name == name)
+    }
+
+    /// Whether there is such an account or rule, or a namespace with rules.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        let id = id.to_ascii_lowercase();
+        let below = format!("{id}/");
+        self.accounts.keys().any(|key| *key == id || key.starts_with(&below))
     }
 
     /// The scope whose ReadOnly lock covers this resource.
     pub(crate) fn lock_over(&self, id: &str) -> Option<&String> {
         let id = id.to_ascii_lowercase();
-        self.locks.iter().find(|scope| {
+        let mut locks = self.locks.iter().filter(|(_, level)| **level == LockLevel::ReadOnly);
+        let over = locks.find(|(scope, _)| {
             let scope = scope.to_ascii_lowercase();
             id == scope || id.starts_with(&format!("{scope}/"))
-        })
+        });
+        over.map(|(scope, _)| scope)
     }
 
     /// Takes one write out of the bucket; how many seconds to wait where it is empty.

@@ -1,6 +1,7 @@
 //! The stand-in refuses what Azure refuses, and its faults do what they say.
 
 mod account;
+mod authority;
 
 use std::sync::mpsc;
 
