@@ -184,7 +184,7 @@ impl Asked {
         match self.verb {
             Verb::Regenerate => self.regenerate(request, &account, state, now),
             Verb::ListKeys => list_keys(request, &account),
-            _ => Ok(Outcome::json(show(&account, &self.rule, &self.id()))),
+            _ => Ok(Outcome::json(show(&account, &self.rule, &self.id(), state))),
         }
     }
 
@@ -459,7 +459,7 @@ fn storage_key(slot: &Slot) -> Value {
 }
 
 /// The account without its keys. A namespace and its rules are told apart by `rule`; of Service Bus nobody learns when a key was made.
-fn show(account: &Account, rule: &str, id: &str) -> Value {
+fn show(account: &Account, rule: &str, id: &str, state: &State) -> Value {
     let created = |name: &str| account.slot(name).and_then(|slot| slot.created).map(instant);
     let (name, kind) = (&account.name, account.kind);
     let full = format!("{}/{}", kind.provider(), kind.collection());
@@ -508,7 +508,7 @@ fn show(account: &Account, rule: &str, id: &str) -> Value {
                 "id": account.id, "name": name, "type": full, "location": LOCATION, "kind": "GlobalDocumentDB",
                 "properties": {
                     "provisioningState": "Succeeded",
-                    "documentEndpoint": format!("https://{name}.documents.azure.com:443/"),
+                    "documentEndpoint": format!("{}/{name}/", state.cosmos_url),
                     "disableLocalAuth": account.keys_refused,
                     "instanceId": account.instance_id,
                     "keysMetadata": metadata,

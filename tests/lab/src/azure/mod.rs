@@ -2,6 +2,7 @@
 
 mod arm;
 mod authorization;
+mod cosmos;
 mod entra;
 mod graph;
 mod kind;
@@ -152,17 +153,25 @@ pub struct AzureSnapshot {
     accounts: std::collections::BTreeMap<String, Account>,
 }
 
-/// Entra's token endpoint, Azure Resource Manager and Microsoft Graph of one tenant with one subscription, each on a loopback port of
-/// its own, so that a client which mixes them up is not served.
+/// Entra's token endpoint, Azure Resource Manager, Microsoft Graph and the data planes of one tenant with one subscription, each on a
+/// loopback port of its own, so that a client which mixes them up is not served.
 ///
 /// Entra answers at the token endpoint only: `azure_identity` asks for nothing else (its `client_secret_credential.rs`), neither for
 /// instance discovery nor for an OpenID configuration.
 #[derive(Clone)]
 pub struct Azure {
-    urls: [String; 3],
+    urls: [String; FACES.len()],
     papers: Option<tls::Papers>,
     admin: (String, String),
     state: Arc<Mutex<State>>,
+}
+
+/// Each has a port.
+const FACES: [Face; 4] = [Face::Entra, Face::Arm, Face::Graph, Face::Cosmos];
+
+/// Where in every list of addresses its own is.
+fn place(face: Face) -> usize {
+    FACES.iter().position(|known| *known == face).expect("every face has a place")
 }
 
 /// The rotating application's name.
@@ -174,7 +183,7 @@ impl Azure {
         let (acceptor, papers) = options.tls.then(|| tls::acceptor(None, false)).unzip();
         let scheme = if options.tls { "https" } else { "http" };
         let mut ports = Vec::new();
-        for face in [Face::Entra, Face::Arm, Face::Graph] {
+        for face in FACES {
             ports.push((face, http::loopback().await));
         }
         let urls: Vec<String> = ports.iter().map(|(_, (_, port))| format!("{scheme}://127.0.0.1:{port}")).collect();
@@ -182,11 +191,12 @@ impl Azure {
         let (object_id, client_id) = state.add_application(ROTATOR);
         let admin = state.add_password(&object_id, Some("by hand".to_owned()), (None, None), Utc::now(), true);
         state.rotator.clone_from(&client_id);
+        state.cosmos_url.clone_from(&urls[place(Face::Cosmos)]);
         let state = Arc::new(Mutex::new(state));
         for (face, (listener, _)) in ports {
             http::serve(Arc::new(Server::new(state.clone(), face)), listener, acceptor.clone()).await;
         }
-        let urls = urls.try_into().expect("there are three faces");
+        let urls = urls.try_into().expect("every face has an address");
         Azure { urls, papers, admin: (client_id, admin.secret), state }
     }
 
@@ -207,6 +217,11 @@ impl Azure {
     /// In place of `https://graph.microsoft.com`, without `/v1.0`.
     pub fn graph_url(&self) -> String {
         self.urls[2].clone()
+    }
+
+    /// Where the data planes of all Cosmos DB accounts are, each below its name; `documentEndpoint` says it in full.
+    pub fn cosmos_url(&self) -> String {
+        self.urls[place(Face::Cosmos)].clone()
     }
 
     /// The authority behind the certificate, in PEM; `None` without TLS.
@@ -519,7 +534,7 @@ impl Azure {
 
     /// Queues a mishap for the next call of `operation`: `Token`; `GetAccount`, `ListKeys`, `RegenerateKey`, `OperationStatus`,
     /// `OperationResult`, whichever service it is; `ListPermissions`, `ListLocks`; `GetApplication`, `ListOwners`, `AddPassword`,
-    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`.
+    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`; `ListDatabases` of Cosmos DB.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
     }
@@ -539,7 +554,7 @@ impl Azure {
         self.state().date_skew = skew;
     }
 
-    /// While down, connections are accepted and closed at once, at all three addresses.
+    /// While down, connections are accepted and closed at once, at every address.
     pub fn down(&self, yes: bool) {
         self.state().down = yes;
     }

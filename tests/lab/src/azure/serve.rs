@@ -1,4 +1,4 @@
-//! One request from the wire to the answer: which of the three it asks, what fault awaits it, what it does.
+//! One request from the wire to the answer: which of them it asks, what fault awaits it, what it does.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,16 +9,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::{State, lock};
 use super::wire::Outcome;
-use super::{arm, authorization, entra, graph};
+use super::{arm, authorization, cosmos, entra, graph};
 use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
 use crate::{Fault, RequestLine};
 
-/// Which of the three a port plays.
+/// What a port plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Face {
     Entra,
     Arm,
     Graph,
+    Cosmos,
 }
 
 pub(crate) struct Server {
@@ -41,6 +42,7 @@ enum Asked {
     Arm(Box<arm::Asked>),
     Authorization(Box<authorization::Asked>),
     Graph(graph::Asked),
+    Cosmos(cosmos::Asked),
     /// No such path, or not with this method.
     Nothing,
 }
@@ -54,6 +56,7 @@ impl Call {
                 None => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
             },
             Face::Graph => graph::Asked::read(&request).map(Asked::Graph),
+            Face::Cosmos => cosmos::Asked::read(&request).map(Asked::Cosmos),
         };
         let asked = asked.unwrap_or(Asked::Nothing);
         let operation = match &asked {
@@ -61,6 +64,7 @@ impl Call {
             Asked::Arm(asked) => asked.operation().to_owned(),
             Asked::Authorization(asked) => asked.operation().to_owned(),
             Asked::Graph(asked) => asked.operation().to_owned(),
+            Asked::Cosmos(_) => "ListDatabases".to_owned(),
             Asked::Nothing => format!("{} {}", request.method, request.path),
         };
         Self { request, asked, operation }
@@ -76,6 +80,7 @@ impl Call {
             Asked::Arm(asked) => asked.name(),
             Asked::Authorization(asked) => asked.name(),
             Asked::Graph(asked) => asked.name(),
+            Asked::Cosmos(asked) => asked.name(),
             Asked::Entra(_) | Asked::Nothing => "",
         }
     }
@@ -86,6 +91,7 @@ impl Call {
             Asked::Arm(asked) => asked.execute(&self.request, state, now),
             Asked::Authorization(asked) => asked.execute(&self.request, state, now),
             Asked::Graph(asked) => asked.execute(&self.request, state, now),
+            Asked::Cosmos(asked) => asked.execute(&self.request, state, now),
             Asked::Nothing => Outcome::error(404, "NotFound", "There is nothing at this address."),
         }
     }
@@ -169,11 +175,10 @@ impl Server {
                 });
                 Reply::Close
             }
-            Fault::Throttle => refused(self.failure(&call, 429).header("retry-after", 1)),
+            Fault::Throttle => refused(self.wait(self.failure(&call, 429), 1, false)),
             Fault::Error(status) => refused(self.failure(&call, status)),
             Fault::Later { status, seconds, as_date } => {
-                let wait = if as_date { self.date(seconds) } else { seconds.to_string() };
-                refused(self.failure(&call, status).header("retry-after", wait))
+                refused(self.wait(self.failure(&call, status), seconds, as_date))
             }
             Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
             Fault::Slow(delay) => {
@@ -188,6 +193,7 @@ impl Server {
                 Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
                 Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
                 Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
+                Face::Cosmos => Outcome::error(403, "Forbidden", message),
             }),
             Fault::Html => {
                 self.spare(&call, 200);
@@ -201,7 +207,16 @@ impl Server {
         (reply, Duration::ZERO)
     }
 
-    /// How each of the three words a status that has no reason in the request. Entra's is of its list of codes, with the status asked for.
+    /// How each tells how long to wait. Cosmos DB counts milliseconds and knows no date.
+    fn wait(&self, outcome: Outcome, seconds: u32, as_date: bool) -> Outcome {
+        match (self.face, as_date) {
+            (Face::Cosmos, _) => outcome.header("x-ms-retry-after-ms", u64::from(seconds) * 1000),
+            (_, true) => outcome.header("retry-after", self.date(seconds)),
+            (_, false) => outcome.header("retry-after", seconds),
+        }
+    }
+
+    /// How each words a status that has no reason in the request. Entra's is of its list of codes, with the status asked for.
     fn failure(&self, call: &Call, status: u16) -> Outcome {
         let writes_directory = ["AddPassword", "RemovePassword"].contains(&call.operation.as_str());
         match (self.face, status) {
@@ -211,6 +226,7 @@ impl Server {
                 90_033,
                 "A transient error has occurred. Please try again.",
             ),
+            (Face::Cosmos, _) => cosmos::failure(status),
             (Face::Graph, 409 | 503) if writes_directory => graph::concurrency(status),
             (Face::Graph, 429) => Outcome::error(429, "TooManyRequests", "Too many requests."),
             (Face::Arm, 429) => Outcome::error(

@@ -255,6 +255,8 @@ pub(crate) struct State {
     pub(crate) options: AzureOptions,
     /// The address ARM is asked at, for the addresses it answers with.
     pub(crate) arm_url: String,
+    /// Where Cosmos DB is asked for data.
+    pub(crate) cosmos_url: String,
     /// The rotator's client id.
     pub(crate) rotator: String,
     /// By object id.
@@ -299,6 +301,7 @@ impl State {
         Self {
             options,
             arm_url,
+            cosmos_url: String::new(),
             rotator: String::new(),
             applications: BTreeMap::new(),
             accounts: BTreeMap::new(),

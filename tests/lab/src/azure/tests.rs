@@ -2,6 +2,7 @@
 
 mod account;
 mod authority;
+mod cosmos;
 
 use std::sync::mpsc;
 
