@@ -523,12 +523,12 @@ fn show(account: &Account, rule: &str, id: &str, state: &State) -> Value {
                 "status": "Active",
                 "createdAt": account.created.map(instant),
                 "disableLocalAuth": account.keys_refused,
-                "serviceBusEndpoint": format!("https://{name}.servicebus.windows.net:443/"),
+                "serviceBusEndpoint": format!("{}/{name}/", state.service_bus_url),
             },
         }),
         AccountKind::ServiceBus => json!({
             "id": account.id, "name": account.rule, "type": format!("{full}/authorizationRules"), "location": LOCATION,
-            "properties": {"rights": ["Listen", "Send"]},
+            "properties": {"rights": account.rights},
         }),
     }
 }

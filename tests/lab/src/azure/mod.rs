@@ -8,6 +8,7 @@ mod graph;
 mod kind;
 mod roles;
 mod serve;
+mod service_bus;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -167,7 +168,7 @@ pub struct Azure {
 }
 
 /// Each has a port.
-const FACES: [Face; 4] = [Face::Entra, Face::Arm, Face::Graph, Face::Cosmos];
+const FACES: [Face; 5] = [Face::Entra, Face::Arm, Face::Graph, Face::Cosmos, Face::ServiceBus];
 
 /// Where in every list of addresses its own is.
 fn place(face: Face) -> usize {
@@ -192,6 +193,7 @@ impl Azure {
         let admin = state.add_password(&object_id, Some("by hand".to_owned()), (None, None), Utc::now(), true);
         state.rotator.clone_from(&client_id);
         state.cosmos_url.clone_from(&urls[place(Face::Cosmos)]);
+        state.service_bus_url.clone_from(&urls[place(Face::ServiceBus)]);
         let state = Arc::new(Mutex::new(state));
         for (face, (listener, _)) in ports {
             http::serve(Arc::new(Server::new(state.clone(), face)), listener, acceptor.clone()).await;
@@ -222,6 +224,11 @@ impl Azure {
     /// Where the data planes of all Cosmos DB accounts are, each below its name; `documentEndpoint` says it in full.
     pub fn cosmos_url(&self) -> String {
         self.urls[place(Face::Cosmos)].clone()
+    }
+
+    /// Where the Service Bus namespaces are, each below its name; `serviceBusEndpoint` says it in full.
+    pub fn service_bus_url(&self) -> String {
+        self.urls[place(Face::ServiceBus)].clone()
     }
 
     /// The authority behind the certificate, in PEM; `None` without TLS.
@@ -400,13 +407,21 @@ impl Azure {
         });
     }
 
-    /// `allowSharedKeyAccess` of a storage account, the opposite of `disableLocalAuth` elsewhere. Keys can still be listed and
-    /// regenerated; they open nothing.
+    /// `allowSharedKeyAccess` of a storage account, the opposite of `disableLocalAuth` elsewhere, which is a whole namespace's. Keys can
+    /// still be listed and regenerated; they open nothing.
     ///
     /// # Panics
     /// If there is no such account.
     pub fn allow_keys(&self, account: &str, yes: bool) {
-        self.account(account, |account| (account.keys_refused, account.keys_decided) = (!yes, true));
+        self.with_its_siblings(account, |account| (account.keys_refused, account.keys_decided) = (!yes, true));
+    }
+
+    /// What a rule of a Service Bus may do, in place of `Listen` and `Send`; `Manage` comes with both.
+    ///
+    /// # Panics
+    /// If there is no such rule.
+    pub fn set_rights(&self, rule: &str, rights: &[&str]) {
+        self.account(rule, |rule| rule.rights = rights.iter().map(|right| (*right).to_owned()).collect());
     }
 
     /// Since when there is the account, or the namespace of the rule, as Azure shows it; with `None` it does not. Cosmos DB never
@@ -415,10 +430,15 @@ impl Azure {
     /// # Panics
     /// If there is no such account.
     pub fn set_creation_time(&self, account: &str, at: Option<DateTime<Utc>>) {
+        self.with_its_siblings(account, |account| account.created = at);
+    }
+
+    /// Rules share what is their namespace's.
+    fn with_its_siblings(&self, id: &str, change: impl FnMut(&mut Account)) {
         let mut state = self.state();
-        let found = state.account(account).expect("there is no such account").clone();
+        let found = state.account(id).expect("there is no such account").clone();
         let same = |other: &&mut Account| other.id == found.id || other.stands_with(&found);
-        state.accounts.values_mut().filter(same).for_each(|account| account.created = at);
+        state.accounts.values_mut().filter(same).for_each(change);
     }
 
     /// `keyPolicy` of a storage account: after so many days Azure calls its keys expired, and takes them all the same.
@@ -534,7 +554,8 @@ impl Azure {
 
     /// Queues a mishap for the next call of `operation`: `Token`; `GetAccount`, `ListKeys`, `RegenerateKey`, `OperationStatus`,
     /// `OperationResult`, whichever service it is; `ListPermissions`, `ListLocks`; `GetApplication`, `ListOwners`, `AddPassword`,
-    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`; `ListDatabases` of Cosmos DB.
+    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`; `ListDatabases` of Cosmos DB,
+    /// `ListQueues` of Service Bus.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
     }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::{State, lock};
 use super::wire::Outcome;
-use super::{arm, authorization, cosmos, entra, graph};
+use super::{arm, authorization, cosmos, entra, graph, service_bus};
 use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
 use crate::{Fault, RequestLine};
 
@@ -20,6 +20,7 @@ pub(crate) enum Face {
     Arm,
     Graph,
     Cosmos,
+    ServiceBus,
 }
 
 pub(crate) struct Server {
@@ -43,6 +44,7 @@ enum Asked {
     Authorization(Box<authorization::Asked>),
     Graph(graph::Asked),
     Cosmos(cosmos::Asked),
+    ServiceBus(service_bus::Asked),
     /// No such path, or not with this method.
     Nothing,
 }
@@ -57,6 +59,7 @@ impl Call {
             },
             Face::Graph => graph::Asked::read(&request).map(Asked::Graph),
             Face::Cosmos => cosmos::Asked::read(&request).map(Asked::Cosmos),
+            Face::ServiceBus => service_bus::Asked::read(&request).map(Asked::ServiceBus),
         };
         let asked = asked.unwrap_or(Asked::Nothing);
         let operation = match &asked {
@@ -65,6 +68,7 @@ impl Call {
             Asked::Authorization(asked) => asked.operation().to_owned(),
             Asked::Graph(asked) => asked.operation().to_owned(),
             Asked::Cosmos(_) => "ListDatabases".to_owned(),
+            Asked::ServiceBus(asked) => asked.operation().to_owned(),
             Asked::Nothing => format!("{} {}", request.method, request.path),
         };
         Self { request, asked, operation }
@@ -81,6 +85,7 @@ impl Call {
             Asked::Authorization(asked) => asked.name(),
             Asked::Graph(asked) => asked.name(),
             Asked::Cosmos(asked) => asked.name(),
+            Asked::ServiceBus(asked) => asked.name(),
             Asked::Entra(_) | Asked::Nothing => "",
         }
     }
@@ -92,6 +97,7 @@ impl Call {
             Asked::Authorization(asked) => asked.execute(&self.request, state, now),
             Asked::Graph(asked) => asked.execute(&self.request, state, now),
             Asked::Cosmos(asked) => asked.execute(&self.request, state, now),
+            Asked::ServiceBus(asked) => asked.execute(&self.request, state, now),
             Asked::Nothing => Outcome::error(404, "NotFound", "There is nothing at this address."),
         }
     }
@@ -194,6 +200,7 @@ impl Server {
                 Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
                 Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
                 Face::Cosmos => Outcome::error(403, "Forbidden", message),
+                Face::ServiceBus => Outcome::error(401, "Unauthorized", message),
             }),
             Fault::Html => {
                 self.spare(&call, 200);
@@ -227,6 +234,7 @@ impl Server {
                 "A transient error has occurred. Please try again.",
             ),
             (Face::Cosmos, _) => cosmos::failure(status),
+            (Face::ServiceBus, _) => service_bus::failure(status),
             (Face::Graph, 409 | 503) if writes_directory => graph::concurrency(status),
             (Face::Graph, 429) => Outcome::error(429, "TooManyRequests", "Too many requests."),
             (Face::Arm, 429) => Outcome::error(

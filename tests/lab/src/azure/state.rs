@@ -155,6 +155,8 @@ pub(crate) struct Account {
     pub(crate) name: String,
     /// The authorization rule; empty where there is none.
     pub(crate) rule: String,
+    /// What a rule of a Service Bus may do: `Listen`, `Send`, `Manage`.
+    pub(crate) rights: Vec<String>,
     /// `allowSharedKeyAccess = false`, `disableLocalAuth = true`.
     pub(crate) keys_refused: bool,
     /// Somebody has set `allowSharedKeyAccess`; until then Azure does not show it, and means true.
@@ -176,6 +178,7 @@ impl Account {
             kind,
             name: name.to_owned(),
             rule: rule.to_owned(),
+            rights: ["Listen", "Send"].map(str::to_owned).to_vec(),
             keys_refused: false,
             keys_decided: false,
             kerberos: false,
@@ -257,6 +260,8 @@ pub(crate) struct State {
     pub(crate) arm_url: String,
     /// Where Cosmos DB is asked for data.
     pub(crate) cosmos_url: String,
+    /// Where Service Bus is.
+    pub(crate) service_bus_url: String,
     /// The rotator's client id.
     pub(crate) rotator: String,
     /// By object id.
@@ -302,6 +307,7 @@ impl State {
             options,
             arm_url,
             cosmos_url: String::new(),
+            service_bus_url: String::new(),
             rotator: String::new(),
             applications: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -382,7 +388,7 @@ impl State {
     pub(crate) fn add_account(&mut self, mut account: Account) -> String {
         let id = account.id.clone();
         if let Some(sibling) = self.accounts.values().find(|other| other.stands_with(&account)) {
-            account.created = sibling.created;
+            (account.created, account.keys_refused) = (sibling.created, sibling.keys_refused);
         }
         self.keys.extend(account.slots.iter().map(|slot| slot.value.clone()));
         self.accounts.insert(id.to_ascii_lowercase(), account);
@@ -419,7 +425,10 @@ impl State {
             let new = Account::new(account.id.clone(), account.kind, &account.name, &account.rule, now);
             // A rule made again stands in the namespace that was there before.
             let stays = *key == id && !account.rule.is_empty();
-            *account = Account { created: if stays { account.created } else { new.created }, ..new };
+            *account = match stays {
+                true => Account { created: account.created, keys_refused: account.keys_refused, ..new },
+                false => new,
+            };
             // Nobody goes on with what is gone.
             let open = self.operations.iter_mut().filter(|op| op.account == account.id && op.ended.is_none());
             open.for_each(|operation| operation.ended = Some(Ended::Failed));

@@ -3,6 +3,7 @@
 mod account;
 mod authority;
 mod cosmos;
+mod service_bus;
 
 use std::sync::mpsc;
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use super::serve::Face;
-use super::{RegeneratedKey, cosmos};
+use super::{RegeneratedKey, cosmos, service_bus};
 use crate::http::{Request, answer};
 use crate::{chance, form};
 
@@ -86,8 +86,10 @@ impl Outcome {
     }
 
     pub(crate) fn into_response(self, face: Face, asked: &Request) -> Response<Body> {
-        if face == Face::Cosmos {
-            return cosmos::into_response(self, asked);
+        match face {
+            Face::Cosmos => return cosmos::into_response(self, asked),
+            Face::ServiceBus => return service_bus::into_response(self, asked),
+            Face::Entra | Face::Arm | Face::Graph => {}
         }
         let request_id = chance::request_id();
         // A client's own id comes back, where it sent one that is an id.
