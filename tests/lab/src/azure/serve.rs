@@ -10,8 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::state::{State, lock};
 use super::wire::Outcome;
 use super::{arm, authorization, cosmos, entra, graph, service_bus};
-use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
-use crate::{Fault, RequestLine};
+use crate::RequestLine;
+use crate::faults::{Stumbling, carry_out};
+use crate::http::{Handler, Reply, ReplyFuture, Request};
 
 /// What a port plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +30,13 @@ pub(crate) struct Server {
 }
 
 /// A call, as far as it can be told before it is believed.
-#[derive(Clone)]
-struct Call {
+pub(crate) struct Call {
     request: Request,
     asked: Asked,
     /// The queue its faults wait in, and its name in the log.
     operation: String,
 }
 
-#[derive(Clone)]
 enum Asked {
     Entra(entra::Asked),
     Arm(Box<arm::Asked>),
@@ -108,117 +107,22 @@ impl Server {
         Self { state, face }
     }
 
-    /// Executes and logs; `status` when the answer will tell something else. Whoever plays the data plane is told without the lock.
-    fn execute(&self, call: &Call, status: Option<u16>) -> Outcome {
-        let mut state = lock(&self.state);
-        let outcome = call.execute(&mut state, Utc::now());
-        log(&mut state, call, &outcome, status.unwrap_or(outcome.status), outcome.executed);
-        let hook = state.hook.clone();
-        let work = state.options.cosmos_work.unwrap_or_default();
-        drop(state);
-        if let (Some(hook), Some(key)) = (hook, &outcome.regenerated) {
-            hook(key);
-        }
-        if let Some(id) = &outcome.goes_on {
-            go_on(self.state.clone(), id.clone(), work);
-        }
-        outcome
-    }
-
-    /// Logs a call that is not executed.
-    fn spare(&self, call: &Call, status: u16) {
-        let spared = Outcome::done(status).about(call.target());
-        log(&mut lock(&self.state), call, &spared, status, false);
-    }
-
-    fn answer(&self, call: &Call, outcome: Outcome) -> Reply {
-        self.dated(outcome.into_response(self.face, &call.request))
-    }
-
-    fn dated(&self, mut response: Response<Body>) -> Reply {
-        let date = HeaderValue::from_str(&self.date(0)).expect("a date is a legal header value");
-        response.headers_mut().insert(header::DATE, date);
-        Reply::Answer(response)
+    fn answer(&self, call: &Call, outcome: Outcome) -> Response<Body> {
+        self.date(outcome.into_response(self.face, &call.request))
     }
 
     /// By the clock we show, so many seconds from now.
-    fn date(&self, seconds: u32) -> String {
+    fn shown(&self, seconds: u32) -> String {
         let skew = lock(&self.state).date_skew;
         let at = Utc::now() + skew + TimeDelta::seconds(i64::from(seconds));
         at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
-    }
-
-    /// In a task of its own: a client that gives up does not stop it.
-    fn delay(self: Arc<Self>, call: Call, delay: Duration) -> ReplyFuture {
-        let executed = tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            let outcome = self.execute(&call, None);
-            self.answer(&call, outcome)
-        });
-        Box::pin(async move { executed.await.unwrap_or(Reply::Close) })
-    }
-
-    fn stumble(self: Arc<Self>, call: Call, fault: Fault) -> (Reply, Duration) {
-        let refused = |outcome: Outcome| {
-            self.spare(&call, outcome.status);
-            self.answer(&call, outcome)
-        };
-        let reply = match fault {
-            Fault::LostReply => {
-                self.execute(&call, Some(0));
-                Reply::Close
-            }
-            Fault::ErrorAfterCommit(status) => {
-                self.execute(&call, Some(status));
-                self.answer(&call, self.failure(&call, status))
-            }
-            Fault::Late(delay) => {
-                self.spare(&call, 0);
-                let (server, call) = (self.clone(), call.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    server.execute(&call, Some(0));
-                });
-                Reply::Close
-            }
-            Fault::Throttle => refused(self.wait(self.failure(&call, 429), 1, false)),
-            Fault::Error(status) => refused(self.failure(&call, status)),
-            Fault::Later { status, seconds, as_date } => {
-                refused(self.wait(self.failure(&call, status), seconds, as_date))
-            }
-            Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
-            Fault::Slow(delay) => {
-                let outcome = self.execute(&call, None);
-                return (self.answer(&call, outcome), delay);
-            }
-            Fault::DropBefore => {
-                self.spare(&call, 0);
-                Reply::Close
-            }
-            Fault::Refuse(message) => refused(match self.face {
-                Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
-                Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
-                Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
-                Face::Cosmos => Outcome::error(403, "Forbidden", message),
-                Face::ServiceBus => Outcome::error(401, "Unauthorized", message),
-            }),
-            Fault::Html => {
-                self.spare(&call, 200);
-                self.dated(html_page(200, "Sign in", "Please sign in to continue."))
-            }
-            Fault::Redirect(location) => {
-                self.spare(&call, 301);
-                self.dated(moved(&location))
-            }
-        };
-        (reply, Duration::ZERO)
     }
 
     /// How each tells how long to wait. Cosmos DB counts milliseconds and knows no date.
     fn wait(&self, outcome: Outcome, seconds: u32, as_date: bool) -> Outcome {
         match (self.face, as_date) {
             (Face::Cosmos, _) => outcome.header("x-ms-retry-after-ms", u64::from(seconds) * 1000),
-            (_, true) => outcome.header("retry-after", self.date(seconds)),
+            (_, true) => outcome.header("retry-after", self.shown(seconds)),
             (_, false) => outcome.header("retry-after", seconds),
         }
     }
@@ -257,6 +161,61 @@ impl Server {
     }
 }
 
+impl Stumbling for Server {
+    type Call = Call;
+
+    /// Whoever plays the data plane is told without the lock.
+    fn execute(&self, call: &Call, status: Option<u16>) -> Reply {
+        let mut state = lock(&self.state);
+        let outcome = call.execute(&mut state, Utc::now());
+        log(&mut state, call, &outcome, status.unwrap_or(outcome.status), outcome.executed);
+        let hook = state.hook.clone();
+        let work = state.options.cosmos_work.unwrap_or_default();
+        drop(state);
+        if let (Some(hook), Some(key)) = (hook, &outcome.regenerated) {
+            hook(key);
+        }
+        if let Some(id) = &outcome.goes_on {
+            go_on(self.state.clone(), id.clone(), work);
+        }
+        Reply::Answer(self.answer(call, outcome))
+    }
+
+    fn spare(&self, call: &Call, status: u16) {
+        let spared = Outcome::done(status).about(call.target());
+        log(&mut lock(&self.state), call, &spared, status, false);
+    }
+
+    fn fail(&self, call: &Call, status: u16) -> Response<Body> {
+        self.answer(call, self.failure(call, status))
+    }
+
+    fn throttle(&self, call: &Call) -> Response<Body> {
+        self.later(call, 429, 1, false)
+    }
+
+    fn later(&self, call: &Call, status: u16, seconds: u32, as_date: bool) -> Response<Body> {
+        self.answer(call, self.wait(self.failure(call, status), seconds, as_date))
+    }
+
+    fn refuse(&self, call: &Call, message: &str) -> Response<Body> {
+        let outcome = match self.face {
+            Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
+            Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
+            Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
+            Face::Cosmos => Outcome::error(403, "Forbidden", message),
+            Face::ServiceBus => Outcome::error(401, "Unauthorized", message),
+        };
+        self.answer(call, outcome)
+    }
+
+    fn date(&self, mut response: Response<Body>) -> Response<Body> {
+        let date = HeaderValue::from_str(&self.shown(0)).expect("a date is a legal header value");
+        response.headers_mut().insert(header::DATE, date);
+        response
+    }
+}
+
 /// What was answered with 202 is done when its time has come, whether or not anybody asks.
 fn go_on(state: Arc<Mutex<State>>, id: String, work: Duration) {
     let finish = move || {
@@ -285,20 +244,7 @@ impl Handler for Server {
     fn handle(self: Arc<Self>, request: Request) -> ReplyFuture {
         let call = Call::read(request, self.face);
         let fault = lock(&self.state).faults.take(&call.operation);
-        let (reply, delay) = match fault {
-            None => {
-                let outcome = self.execute(&call, None);
-                (self.answer(&call, outcome), Duration::ZERO)
-            }
-            Some(Fault::Delayed(delay)) => return self.delay(call, delay),
-            Some(fault) => self.stumble(call, fault),
-        };
-        Box::pin(async move {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            reply
-        })
+        carry_out(self, call, fault)
     }
 }
 
