@@ -1,7 +1,14 @@
-//! What can go wrong with one call. A fault waits in a queue by operation; each call to that operation takes one.
+//! What can go wrong with one call, and what then becomes of it. A fault waits in a queue by operation; each call to that operation
+//! takes one. In which words a stand-in fails is its own affair.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Response;
+
+use crate::http::{Reply, ReplyFuture, html_page, moved};
 
 /// One mishap. It is spent by the next call of the operation it was queued for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,4 +66,91 @@ impl FaultQueue {
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
+}
+
+/// A stand-in whose calls may go wrong.
+pub(crate) trait Stumbling: Send + Sync + 'static {
+    type Call: Send + Sync + 'static;
+
+    /// Carries the call out and logs it, as `status` where nobody will hear of it or the answer will tell something else.
+    fn execute(&self, call: &Self::Call, status: Option<u16>) -> Reply;
+
+    /// Logs a call that is not carried out.
+    fn spare(&self, call: &Self::Call, status: u16);
+
+    /// A status that has no reason in the call.
+    fn fail(&self, call: &Self::Call, status: u16) -> Response<Body>;
+
+    /// Too many calls.
+    fn throttle(&self, call: &Self::Call) -> Response<Body>;
+
+    /// The same as [`Self::fail`] with a wait; whose clients know none is silent about it.
+    fn later(&self, call: &Self::Call, status: u16, _seconds: u32, _as_date: bool) -> Response<Body> {
+        self.fail(call, status)
+    }
+
+    /// A caller who may not.
+    fn refuse(&self, call: &Self::Call, message: &str) -> Response<Body>;
+
+    /// Gives an answer that is none of its own the date it shows.
+    fn date(&self, response: Response<Body>) -> Response<Body> {
+        response
+    }
+}
+
+/// Carries the call out, as far as the fault lets it. All is done before the first wait, but what the fault puts off: that is done in
+/// a task of its own, which a client that gives up does not stop.
+pub(crate) fn carry_out<S: Stumbling>(server: Arc<S>, call: S::Call, fault: Option<Fault>) -> ReplyFuture {
+    let (reply, delay) = match fault {
+        None => (server.execute(&call, None), Duration::ZERO),
+        Some(Fault::Slow(delay)) => (server.execute(&call, None), delay),
+        Some(Fault::Delayed(delay)) => {
+            let executed = tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                server.execute(&call, None)
+            });
+            return Box::pin(async move { executed.await.unwrap_or(Reply::Close) });
+        }
+        Some(Fault::Late(delay)) => {
+            server.spare(&call, 0);
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                server.execute(&call, Some(0));
+            });
+            (Reply::Close, Duration::ZERO)
+        }
+        Some(fault) => (stumble(&*server, &call, &fault), Duration::ZERO),
+    };
+    Box::pin(async move {
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        reply
+    })
+}
+
+fn stumble<S: Stumbling>(server: &S, call: &S::Call, fault: &Fault) -> Reply {
+    let response = match fault {
+        Fault::LostReply => {
+            server.execute(call, Some(0));
+            return Reply::Close;
+        }
+        Fault::DropBefore => {
+            server.spare(call, 0);
+            return Reply::Close;
+        }
+        Fault::ErrorAfterCommit(status) => {
+            server.execute(call, Some(*status));
+            return Reply::Answer(server.fail(call, *status));
+        }
+        Fault::Throttle => server.throttle(call),
+        Fault::Error(status) => server.fail(call, *status),
+        Fault::Later { status, seconds, as_date } => server.later(call, *status, *seconds, *as_date),
+        Fault::Refuse(message) => server.refuse(call, message),
+        Fault::Html => server.date(html_page(200, "Sign in", "Please sign in to continue.")),
+        Fault::Redirect(location) => server.date(moved(location)),
+        Fault::Late(_) | Fault::Delayed(_) | Fault::Slow(_) => unreachable!("what takes time is not answered here"),
+    };
+    server.spare(call, response.status().as_u16());
+    Reply::Answer(response)
 }

@@ -4,8 +4,8 @@
 //! one misreading cannot sit on both sides of the wire. What a document does not say is chosen, and the comment says so.
 //!
 //! * [`Aws`]: IAM, STS and S3 on one loopback port. It checks signatures, quota, status, and how long a fresh key takes to be known.
-//! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys and Microsoft Graph for the passwords of
-//!   applications, each on a loopback port of its own.
+//! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys, Microsoft Graph for the passwords of
+//!   applications, and the data planes that take those keys, each on a loopback port of its own.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
 //!   really use the key they hold against [`Aws`], all the time, and count every refusal: an outage is a number above zero.
 //! * [`Fault`], [`JobScript`]: what goes wrong, and when.
@@ -40,6 +40,7 @@ mod http;
 mod record;
 mod sigv4;
 mod tls;
+mod xml;
 
 pub use arcgis::{
     ArcGis, ArcGisOptions, ArcGisSnapshot, ItemView, JobPath, JobScript, JobView, Product, Restart, ServiceSpec,
@@ -47,7 +48,8 @@ pub use arcgis::{
 };
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use azure::{
-    AccountKind, Azure, AzureOptions, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView, WriteLimit,
+    AccountKind, Azure, AzureOptions, AzureRole, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView,
+    WriteLimit,
 };
 pub use consumer::ConsumerCount;
 pub use faults::Fault;

@@ -1,9 +1,9 @@
 //! One request from the wire to the answer: where it goes, what fault awaits it, whether it may, what it does.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use axum::http::{HeaderValue, Method};
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
@@ -12,7 +12,8 @@ use super::options::{JobPath, Product, Restart};
 use super::reply::{Format, Outcome, respond};
 use super::site::{Site, lock};
 use super::{data, jobs, tokens};
-use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
+use crate::faults::{Stumbling, carry_out};
+use crate::http::{Handler, Reply, ReplyFuture, Request, html_page};
 use crate::{Fault, RequestLine, form};
 
 pub(crate) struct Server {
@@ -120,8 +121,7 @@ impl Route {
 }
 
 /// A call, as far as the path tells.
-#[derive(Clone)]
-struct Call {
+pub(crate) struct Call {
     request: Request,
     route: Route,
     format: Option<Format>,
@@ -209,7 +209,27 @@ impl Server {
         (Call { request, route, format }, fault, restarting)
     }
 
-    /// Executes and logs; `status` when the answer will tell something else.
+    fn restarting(&self, call: &Call, how: Restart) -> Reply {
+        let page = |status| {
+            self.spare(call, status);
+            Reply::Answer(html_page(status, "Unavailable", "The server is starting."))
+        };
+        match how {
+            Restart::Closed => {
+                self.spare(call, 0);
+                Reply::Close
+            }
+            Restart::BadGateway => page(502),
+            Restart::Unavailable => page(503),
+            Restart::NotFound => page(404),
+            Restart::Html => page(200),
+        }
+    }
+}
+
+impl Stumbling for Server {
+    type Call = Call;
+
     fn execute(&self, call: &Call, status: Option<u16>) -> Reply {
         let now = Utc::now();
         let mut site = lock(&self.site);
@@ -235,100 +255,35 @@ impl Server {
         log(&mut lock(&self.site), call, call.route.target(), "", status, false);
     }
 
-    /// In a task of its own: a client that gives up does not stop it.
-    fn delay(self: Arc<Self>, call: Call, delay: Duration) -> ReplyFuture {
-        let executed = tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            self.execute(&call, None)
-        });
-        Box::pin(async move { executed.await.unwrap_or(Reply::Close) })
+    fn fail(&self, _: &Call, status: u16) -> Response<Body> {
+        html_page(status, "Error", "The service is temporarily unable to service your request.")
     }
 
-    fn stumble(self: &Arc<Self>, call: &Call, fault: Fault) -> (Reply, Duration) {
-        let reply = match fault {
-            Fault::LostReply => {
-                self.execute(call, Some(0));
-                Reply::Close
-            }
-            Fault::ErrorAfterCommit(status) => {
-                self.execute(call, Some(status));
-                Reply::Answer(html_page(status, "Error", "The service is temporarily unable to service your request."))
-            }
-            Fault::Late(delay) => {
-                self.spare(call, 0);
-                let (server, call) = (self.clone(), call.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    server.execute(&call, Some(0));
-                });
-                Reply::Close
-            }
-            Fault::Throttle => {
-                self.spare(call, 429);
-                let mut response = html_page(429, "Too Many Requests", "Too many requests.");
-                response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
-                Reply::Answer(response)
-            }
-            Fault::Error(status) => {
-                self.spare(call, status);
-                Reply::Answer(html_page(status, "Error", "The service is temporarily unable to service your request."))
-            }
-            Fault::Later { status, seconds, as_date } => {
-                self.spare(call, status);
-                let mut response = html_page(status, "Later", "The server asks you to come back later.");
-                let now = Utc::now();
-                let date = |at: DateTime<Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-                let wait = match as_date {
-                    true => date(now + TimeDelta::seconds(i64::from(seconds))),
-                    false => seconds.to_string(),
-                };
-                for (name, text) in [("retry-after", wait), ("date", date(now))] {
-                    let value = HeaderValue::from_str(&text).expect("dates and numbers are header values");
-                    response.headers_mut().insert(name, value);
-                }
-                Reply::Answer(response)
-            }
-            Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
-            Fault::Slow(delay) => return (self.execute(call, None), delay),
-            Fault::DropBefore => {
-                self.spare(call, 0);
-                Reply::Close
-            }
-            Fault::Refuse(message) => {
-                let site = lock(&self.site);
-                let (product, real) = (site.options.product, site.options.real_status_codes);
-                drop(site);
-                let response = respond(&Outcome::error(400, message).content, Format::Json, product, real);
-                self.spare(call, response.status().as_u16());
-                Reply::Answer(response)
-            }
-            Fault::Html => {
-                self.spare(call, 200);
-                Reply::Answer(html_page(200, "Sign In", "Please sign in to continue."))
-            }
-            Fault::Redirect(location) => {
-                self.spare(call, 301);
-                Reply::Answer(moved(&location))
-            }
-        };
-        (reply, Duration::ZERO)
+    fn throttle(&self, _: &Call) -> Response<Body> {
+        let mut response = html_page(429, "Too Many Requests", "Too many requests.");
+        response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+        response
     }
 
-    fn restarting(&self, call: &Call, how: Restart) -> Reply {
-        let page = |status| {
-            self.spare(call, status);
-            Reply::Answer(html_page(status, "Unavailable", "The server is starting."))
+    fn later(&self, _: &Call, status: u16, seconds: u32, as_date: bool) -> Response<Body> {
+        let mut response = html_page(status, "Later", "The server asks you to come back later.");
+        let now = Utc::now();
+        let date = |at: DateTime<Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let wait = match as_date {
+            true => date(now + TimeDelta::seconds(i64::from(seconds))),
+            false => seconds.to_string(),
         };
-        match how {
-            Restart::Closed => {
-                self.spare(call, 0);
-                Reply::Close
-            }
-            Restart::BadGateway => page(502),
-            Restart::Unavailable => page(503),
-            Restart::NotFound => page(404),
-            Restart::Html => page(200),
+        for (name, text) in [("retry-after", wait), ("date", date(now))] {
+            let value = HeaderValue::from_str(&text).expect("dates and numbers are header values");
+            response.headers_mut().insert(name, value);
         }
+        response
+    }
+
+    fn refuse(&self, _: &Call, message: &str) -> Response<Body> {
+        let site = lock(&self.site);
+        let (product, real) = (site.options.product, site.options.real_status_codes);
+        respond(&Outcome::error(400, message).content, Format::Json, product, real)
     }
 }
 
@@ -339,18 +294,13 @@ impl Handler for Server {
 
     fn handle(self: Arc<Self>, request: Request) -> ReplyFuture {
         let (call, fault, restarting) = self.read(request);
-        let (reply, delay) = match (restarting, fault) {
-            (Some(how), _) => (self.restarting(&call, how), Duration::ZERO),
-            (None, Some(Fault::Delayed(delay))) => return self.delay(call, delay),
-            (None, Some(fault)) => self.stumble(&call, fault),
-            (None, None) => (self.execute(&call, None), Duration::ZERO),
-        };
-        Box::pin(async move {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
+        match restarting {
+            Some(how) => {
+                let reply = self.restarting(&call, how);
+                Box::pin(async move { reply })
             }
-            reply
-        })
+            None => carry_out(self, call, fault),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 
 use super::serve::{Call, Caller};
 use super::state::{NoKey, State};
-use super::wire::{Outcome, date, escape};
+use super::wire::{Outcome, date};
+use crate::xml::escape;
 
 /// The caller is proven; whether it may is decided here.
 pub(crate) fn execute(call: &Call, caller: &Caller, state: &mut State, now: DateTime<Utc>) -> Outcome {

@@ -4,8 +4,9 @@ use axum::http::Method;
 
 use super::serve::{Call, Caller};
 use super::state::State;
-use super::wire::{Content, Outcome, escape};
+use super::wire::{Content, Outcome};
 use crate::form;
+use crate::xml::escape;
 
 pub(crate) fn execute(call: &Call, caller: &Caller, state: &State) -> Outcome {
     let path = form::decode(&call.request.path, false);

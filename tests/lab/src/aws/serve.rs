@@ -1,7 +1,6 @@
 //! One request from the wire to the answer: who signed it, which service it is for, what fault awaits it, what it does.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, header};
@@ -10,16 +9,16 @@ use chrono::{DateTime, Utc};
 use super::state::{State, lock};
 use super::wire::{Dialect, Outcome};
 use super::{iam, s3, sts};
-use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
+use crate::faults::{Stumbling, carry_out};
+use crate::http::{Handler, Reply, ReplyFuture, Request};
 use crate::sigv4::{Authorization, Refusal};
-use crate::{Fault, RequestLine, consumer, form};
+use crate::{RequestLine, consumer, form};
 
 pub(crate) struct Server {
     state: Arc<Mutex<State>>,
 }
 
 /// A call, as far as it can be told before it is believed.
-#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) request: Request,
     pub(crate) dialect: Dialect,
@@ -170,97 +169,50 @@ impl Server {
         Self { state }
     }
 
-    /// Executes and logs; `closed` when nobody will hear of it, `status` when the answer will tell something else.
-    fn execute(&self, call: &Call, status: Option<u16>) -> Outcome {
-        let now = Utc::now();
+    fn answer(&self, call: &Call, outcome: Outcome) -> Response<Body> {
+        self.date(outcome.into_response(call.dialect, call.request.method == Method::HEAD))
+    }
+}
+
+impl Stumbling for Server {
+    type Call = Call;
+
+    fn execute(&self, call: &Call, status: Option<u16>) -> Reply {
         let mut state = lock(&self.state);
-        let outcome = call.execute(&mut state, now);
+        let outcome = call.execute(&mut state, Utc::now());
         log(&mut state, call, &outcome.target, status.unwrap_or(outcome.status), outcome.executed);
-        outcome
+        drop(state);
+        Reply::Answer(self.answer(call, outcome))
     }
 
-    /// Logs a call that is not executed.
     fn spare(&self, call: &Call, status: u16) {
         let target = call.value("UserName").unwrap_or_default().to_owned();
         log(&mut lock(&self.state), call, &target, status, false);
     }
 
-    fn answer(&self, call: &Call, outcome: Outcome) -> Reply {
-        self.dated(outcome.into_response(call.dialect, call.request.method == Method::HEAD))
+    fn fail(&self, call: &Call, status: u16) -> Response<Body> {
+        let code = failure(call.dialect, status);
+        self.answer(call, Outcome::error(status, code, "We encountered an internal error."))
     }
 
-    fn dated(&self, mut response: Response<Body>) -> Reply {
+    fn throttle(&self, call: &Call) -> Response<Body> {
+        let outcome = match call.dialect {
+            Dialect::S3 => Outcome::error(503, "SlowDown", "Please reduce your request rate."),
+            Dialect::Iam | Dialect::Sts => Outcome::error(400, "Throttling", "Rate exceeded"),
+        };
+        self.answer(call, outcome)
+    }
+
+    fn refuse(&self, call: &Call, message: &str) -> Response<Body> {
+        self.answer(call, Outcome::error(403, "AccessDenied", message))
+    }
+
+    fn date(&self, mut response: Response<Body>) -> Response<Body> {
         let skew = lock(&self.state).date_skew;
         let date = (Utc::now() + skew).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let date = HeaderValue::from_str(&date).expect("a date is a legal header value");
         response.headers_mut().insert(header::DATE, date);
-        Reply::Answer(response)
-    }
-
-    /// In a task of its own: a client that gives up does not stop it.
-    fn delay(self: Arc<Self>, call: Call, delay: Duration) -> ReplyFuture {
-        let executed = tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            let outcome = self.execute(&call, None);
-            self.answer(&call, outcome)
-        });
-        Box::pin(async move { executed.await.unwrap_or(Reply::Close) })
-    }
-
-    fn stumble(self: Arc<Self>, call: Call, fault: Fault) -> (Reply, Duration) {
-        let refused = |status, code, message: &str| {
-            self.spare(&call, status);
-            self.answer(&call, Outcome::error(status, code, message))
-        };
-        let reply = match fault {
-            Fault::LostReply => {
-                self.execute(&call, Some(0));
-                Reply::Close
-            }
-            Fault::ErrorAfterCommit(status) => {
-                self.execute(&call, Some(status));
-                self.answer(
-                    &call,
-                    Outcome::error(status, failure(call.dialect, status), "We encountered an internal error."),
-                )
-            }
-            Fault::Late(delay) => {
-                self.spare(&call, 0);
-                let (server, call) = (self.clone(), call.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    server.execute(&call, Some(0));
-                });
-                Reply::Close
-            }
-            Fault::Throttle if call.dialect == Dialect::S3 => {
-                refused(503, "SlowDown", "Please reduce your request rate.")
-            }
-            Fault::Throttle => refused(400, "Throttling", "Rate exceeded"),
-            // Its clients know no Retry-After.
-            Fault::Error(status) | Fault::Later { status, .. } => {
-                refused(status, failure(call.dialect, status), "We encountered an internal error.")
-            }
-            Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
-            Fault::Slow(delay) => {
-                let outcome = self.execute(&call, None);
-                return (self.answer(&call, outcome), delay);
-            }
-            Fault::DropBefore => {
-                self.spare(&call, 0);
-                Reply::Close
-            }
-            Fault::Refuse(message) => refused(403, "AccessDenied", &message),
-            Fault::Html => {
-                self.spare(&call, 200);
-                self.dated(html_page(200, "Sign in", "Please sign in to continue."))
-            }
-            Fault::Redirect(location) => {
-                self.spare(&call, 301);
-                self.dated(moved(&location))
-            }
-        };
-        (reply, Duration::ZERO)
+        response
     }
 }
 
@@ -272,20 +224,7 @@ impl Handler for Server {
     fn handle(self: Arc<Self>, request: Request) -> ReplyFuture {
         let call = Call::read(request);
         let fault = lock(&self.state).faults.take(&call.operation);
-        let (reply, delay) = match fault {
-            None => {
-                let outcome = self.execute(&call, None);
-                (self.answer(&call, outcome), Duration::ZERO)
-            }
-            Some(Fault::Delayed(delay)) => return self.delay(call, delay),
-            Some(fault) => self.stumble(call, fault),
-        };
-        Box::pin(async move {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            reply
-        })
+        carry_out(self, call, fault)
     }
 }
 

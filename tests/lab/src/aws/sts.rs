@@ -2,7 +2,8 @@
 
 use super::serve::{Call, Caller};
 use super::state::State;
-use super::wire::{Outcome, escape};
+use super::wire::Outcome;
+use crate::xml::escape;
 
 pub(crate) fn execute(call: &Call, caller: &Caller, state: &State) -> Outcome {
     let (action, version) = (call.value("Action").unwrap_or_default(), call.value("Version").unwrap_or_default());

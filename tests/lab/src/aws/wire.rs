@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::xml::escape;
 use crate::{chance, http};
 
 pub(crate) const IAM_NS: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
@@ -92,11 +93,6 @@ impl Outcome {
         response.headers_mut().insert(name, value);
         response
     }
-}
-
-/// Text inside an element.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// AWS dates are in whole seconds.

@@ -135,11 +135,8 @@ impl Asked {
     fn admit(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Result<(), Outcome> {
         let client_id = authenticate(request, state, now)?;
         let query = form::pairs(&request.query);
-        check_version(self.kind, form::value(&query, "api-version"))?;
-        if !self.subscription.eq_ignore_ascii_case(&state.options.subscription_id) {
-            let message = format!("The subscription '{}' could not be found.", self.subscription);
-            return Err(Outcome::error(404, "SubscriptionNotFound", message));
-        }
+        check_version(self.kind.collection(), self.kind.versions(), form::value(&query, "api-version"))?;
+        check_subscription(&self.subscription, state)?;
         if request.method == Method::POST {
             state.take_write(now).map_err(|seconds| {
                 let message = format!(
@@ -149,19 +146,9 @@ impl Asked {
                 Outcome::error(429, "SubscriptionRequestsThrottled", message).header("retry-after", seconds)
             })?;
         }
-        let (id, right) = (self.id(), self.right());
-        // A principal has an object id of its own; ours is known by its client id alone.
-        if client_id != state.rotator || state.is_denied(&right) {
-            let message = format!(
-                "The client '{client_id}' with object id '{client_id}' does not have authorization to perform action '{right}' over \
-                 scope '{id}' or the scope is invalid. If access was recently granted, please refresh your credentials."
-            );
-            return Err(Outcome::error(403, "AuthorizationFailed", message));
-        }
-        if !self.group.is_empty() && !self.group.eq_ignore_ascii_case(&state.options.resource_group) {
-            let message = format!("Resource group '{}' could not be found.", self.group);
-            return Err(Outcome::error(404, "ResourceGroupNotFound", message));
-        }
+        let id = self.id();
+        check_right(&client_id, &self.right(), &id, state)?;
+        check_group(&self.group, state)?;
         match state.lock_over(&id) {
             // Listing keys is a POST too: azure-rest-api-specs issue 6363.
             Some(scope) if request.method == Method::POST => {
@@ -192,17 +179,12 @@ impl Asked {
         };
         let Some(account) = account.cloned() else {
             let what = self.kind.suffix(&self.name, &self.rule).replacen("/providers/", "", 1);
-            let message = format!(
-                "The Resource '{what}' under resource group '{}' was not found. For more details please go to \
-                 https://aka.ms/ARMResourceNotFoundFix",
-                self.group
-            );
-            return Err(Outcome::error(404, "ResourceNotFound", message));
+            return Err(not_found(&what, &self.group));
         };
         match self.verb {
             Verb::Regenerate => self.regenerate(request, &account, state, now),
             Verb::ListKeys => list_keys(request, &account),
-            _ => Ok(Outcome::json(show(&account, &self.rule, &self.id()))),
+            _ => Ok(Outcome::json(show(&account, &self.rule, &self.id(), state))),
         }
     }
 
@@ -328,7 +310,7 @@ fn failure() -> Value {
 }
 
 /// Who is asking.
-fn authenticate(request: &Request, state: &State, now: DateTime<Utc>) -> Result<String, Outcome> {
+pub(crate) fn authenticate(request: &Request, state: &State, now: DateTime<Utc>) -> Result<String, Outcome> {
     let refuse = |code: &str, message: String| {
         let authority = format!(
             "Bearer authorization_uri=\"https://login.windows.net/{}\", error=\"invalid_token\"",
@@ -363,23 +345,60 @@ fn authenticate(request: &Request, state: &State, now: DateTime<Utc>) -> Result<
     Ok(token.client_id.clone())
 }
 
-fn check_version(kind: AccountKind, version: Option<&str>) -> Result<(), Outcome> {
+pub(crate) fn check_version(collection: &str, versions: &[&str], version: Option<&str>) -> Result<(), Outcome> {
     match version {
         None | Some("") => {
             let message = "The api-version query parameter (?api-version=) is required for all requests.";
             Err(Outcome::error(400, "MissingApiVersionParameter", message))
         }
-        Some(version) if kind.versions().contains(&version) => Ok(()),
+        Some(version) if versions.contains(&version) => Ok(()),
         Some(version) => {
             let message = format!(
-                "No registered resource provider found for location '{LOCATION}' and API version '{version}' for type '{}'. The \
+                "No registered resource provider found for location '{LOCATION}' and API version '{version}' for type '{collection}'. The \
                  supported api-versions are '{}'. The supported locations are '{LOCATION}'.",
-                kind.collection(),
-                kind.versions().join(", ")
+                versions.join(", ")
             );
             Err(Outcome::error(400, "NoRegisteredProviderFound", message))
         }
     }
+}
+
+pub(crate) fn check_subscription(subscription: &str, state: &State) -> Result<(), Outcome> {
+    if subscription.eq_ignore_ascii_case(&state.options.subscription_id) {
+        return Ok(());
+    }
+    let message = format!("The subscription '{subscription}' could not be found.");
+    Err(Outcome::error(404, "SubscriptionNotFound", message))
+}
+
+pub(crate) fn check_right(client_id: &str, right: &str, scope: &str, state: &State) -> Result<(), Outcome> {
+    if client_id == state.rotator && state.may(right) {
+        return Ok(());
+    }
+    let principal = state.applications.values().find(|app| app.client_id == client_id);
+    let object_id = principal.map_or("", |app| &app.principal_id);
+    let message = format!(
+        "The client '{client_id}' with object id '{object_id}' does not have authorization to perform action '{right}' over scope \
+         '{scope}' or the scope is invalid. If access was recently granted, please refresh your credentials."
+    );
+    Err(Outcome::error(403, "AuthorizationFailed", message))
+}
+
+/// A scope without a group is not asked for one.
+pub(crate) fn check_group(group: &str, state: &State) -> Result<(), Outcome> {
+    if group.is_empty() || group.eq_ignore_ascii_case(&state.options.resource_group) {
+        return Ok(());
+    }
+    let message = format!("Resource group '{group}' could not be found.");
+    Err(Outcome::error(404, "ResourceGroupNotFound", message))
+}
+
+pub(crate) fn not_found(what: &str, group: &str) -> Outcome {
+    let message = format!(
+        "The Resource '{what}' under resource group '{group}' was not found. For more details please go to \
+         https://aka.ms/ARMResourceNotFoundFix"
+    );
+    Outcome::error(404, "ResourceNotFound", message)
 }
 
 fn list_keys(request: &Request, account: &Account) -> Result<Outcome, Outcome> {
@@ -440,21 +459,42 @@ fn storage_key(slot: &Slot) -> Value {
 }
 
 /// The account without its keys. A namespace and its rules are told apart by `rule`; of Service Bus nobody learns when a key was made.
-fn show(account: &Account, rule: &str, id: &str) -> Value {
+fn show(account: &Account, rule: &str, id: &str, state: &State) -> Value {
     let created = |name: &str| account.slot(name).and_then(|slot| slot.created).map(instant);
     let (name, kind) = (&account.name, account.kind);
     let full = format!("{}/{}", kind.provider(), kind.collection());
     match kind {
-        AccountKind::Storage => json!({
-            "id": account.id, "name": name, "type": full, "location": LOCATION, "kind": "StorageV2",
-            "sku": {"name": "Standard_LRS", "tier": "Standard"},
-            "properties": {
-                "provisioningState": "Succeeded",
-                "allowSharedKeyAccess": !account.keys_refused,
-                "keyCreationTime": {"key1": created("key1"), "key2": created("key2")},
-                "primaryEndpoints": {"blob": format!("https://{name}.blob.core.windows.net/")},
-            },
-        }),
+        AccountKind::Storage => {
+            let mut shown = json!({
+                "id": account.id, "name": name, "type": full, "location": LOCATION, "kind": "StorageV2",
+                "sku": {"name": "Standard_LRS", "tier": "Standard"},
+                "properties": {
+                    "provisioningState": "Succeeded",
+                    "keyCreationTime": {"key1": created("key1"), "key2": created("key2")},
+                    "primaryEndpoints": {"blob": format!("https://{name}.blob.core.windows.net/")},
+                },
+            });
+            // What nobody has set is not there.
+            let rules = &account.key_rules;
+            let maybe = [
+                ("creationTime", account.created.map(|at| instant(at).into())),
+                ("allowSharedKeyAccess", account.keys_decided.then(|| (!account.keys_refused).into())),
+                ("keyPolicy", rules.expiration_days.map(|days| json!({"keyExpirationPeriodInDays": days}))),
+                (
+                    "sasPolicy",
+                    rules
+                        .sas
+                        .as_ref()
+                        .map(|(period, action)| json!({"sasExpirationPeriod": period, "expirationAction": action})),
+                ),
+            ];
+            for (member, value) in maybe {
+                if let Some(value) = value {
+                    shown["properties"][member] = value;
+                }
+            }
+            shown
+        }
         AccountKind::Cosmos => {
             let mut metadata = Map::new();
             for slot in &account.slots {
@@ -468,8 +508,9 @@ fn show(account: &Account, rule: &str, id: &str) -> Value {
                 "id": account.id, "name": name, "type": full, "location": LOCATION, "kind": "GlobalDocumentDB",
                 "properties": {
                     "provisioningState": "Succeeded",
-                    "documentEndpoint": format!("https://{name}.documents.azure.com:443/"),
+                    "documentEndpoint": format!("{}/{name}/", state.cosmos_url),
                     "disableLocalAuth": account.keys_refused,
+                    "instanceId": account.instance_id,
                     "keysMetadata": metadata,
                 },
             })
@@ -480,13 +521,14 @@ fn show(account: &Account, rule: &str, id: &str) -> Value {
             "properties": {
                 "provisioningState": "Succeeded",
                 "status": "Active",
+                "createdAt": account.created.map(instant),
                 "disableLocalAuth": account.keys_refused,
-                "serviceBusEndpoint": format!("https://{name}.servicebus.windows.net:443/"),
+                "serviceBusEndpoint": format!("{}/{name}/", state.service_bus_url),
             },
         }),
         AccountKind::ServiceBus => json!({
             "id": account.id, "name": account.rule, "type": format!("{full}/authorizationRules"), "location": LOCATION,
-            "properties": {"rights": ["Listen", "Send"]},
+            "properties": {"rights": account.rights},
         }),
     }
 }

@@ -1,10 +1,14 @@
 //! The Azure stand-in: its handle, and what a test or a human in the portal may do to it.
 
 mod arm;
+mod authorization;
+mod cosmos;
 mod entra;
 mod graph;
 mod kind;
+mod roles;
 mod serve;
+mod service_bus;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,8 +21,10 @@ use chrono::{DateTime, Utc};
 
 use crate::{Fault, RequestLine, http, tls};
 pub use kind::AccountKind;
+use roles::APP_ROLES;
+pub use roles::AzureRole;
 use serve::{Face, Server};
-use state::{Account, Application, Login, State};
+use state::{Account, Application, LockLevel, Login, State};
 
 /// How this Azure behaves. Everything that differs from an instant, patient Azure is off by default.
 #[derive(Clone, Debug)]
@@ -53,6 +59,8 @@ pub struct AzureOptions {
     pub cosmos_work: Option<Duration>,
     /// How many writes ARM takes; listing keys is one, because it is a POST.
     pub write_limit: Option<WriteLimit>,
+    /// How many roles or locks ARM lists before it says where the rest is.
+    pub page_size: usize,
 }
 
 impl Default for AzureOptions {
@@ -72,6 +80,7 @@ impl Default for AzureOptions {
             key_lag: Duration::ZERO,
             cosmos_work: Some(Duration::ZERO),
             write_limit: None,
+            page_size: 100,
         }
     }
 }
@@ -145,17 +154,25 @@ pub struct AzureSnapshot {
     accounts: std::collections::BTreeMap<String, Account>,
 }
 
-/// Entra's token endpoint, Azure Resource Manager and Microsoft Graph of one tenant with one subscription, each on a loopback port of
-/// its own, so that a client which mixes them up is not served.
+/// Entra's token endpoint, Azure Resource Manager, Microsoft Graph and the data planes of one tenant with one subscription, each on a
+/// loopback port of its own, so that a client which mixes them up is not served.
 ///
 /// Entra answers at the token endpoint only: `azure_identity` asks for nothing else (its `client_secret_credential.rs`), neither for
 /// instance discovery nor for an OpenID configuration.
 #[derive(Clone)]
 pub struct Azure {
-    urls: [String; 3],
+    urls: [String; FACES.len()],
     papers: Option<tls::Papers>,
     admin: (String, String),
     state: Arc<Mutex<State>>,
+}
+
+/// Each has a port.
+const FACES: [Face; 5] = [Face::Entra, Face::Arm, Face::Graph, Face::Cosmos, Face::ServiceBus];
+
+/// Where in every list of addresses its own is.
+fn place(face: Face) -> usize {
+    FACES.iter().position(|known| *known == face).expect("every face has a place")
 }
 
 /// The rotating application's name.
@@ -167,7 +184,7 @@ impl Azure {
         let (acceptor, papers) = options.tls.then(|| tls::acceptor(None, false)).unzip();
         let scheme = if options.tls { "https" } else { "http" };
         let mut ports = Vec::new();
-        for face in [Face::Entra, Face::Arm, Face::Graph] {
+        for face in FACES {
             ports.push((face, http::loopback().await));
         }
         let urls: Vec<String> = ports.iter().map(|(_, (_, port))| format!("{scheme}://127.0.0.1:{port}")).collect();
@@ -175,11 +192,13 @@ impl Azure {
         let (object_id, client_id) = state.add_application(ROTATOR);
         let admin = state.add_password(&object_id, Some("by hand".to_owned()), (None, None), Utc::now(), true);
         state.rotator.clone_from(&client_id);
+        state.cosmos_url.clone_from(&urls[place(Face::Cosmos)]);
+        state.service_bus_url.clone_from(&urls[place(Face::ServiceBus)]);
         let state = Arc::new(Mutex::new(state));
         for (face, (listener, _)) in ports {
             http::serve(Arc::new(Server::new(state.clone(), face)), listener, acceptor.clone()).await;
         }
-        let urls = urls.try_into().expect("there are three faces");
+        let urls = urls.try_into().expect("every face has an address");
         Azure { urls, papers, admin: (client_id, admin.secret), state }
     }
 
@@ -200,6 +219,16 @@ impl Azure {
     /// In place of `https://graph.microsoft.com`, without `/v1.0`.
     pub fn graph_url(&self) -> String {
         self.urls[2].clone()
+    }
+
+    /// Where the data planes of all Cosmos DB accounts are, each below its name; `documentEndpoint` says it in full.
+    pub fn cosmos_url(&self) -> String {
+        self.urls[place(Face::Cosmos)].clone()
+    }
+
+    /// Where the Service Bus namespaces are, each below its name; `serviceBusEndpoint` says it in full.
+    pub fn service_bus_url(&self) -> String {
+        self.urls[place(Face::ServiceBus)].clone()
     }
 
     /// The authority behind the certificate, in PEM; `None` without TLS.
@@ -378,13 +407,74 @@ impl Azure {
         });
     }
 
-    /// `allowSharedKeyAccess` of a storage account, the opposite of `disableLocalAuth` elsewhere. Keys can still be listed and
-    /// regenerated; they open nothing.
+    /// `allowSharedKeyAccess` of a storage account, the opposite of `disableLocalAuth` elsewhere, which is a whole namespace's. Keys can
+    /// still be listed and regenerated; they open nothing.
     ///
     /// # Panics
     /// If there is no such account.
     pub fn allow_keys(&self, account: &str, yes: bool) {
-        self.account(account, |account| account.keys_refused = !yes);
+        self.with_its_siblings(account, |account| (account.keys_refused, account.keys_decided) = (!yes, true));
+    }
+
+    /// What a rule of a Service Bus may do, in place of `Listen` and `Send`; `Manage` comes with both.
+    ///
+    /// # Panics
+    /// If there is no such rule.
+    pub fn set_rights(&self, rule: &str, rights: &[&str]) {
+        self.account(rule, |rule| rule.rights = rights.iter().map(|right| (*right).to_owned()).collect());
+    }
+
+    /// Since when there is the account, or the namespace of the rule, as Azure shows it; with `None` it does not. Cosmos DB never
+    /// does: it has an instance id.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn set_creation_time(&self, account: &str, at: Option<DateTime<Utc>>) {
+        self.with_its_siblings(account, |account| account.created = at);
+    }
+
+    /// Rules share what is their namespace's.
+    fn with_its_siblings(&self, id: &str, change: impl FnMut(&mut Account)) {
+        let mut state = self.state();
+        let found = state.account(id).expect("there is no such account").clone();
+        let same = |other: &&mut Account| other.id == found.id || other.stands_with(&found);
+        state.accounts.values_mut().filter(same).for_each(change);
+    }
+
+    /// `keyPolicy` of a storage account: after so many days Azure calls its keys expired, and takes them all the same.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn set_key_policy(&self, account: &str, expiration_days: Option<u32>) {
+        self.account(account, |account| account.key_rules.expiration_days = expiration_days);
+    }
+
+    /// `sasPolicy` of a storage account: how long a signature should last, as `DD.HH:MM:SS`, and what becomes of longer ones, `Log`
+    /// or `Block`.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn set_sas_policy(&self, account: &str, policy: Option<(&str, &str)>) {
+        let policy = policy.map(|(period, action)| (period.to_owned(), action.to_owned()));
+        self.account(account, |account| account.key_rules.sas = policy);
+    }
+
+    /// Deletes an account, a rule, or a namespace with its rules, and makes it again under the same id: other keys, another creation
+    /// time, another instance id, and nothing of what was set before. The hook is told of every key.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub fn recreate(&self, account: &str) {
+        let mut state = self.state();
+        let keys = state.recreate(account, Utc::now());
+        assert!(!keys.is_empty(), "there is no such account");
+        let hook = state.hook.clone();
+        drop(state);
+        if let Some(hook) = hook {
+            for key in &keys {
+                hook(key);
+            }
+        }
     }
 
     /// Active Directory authentication for files: the account has `kerb1` and `kerb2` too.
@@ -403,7 +493,12 @@ impl Azure {
 
     /// A ReadOnly lock on a subscription, a resource group or a resource, by its ARM id.
     pub fn lock(&self, scope: &str) {
-        self.state().locks.insert(scope.to_owned());
+        self.state().locks.insert(scope.to_owned(), LockLevel::ReadOnly);
+    }
+
+    /// A CanNotDelete lock there instead: it is listed, and in nobody's way.
+    pub fn lock_against_deletion(&self, scope: &str) {
+        self.state().locks.insert(scope.to_owned(), LockLevel::CanNotDelete);
     }
 
     /// Takes a lock away.
@@ -416,9 +511,29 @@ impl Azure {
         self.state().operations_fail = yes;
     }
 
-    /// Takes a right from the rotator: `Microsoft.Storage/storageAccounts/listKeys/action`, `Application.ReadWrite.OwnedBy`.
+    /// What the rotator is assigned in ARM from now on, in place of everything; [`Azure::deny`] still takes from it.
+    pub fn set_roles(&self, roles: Vec<AzureRole>) {
+        self.state().roles = roles;
+    }
+
+    /// Gives the rotator a permission of Graph beside `Application.ReadWrite.OwnedBy`: `Application.ReadWrite.All`,
+    /// `Application.Read.All`, `Policy.Read.All`.
+    ///
+    /// # Panics
+    /// If the lab does not know it.
+    pub fn grant(&self, permission: &str) {
+        let role =
+            APP_ROLES.iter().find(|role| role.name == permission).expect("the lab does not know this permission");
+        let mut state = self.state();
+        if !state.app_roles.iter().any(|(given, _)| given.name == permission) {
+            state.app_roles.push((role, Utc::now()));
+        }
+    }
+
+    /// Takes a right from the rotator: `Microsoft.Storage/storageAccounts/listKeys/action`, `Application.ReadWrite.OwnedBy`. A right of
+    /// ARM may be a pattern; it is shown among the `notActions` of every role.
     pub fn deny(&self, right: &str) {
-        self.state().denied.insert(right.to_ascii_lowercase());
+        self.state().denied.insert(right.to_ascii_lowercase(), right.to_owned());
     }
 
     /// Gives back what [`Azure::deny`] took.
@@ -438,7 +553,9 @@ impl Azure {
     }
 
     /// Queues a mishap for the next call of `operation`: `Token`; `GetAccount`, `ListKeys`, `RegenerateKey`, `OperationStatus`,
-    /// `OperationResult`, whichever service it is; `GetApplication`, `AddPassword`, `RemovePassword`.
+    /// `OperationResult`, whichever service it is; `ListPermissions`, `ListLocks`; `GetApplication`, `ListOwners`, `AddPassword`,
+    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`; `ListDatabases` of Cosmos DB,
+    /// `ListQueues` of Service Bus.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
     }
@@ -458,7 +575,7 @@ impl Azure {
         self.state().date_skew = skew;
     }
 
-    /// While down, connections are accepted and closed at once, at all three addresses.
+    /// While down, connections are accepted and closed at once, at every address.
     pub fn down(&self, yes: bool) {
         self.state().down = yes;
     }

@@ -1,4 +1,4 @@
-//! One request from the wire to the answer: which of the three it asks, what fault awaits it, what it does.
+//! One request from the wire to the answer: which of them it asks, what fault awaits it, what it does.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,16 +9,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::{State, lock};
 use super::wire::Outcome;
-use super::{arm, entra, graph};
-use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
-use crate::{Fault, RequestLine};
+use super::{arm, authorization, cosmos, entra, graph, service_bus};
+use crate::RequestLine;
+use crate::faults::{Stumbling, carry_out};
+use crate::http::{Handler, Reply, ReplyFuture, Request};
 
-/// Which of the three a port plays.
+/// What a port plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Face {
     Entra,
     Arm,
     Graph,
+    Cosmos,
+    ServiceBus,
 }
 
 pub(crate) struct Server {
@@ -27,19 +30,20 @@ pub(crate) struct Server {
 }
 
 /// A call, as far as it can be told before it is believed.
-#[derive(Clone)]
-struct Call {
+pub(crate) struct Call {
     request: Request,
     asked: Asked,
     /// The queue its faults wait in, and its name in the log.
     operation: String,
 }
 
-#[derive(Clone)]
 enum Asked {
     Entra(entra::Asked),
     Arm(Box<arm::Asked>),
+    Authorization(Box<authorization::Asked>),
     Graph(graph::Asked),
+    Cosmos(cosmos::Asked),
+    ServiceBus(service_bus::Asked),
     /// No such path, or not with this method.
     Nothing,
 }
@@ -48,14 +52,22 @@ impl Call {
     fn read(request: Request, face: Face) -> Self {
         let asked = match face {
             Face::Entra => entra::Asked::read(&request).map(Asked::Entra),
-            Face::Arm => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
+            Face::Arm => match authorization::Asked::read(&request) {
+                Some(asked) => Some(Asked::Authorization(Box::new(asked))),
+                None => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
+            },
             Face::Graph => graph::Asked::read(&request).map(Asked::Graph),
+            Face::Cosmos => cosmos::Asked::read(&request).map(Asked::Cosmos),
+            Face::ServiceBus => service_bus::Asked::read(&request).map(Asked::ServiceBus),
         };
         let asked = asked.unwrap_or(Asked::Nothing);
         let operation = match &asked {
             Asked::Entra(_) => "Token".to_owned(),
             Asked::Arm(asked) => asked.operation().to_owned(),
+            Asked::Authorization(asked) => asked.operation().to_owned(),
             Asked::Graph(asked) => asked.operation().to_owned(),
+            Asked::Cosmos(_) => "ListDatabases".to_owned(),
+            Asked::ServiceBus(asked) => asked.operation().to_owned(),
             Asked::Nothing => format!("{} {}", request.method, request.path),
         };
         Self { request, asked, operation }
@@ -69,7 +81,10 @@ impl Call {
     fn target(&self) -> &str {
         match &self.asked {
             Asked::Arm(asked) => asked.name(),
+            Asked::Authorization(asked) => asked.name(),
             Asked::Graph(asked) => asked.name(),
+            Asked::Cosmos(asked) => asked.name(),
+            Asked::ServiceBus(asked) => asked.name(),
             Asked::Entra(_) | Asked::Nothing => "",
         }
     }
@@ -78,7 +93,10 @@ impl Call {
         match &self.asked {
             Asked::Entra(asked) => asked.execute(&self.request, state, now),
             Asked::Arm(asked) => asked.execute(&self.request, state, now),
+            Asked::Authorization(asked) => asked.execute(&self.request, state, now),
             Asked::Graph(asked) => asked.execute(&self.request, state, now),
+            Asked::Cosmos(asked) => asked.execute(&self.request, state, now),
+            Asked::ServiceBus(asked) => asked.execute(&self.request, state, now),
             Asked::Nothing => Outcome::error(404, "NotFound", "There is nothing at this address."),
         }
     }
@@ -89,112 +107,27 @@ impl Server {
         Self { state, face }
     }
 
-    /// Executes and logs; `status` when the answer will tell something else. Whoever plays the data plane is told without the lock.
-    fn execute(&self, call: &Call, status: Option<u16>) -> Outcome {
-        let mut state = lock(&self.state);
-        let outcome = call.execute(&mut state, Utc::now());
-        log(&mut state, call, &outcome, status.unwrap_or(outcome.status), outcome.executed);
-        let hook = state.hook.clone();
-        let work = state.options.cosmos_work.unwrap_or_default();
-        drop(state);
-        if let (Some(hook), Some(key)) = (hook, &outcome.regenerated) {
-            hook(key);
-        }
-        if let Some(id) = &outcome.goes_on {
-            go_on(self.state.clone(), id.clone(), work);
-        }
-        outcome
-    }
-
-    /// Logs a call that is not executed.
-    fn spare(&self, call: &Call, status: u16) {
-        let spared = Outcome::done(status).about(call.target());
-        log(&mut lock(&self.state), call, &spared, status, false);
-    }
-
-    fn answer(&self, call: &Call, outcome: Outcome) -> Reply {
-        self.dated(outcome.into_response(self.face, &call.request))
-    }
-
-    fn dated(&self, mut response: Response<Body>) -> Reply {
-        let date = HeaderValue::from_str(&self.date(0)).expect("a date is a legal header value");
-        response.headers_mut().insert(header::DATE, date);
-        Reply::Answer(response)
+    fn answer(&self, call: &Call, outcome: Outcome) -> Response<Body> {
+        self.date(outcome.into_response(self.face, &call.request))
     }
 
     /// By the clock we show, so many seconds from now.
-    fn date(&self, seconds: u32) -> String {
+    fn shown(&self, seconds: u32) -> String {
         let skew = lock(&self.state).date_skew;
         let at = Utc::now() + skew + TimeDelta::seconds(i64::from(seconds));
         at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
 
-    /// In a task of its own: a client that gives up does not stop it.
-    fn delay(self: Arc<Self>, call: Call, delay: Duration) -> ReplyFuture {
-        let executed = tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            let outcome = self.execute(&call, None);
-            self.answer(&call, outcome)
-        });
-        Box::pin(async move { executed.await.unwrap_or(Reply::Close) })
+    /// How each tells how long to wait. Cosmos DB counts milliseconds and knows no date.
+    fn wait(&self, outcome: Outcome, seconds: u32, as_date: bool) -> Outcome {
+        match (self.face, as_date) {
+            (Face::Cosmos, _) => outcome.header("x-ms-retry-after-ms", u64::from(seconds) * 1000),
+            (_, true) => outcome.header("retry-after", self.shown(seconds)),
+            (_, false) => outcome.header("retry-after", seconds),
+        }
     }
 
-    fn stumble(self: Arc<Self>, call: Call, fault: Fault) -> (Reply, Duration) {
-        let refused = |outcome: Outcome| {
-            self.spare(&call, outcome.status);
-            self.answer(&call, outcome)
-        };
-        let reply = match fault {
-            Fault::LostReply => {
-                self.execute(&call, Some(0));
-                Reply::Close
-            }
-            Fault::ErrorAfterCommit(status) => {
-                self.execute(&call, Some(status));
-                self.answer(&call, self.failure(&call, status))
-            }
-            Fault::Late(delay) => {
-                self.spare(&call, 0);
-                let (server, call) = (self.clone(), call.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    server.execute(&call, Some(0));
-                });
-                Reply::Close
-            }
-            Fault::Throttle => refused(self.failure(&call, 429).header("retry-after", 1)),
-            Fault::Error(status) => refused(self.failure(&call, status)),
-            Fault::Later { status, seconds, as_date } => {
-                let wait = if as_date { self.date(seconds) } else { seconds.to_string() };
-                refused(self.failure(&call, status).header("retry-after", wait))
-            }
-            Fault::Delayed(_) => unreachable!("it waits before it does anything, so it is not answered here"),
-            Fault::Slow(delay) => {
-                let outcome = self.execute(&call, None);
-                return (self.answer(&call, outcome), delay);
-            }
-            Fault::DropBefore => {
-                self.spare(&call, 0);
-                Reply::Close
-            }
-            Fault::Refuse(message) => refused(match self.face {
-                Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
-                Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
-                Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
-            }),
-            Fault::Html => {
-                self.spare(&call, 200);
-                self.dated(html_page(200, "Sign in", "Please sign in to continue."))
-            }
-            Fault::Redirect(location) => {
-                self.spare(&call, 301);
-                self.dated(moved(&location))
-            }
-        };
-        (reply, Duration::ZERO)
-    }
-
-    /// How each of the three words a status that has no reason in the request. Entra's is of its list of codes, with the status asked for.
+    /// How each words a status that has no reason in the request. Entra's is of its list of codes, with the status asked for.
     fn failure(&self, call: &Call, status: u16) -> Outcome {
         let writes_directory = ["AddPassword", "RemovePassword"].contains(&call.operation.as_str());
         match (self.face, status) {
@@ -204,6 +137,8 @@ impl Server {
                 90_033,
                 "A transient error has occurred. Please try again.",
             ),
+            (Face::Cosmos, _) => cosmos::failure(status),
+            (Face::ServiceBus, _) => service_bus::failure(status),
             (Face::Graph, 409 | 503) if writes_directory => graph::concurrency(status),
             (Face::Graph, 429) => Outcome::error(429, "TooManyRequests", "Too many requests."),
             (Face::Arm, 429) => Outcome::error(
@@ -223,6 +158,61 @@ impl Server {
                 Outcome::error(status, "InternalServerError", "The server encountered an internal error. Please retry.")
             }
         }
+    }
+}
+
+impl Stumbling for Server {
+    type Call = Call;
+
+    /// Whoever plays the data plane is told without the lock.
+    fn execute(&self, call: &Call, status: Option<u16>) -> Reply {
+        let mut state = lock(&self.state);
+        let outcome = call.execute(&mut state, Utc::now());
+        log(&mut state, call, &outcome, status.unwrap_or(outcome.status), outcome.executed);
+        let hook = state.hook.clone();
+        let work = state.options.cosmos_work.unwrap_or_default();
+        drop(state);
+        if let (Some(hook), Some(key)) = (hook, &outcome.regenerated) {
+            hook(key);
+        }
+        if let Some(id) = &outcome.goes_on {
+            go_on(self.state.clone(), id.clone(), work);
+        }
+        Reply::Answer(self.answer(call, outcome))
+    }
+
+    fn spare(&self, call: &Call, status: u16) {
+        let spared = Outcome::done(status).about(call.target());
+        log(&mut lock(&self.state), call, &spared, status, false);
+    }
+
+    fn fail(&self, call: &Call, status: u16) -> Response<Body> {
+        self.answer(call, self.failure(call, status))
+    }
+
+    fn throttle(&self, call: &Call) -> Response<Body> {
+        self.later(call, 429, 1, false)
+    }
+
+    fn later(&self, call: &Call, status: u16, seconds: u32, as_date: bool) -> Response<Body> {
+        self.answer(call, self.wait(self.failure(call, status), seconds, as_date))
+    }
+
+    fn refuse(&self, call: &Call, message: &str) -> Response<Body> {
+        let outcome = match self.face {
+            Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
+            Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
+            Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
+            Face::Cosmos => Outcome::error(403, "Forbidden", message),
+            Face::ServiceBus => Outcome::error(401, "Unauthorized", message),
+        };
+        self.answer(call, outcome)
+    }
+
+    fn date(&self, mut response: Response<Body>) -> Response<Body> {
+        let date = HeaderValue::from_str(&self.shown(0)).expect("a date is a legal header value");
+        response.headers_mut().insert(header::DATE, date);
+        response
     }
 }
 
@@ -254,20 +244,7 @@ impl Handler for Server {
     fn handle(self: Arc<Self>, request: Request) -> ReplyFuture {
         let call = Call::read(request, self.face);
         let fault = lock(&self.state).faults.take(&call.operation);
-        let (reply, delay) = match fault {
-            None => {
-                let outcome = self.execute(&call, None);
-                (self.answer(&call, outcome), Duration::ZERO)
-            }
-            Some(Fault::Delayed(delay)) => return self.delay(call, delay),
-            Some(fault) => self.stumble(call, fault),
-        };
-        Box::pin(async move {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            reply
-        })
+        carry_out(self, call, fault)
     }
 }
 

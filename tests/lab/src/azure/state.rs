@@ -1,11 +1,12 @@
 //! What the tenant and the subscription hold. No wire here: names, times and rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Months, TimeDelta, Utc};
 
+use super::roles::{APP_ROLES, AppRole, AzureRole, covers};
 use super::{AccountKind, AzureOptions, PasswordView, RegeneratedKey, SlotView};
 use crate::faults::FaultQueue;
 use crate::{RequestLine, chance};
@@ -76,6 +77,8 @@ pub(crate) struct Application {
     pub(crate) object_id: String,
     /// Also called appId.
     pub(crate) client_id: String,
+    /// The object id of its service principal: who it is where it owns something or has a role.
+    pub(crate) principal_id: String,
     pub(crate) display_name: String,
     /// The rotator is an owner of it.
     pub(crate) owned: bool,
@@ -126,12 +129,21 @@ impl Slot {
         SlotView { name: self.name.to_owned(), value: self.value.clone(), created: self.created }
     }
 
-    fn opens(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+    /// The one value the data plane takes for this slot now.
+    fn taken(&self, now: DateTime<Utc>, lag: Duration) -> &str {
         match &self.previous {
-            Some((gone, previous)) if *gone + delta(lag) > now => previous == key,
-            _ => self.value == key,
+            Some((gone, previous)) if *gone + delta(lag) > now => previous,
+            _ => &self.value,
         }
     }
+}
+
+/// What a storage account asks of those who use its keys. Azure shows it, and warns; it refuses nobody for it.
+#[derive(Clone, Default)]
+pub(crate) struct KeyRules {
+    pub(crate) expiration_days: Option<u32>,
+    /// `DD.HH:MM:SS`, and `Log` or `Block`.
+    pub(crate) sas: Option<(String, String)>,
 }
 
 #[derive(Clone)]
@@ -143,18 +155,43 @@ pub(crate) struct Account {
     pub(crate) name: String,
     /// The authorization rule; empty where there is none.
     pub(crate) rule: String,
+    /// What a rule of a Service Bus may do: `Listen`, `Send`, `Manage`.
+    pub(crate) rights: Vec<String>,
     /// `allowSharedKeyAccess = false`, `disableLocalAuth = true`.
     pub(crate) keys_refused: bool,
+    /// Somebody has set `allowSharedKeyAccess`; until then Azure does not show it, and means true.
+    pub(crate) keys_decided: bool,
     /// It has kerb1 and kerb2 too.
     pub(crate) kerberos: bool,
+    /// Since when there is the account, or the namespace the rule stands in; `None` where Azure does not show it.
+    pub(crate) created: Option<DateTime<Utc>>,
+    /// What Cosmos DB calls this account and no other, not even its successor under the same name.
+    pub(crate) instance_id: String,
+    pub(crate) key_rules: KeyRules,
     pub(crate) slots: Vec<Slot>,
 }
 
 impl Account {
     pub(crate) fn new(id: String, kind: AccountKind, name: &str, rule: &str, now: DateTime<Utc>) -> Self {
-        let slots = kind.slots().iter().map(|slot| Slot::new(slot, kind, now)).collect();
-        let (name, rule) = (name.to_owned(), rule.to_owned());
-        Self { id, kind, name, rule, keys_refused: false, kerberos: false, slots }
+        Self {
+            id,
+            kind,
+            name: name.to_owned(),
+            rule: rule.to_owned(),
+            rights: ["Listen", "Send"].map(str::to_owned).to_vec(),
+            keys_refused: false,
+            keys_decided: false,
+            kerberos: false,
+            created: Some(now),
+            instance_id: chance::request_id(),
+            key_rules: KeyRules::default(),
+            slots: kind.slots().iter().map(|slot| Slot::new(slot, kind, now)).collect(),
+        }
+    }
+
+    /// Rules of one namespace share what is the namespace's; every other account stands alone.
+    pub(crate) fn stands_with(&self, other: &Account) -> bool {
+        !self.rule.is_empty() && self.kind == other.kind && self.name.eq_ignore_ascii_case(&other.name)
     }
 
     /// Slots that this account has, Kerberos ones only where they were asked for.
@@ -166,10 +203,16 @@ impl Account {
         self.usable().find(|slot| slot.name == name)
     }
 
-    /// Whether this key opens the data plane now. A Kerberos key opens nothing there.
-    pub(crate) fn works(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+    /// Slots and the keys that the data plane takes for them now, whether or not it takes keys at all. A Kerberos key opens nothing
+    /// there.
+    pub(crate) fn taken(&self, now: DateTime<Utc>, lag: Duration) -> impl Iterator<Item = (&'static str, &str)> {
         let keys = self.slots.iter().filter(|slot| !slot.name.starts_with("kerb"));
-        !self.keys_refused && keys.into_iter().any(|slot| slot.opens(key, now, lag))
+        keys.map(move |slot| (slot.name, slot.taken(now, lag)))
+    }
+
+    /// Whether this key opens the data plane now.
+    pub(crate) fn works(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+        !self.keys_refused && self.taken(now, lag).any(|(_, taken)| taken == key)
     }
 }
 
@@ -195,10 +238,30 @@ pub(crate) enum Ended {
     Failed,
 }
 
+/// What a management lock keeps from happening.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockLevel {
+    ReadOnly,
+    CanNotDelete,
+}
+
+impl LockLevel {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "ReadOnly",
+            Self::CanNotDelete => "CanNotDelete",
+        }
+    }
+}
+
 pub(crate) struct State {
     pub(crate) options: AzureOptions,
     /// The address ARM is asked at, for the addresses it answers with.
     pub(crate) arm_url: String,
+    /// Where Cosmos DB is asked for data.
+    pub(crate) cosmos_url: String,
+    /// Where Service Bus is.
+    pub(crate) service_bus_url: String,
     /// The rotator's client id.
     pub(crate) rotator: String,
     /// By object id.
@@ -208,10 +271,17 @@ pub(crate) struct State {
     pub(crate) tokens: BTreeMap<String, Token>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) operations_fail: bool,
-    /// In lower case.
-    pub(crate) denied: BTreeSet<String>,
-    /// Scopes with a ReadOnly lock.
-    pub(crate) locks: BTreeSet<String>,
+    /// What the rotator is given at the subscription.
+    pub(crate) roles: Vec<AzureRole>,
+    /// What it is given in Graph, and since when.
+    pub(crate) app_roles: Vec<(&'static AppRole, DateTime<Utc>)>,
+    /// Taken away, whatever is given: as it was written, by its lower case.
+    pub(crate) denied: BTreeMap<String, String>,
+    /// By scope.
+    pub(crate) locks: BTreeMap<String, LockLevel>,
+    /// Object ids of a user who owns every application, and of Graph's own service principal.
+    pub(crate) human: String,
+    pub(crate) graph_principal: String,
     pub(crate) faults: FaultQueue,
     pub(crate) date_skew: TimeDelta,
     pub(crate) down: bool,
@@ -236,14 +306,20 @@ impl State {
         Self {
             options,
             arm_url,
+            cosmos_url: String::new(),
+            service_bus_url: String::new(),
             rotator: String::new(),
             applications: BTreeMap::new(),
             accounts: BTreeMap::new(),
             tokens: BTreeMap::new(),
             operations: Vec::new(),
             operations_fail: false,
-            denied: BTreeSet::new(),
-            locks: BTreeSet::new(),
+            roles: vec![AzureRole::everything()],
+            app_roles: vec![(&APP_ROLES[0], Utc::now())],
+            denied: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            human: chance::request_id(),
+            graph_principal: chance::request_id(),
             faults: FaultQueue::default(),
             date_skew: TimeDelta::zero(),
             down: false,
@@ -264,6 +340,7 @@ impl State {
         let application = Application {
             object_id: object_id.clone(),
             client_id: client_id.clone(),
+            principal_id: chance::request_id(),
             display_name: display_name.to_owned(),
             owned: true,
             federated: false,
@@ -308,8 +385,11 @@ impl State {
         password
     }
 
-    pub(crate) fn add_account(&mut self, account: Account) -> String {
+    pub(crate) fn add_account(&mut self, mut account: Account) -> String {
         let id = account.id.clone();
+        if let Some(sibling) = self.accounts.values().find(|other| other.stands_with(&account)) {
+            (account.created, account.keys_refused) = (sibling.created, sibling.keys_refused);
+        }
         self.keys.extend(account.slots.iter().map(|slot| slot.value.clone()));
         self.accounts.insert(id.to_ascii_lowercase(), account);
         id
@@ -336,6 +416,33 @@ impl State {
         Some(RegeneratedKey { account: account.id.clone(), slot: slot.name.to_owned(), value, created: now })
     }
 
+    /// Deletes an account, a rule, or a namespace with its rules, and makes it again under its id; the new keys.
+    pub(crate) fn recreate(&mut self, id: &str, now: DateTime<Utc>) -> Vec<RegeneratedKey> {
+        let id = id.to_ascii_lowercase();
+        let below = format!("{id}/authorizationrules/");
+        let mut keys = Vec::new();
+        for (key, account) in self.accounts.iter_mut().filter(|(key, _)| **key == id || key.starts_with(&below)) {
+            let new = Account::new(account.id.clone(), account.kind, &account.name, &account.rule, now);
+            // A rule made again stands in the namespace that was there before.
+            let stays = *key == id && !account.rule.is_empty();
+            *account = match stays {
+                true => Account { created: account.created, keys_refused: account.keys_refused, ..new },
+                false => new,
+            };
+            // Nobody goes on with what is gone.
+            let open = self.operations.iter_mut().filter(|op| op.account == account.id && op.ended.is_none());
+            open.for_each(|operation| operation.ended = Some(Ended::Failed));
+            self.keys.extend(account.slots.iter().map(|slot| slot.value.clone()));
+            keys.extend(account.usable().map(|slot| RegeneratedKey {
+                account: account.id.clone(),
+                slot: slot.name.to_owned(),
+                value: slot.value.clone(),
+                created: now,
+            }));
+        }
+        keys
+    }
+
     /// Ends the operation, once.
     pub(crate) fn finish(&mut self, id: &str, now: DateTime<Utc>) -> Option<RegeneratedKey> {
         let failing = self.operations_fail;
@@ -352,17 +459,40 @@ impl State {
         self.regenerate(&account, &slot, None, now)
     }
 
-    pub(crate) fn is_denied(&self, right: &str) -> bool {
-        self.denied.contains(&right.to_ascii_lowercase())
+    fn is_denied(&self, right: &str) -> bool {
+        self.denied.values().any(|pattern| covers(pattern, right))
+    }
+
+    /// Whether ARM gives the rotator this right.
+    pub(crate) fn may(&self, right: &str) -> bool {
+        !self.is_denied(right) && self.roles.iter().any(|role| role.gives(right))
+    }
+
+    /// What Graph gives the rotator.
+    pub(crate) fn app_roles(&self) -> impl Iterator<Item = (&'static AppRole, DateTime<Utc>)> {
+        self.app_roles.iter().copied().filter(|(role, _)| !self.is_denied(role.name))
+    }
+
+    pub(crate) fn has_app_role(&self, name: &str) -> bool {
+        self.app_roles().any(|(role, _)| role.name == name)
+    }
+
+    /// Whether there is such an account or rule, or a namespace with rules.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        let id = id.to_ascii_lowercase();
+        let below = format!("{id}/");
+        self.accounts.keys().any(|key| *key == id || key.starts_with(&below))
     }
 
     /// The scope whose ReadOnly lock covers this resource.
     pub(crate) fn lock_over(&self, id: &str) -> Option<&String> {
         let id = id.to_ascii_lowercase();
-        self.locks.iter().find(|scope| {
+        let mut locks = self.locks.iter().filter(|(_, level)| **level == LockLevel::ReadOnly);
+        let over = locks.find(|(scope, _)| {
             let scope = scope.to_ascii_lowercase();
             id == scope || id.starts_with(&format!("{scope}/"))
-        })
+        });
+        over.map(|(scope, _)| scope)
     }
 
     /// Takes one write out of the bucket; how many seconds to wait where it is empty.

@@ -5,8 +5,8 @@ use axum::http::{HeaderName, HeaderValue, Response};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::RegeneratedKey;
 use super::serve::Face;
+use super::{RegeneratedKey, cosmos, service_bus};
 use crate::http::{Request, answer};
 use crate::{chance, form};
 
@@ -86,6 +86,11 @@ impl Outcome {
     }
 
     pub(crate) fn into_response(self, face: Face, asked: &Request) -> Response<Body> {
+        match face {
+            Face::Cosmos => return cosmos::into_response(self, asked),
+            Face::ServiceBus => return service_bus::into_response(self, asked),
+            Face::Entra | Face::Arm | Face::Graph => {}
+        }
         let request_id = chance::request_id();
         // A client's own id comes back, where it sent one that is an id.
         let client = asked.header("client-request-id").filter(|id| uuid::Uuid::parse_str(id).is_ok());
@@ -113,9 +118,7 @@ impl Outcome {
         let mut response = answer(self.status, "application/json; charset=utf-8", body);
         let ids = match face {
             Face::Graph => [("request-id", request_id), ("client-request-id", correlation_id)],
-            Face::Arm | Face::Entra => {
-                [("x-ms-request-id", request_id), ("x-ms-correlation-request-id", correlation_id)]
-            }
+            _ => [("x-ms-request-id", request_id), ("x-ms-correlation-request-id", correlation_id)],
         };
         for (name, text) in ids.into_iter().chain(self.headers) {
             let value = HeaderValue::from_str(&text).expect("our own headers are legal");
