@@ -1,6 +1,7 @@
 //! The Azure stand-in: its handle, and what a test or a human in the portal may do to it.
 
 mod arm;
+mod blob;
 mod entra;
 mod graph;
 mod kind;
@@ -10,15 +11,18 @@ mod state;
 mod tests;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use chrono::{DateTime, Utc};
 
+use crate::shared_key::Sas;
 use crate::{Fault, RequestLine, http, tls};
 pub use kind::AccountKind;
 use serve::{Face, Server};
-use state::{Account, Application, Login, State};
+use state::{Account, Application, Container, Login, State, Stored};
 
 /// How this Azure behaves. Everything that differs from an instant, patient Azure is off by default.
 #[derive(Clone, Debug)]
@@ -141,18 +145,18 @@ pub struct PasswordView {
 /// Applications and accounts at one moment.
 #[derive(Clone)]
 pub struct AzureSnapshot {
-    applications: std::collections::BTreeMap<String, Application>,
-    accounts: std::collections::BTreeMap<String, Account>,
+    applications: BTreeMap<String, Application>,
+    accounts: BTreeMap<String, Account>,
 }
 
-/// Entra's token endpoint, Azure Resource Manager and Microsoft Graph of one tenant with one subscription, each on a loopback port of
-/// its own, so that a client which mixes them up is not served.
+/// Entra's token endpoint, Azure Resource Manager, Microsoft Graph and the Blob service of one tenant with one subscription, each on a
+/// loopback port of its own, so that a client which mixes them up is not served.
 ///
 /// Entra answers at the token endpoint only: `azure_identity` asks for nothing else (its `client_secret_credential.rs`), neither for
 /// instance discovery nor for an OpenID configuration.
 #[derive(Clone)]
 pub struct Azure {
-    urls: [String; 3],
+    urls: [String; 4],
     papers: Option<tls::Papers>,
     admin: (String, String),
     state: Arc<Mutex<State>>,
@@ -161,13 +165,16 @@ pub struct Azure {
 /// The rotating application's name.
 const ROTATOR: &str = "rotator";
 
+/// Of the SAS made here: new enough for every field, and old enough for every emulator.
+const SAS_VERSION: &str = "2025-01-05";
+
 impl Azure {
     /// A tenant with one application, `rotator`, which may do everything in ARM and owns every application in Graph.
     pub async fn start(options: AzureOptions) -> Azure {
         let (acceptor, papers) = options.tls.then(|| tls::acceptor(None, false)).unzip();
         let scheme = if options.tls { "https" } else { "http" };
         let mut ports = Vec::new();
-        for face in [Face::Entra, Face::Arm, Face::Graph] {
+        for face in [Face::Entra, Face::Arm, Face::Graph, Face::Blob] {
             ports.push((face, http::loopback().await));
         }
         let urls: Vec<String> = ports.iter().map(|(_, (_, port))| format!("{scheme}://127.0.0.1:{port}")).collect();
@@ -179,7 +186,7 @@ impl Azure {
         for (face, (listener, _)) in ports {
             http::serve(Arc::new(Server::new(state.clone(), face)), listener, acceptor.clone()).await;
         }
-        let urls = urls.try_into().expect("there are three faces");
+        let urls = urls.try_into().expect("there are four faces");
         Azure { urls, papers, admin: (client_id, admin.secret), state }
     }
 
@@ -200,6 +207,12 @@ impl Azure {
     /// In place of `https://graph.microsoft.com`, without `/v1.0`.
     pub fn graph_url(&self) -> String {
         self.urls[2].clone()
+    }
+
+    /// In place of `https://ACCOUNT.blob.core.windows.net`, with the account as the first piece of the path, as azurite has it:
+    /// `http://127.0.0.1:PORT` and then `/ACCOUNT/CONTAINER`.
+    pub fn blob_url(&self) -> String {
+        self.urls[3].clone()
     }
 
     /// The authority behind the certificate, in PEM; `None` without TLS.
@@ -327,6 +340,66 @@ impl Azure {
         change(self.state().account(id).expect("there is no such account"))
     }
 
+    /// A container of a storage account, empty. One that is there already stays as it is.
+    ///
+    /// # Panics
+    /// If there is no such storage account, or no container may be called so.
+    pub fn add_container(&self, account: &str, name: &str) {
+        assert!(blob::is_container_name(name), "add_container: {name} is no name of a container");
+        self.account(account, |account| {
+            assert_eq!(account.kind, AccountKind::Storage, "add_container: this is no storage account");
+            let container = || Container::new(BTreeMap::new(), Utc::now());
+            account.containers.entry(name.to_owned()).or_insert_with(container);
+        });
+    }
+
+    /// Puts a blob into a container, or another content into it.
+    ///
+    /// # Panics
+    /// If there is no such account or container.
+    pub fn put_blob(&self, account: &str, container: &str, name: &str, content: &[u8]) {
+        self.account(account, |account| {
+            let container = account.containers.get_mut(container).expect("the account has no such container");
+            let content = Stored::new(Bytes::copy_from_slice(content), Utc::now());
+            container.content.insert(name.to_owned(), content);
+        });
+    }
+
+    /// A SAS of the account, signed with the key in this slot, for everything that containers and blobs are used for; without the
+    /// question mark. HTTP will do for it as well as HTTPS.
+    ///
+    /// # Panics
+    /// If there is no such account or slot.
+    pub fn account_sas(&self, account: &str, slot: &str, valid_for: Duration) -> String {
+        self.sas(account, slot, valid_for, &[("ss", "b"), ("srt", "sco"), ("sp", "rwdlac")], "")
+    }
+
+    /// The same for one container: a service SAS.
+    ///
+    /// # Panics
+    /// If there is no such account or slot.
+    pub fn container_sas(&self, account: &str, container: &str, slot: &str, valid_for: Duration) -> String {
+        self.sas(account, slot, valid_for, &[("sr", "c"), ("sp", "racwdl")], container)
+    }
+
+    fn sas(&self, account: &str, slot: &str, valid_for: Duration, fields: &[(&str, &str)], container: &str) -> String {
+        let ends = (Utc::now() + state::delta(valid_for)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let fields = [&[("sv", SAS_VERSION), ("se", &ends)], fields].concat();
+        let key = self.slot(account, slot).value;
+        let name = self.account(account, |account| account.name.clone());
+        Sas::make(&fields, (&name, &key), container)
+    }
+
+    /// Takes the right to read blobs from an application, by its client id. Every application has it at first.
+    pub fn deny_data(&self, client_id: &str) {
+        self.state().data_denied.insert(client_id.to_ascii_lowercase());
+    }
+
+    /// Gives back what [`Azure::deny_data`] took.
+    pub fn allow_data(&self, client_id: &str) {
+        self.state().data_denied.remove(&client_id.to_ascii_lowercase());
+    }
+
     /// What is in the account's slots now.
     ///
     /// # Panics
@@ -438,7 +511,8 @@ impl Azure {
     }
 
     /// Queues a mishap for the next call of `operation`: `Token`; `GetAccount`, `ListKeys`, `RegenerateKey`, `OperationStatus`,
-    /// `OperationResult`, whichever service it is; `GetApplication`, `AddPassword`, `RemovePassword`.
+    /// `OperationResult`, whichever service it is; `GetApplication`, `AddPassword`, `RemovePassword`; `ListContainers`, `ListBlobs`,
+    /// `GetBlob`, `GetBlobProperties`. What the consumers of an ArcGIS ask is `ConsumerGet`, and `ConsumerToken` at the token endpoint.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
     }
@@ -458,7 +532,7 @@ impl Azure {
         self.state().date_skew = skew;
     }
 
-    /// While down, connections are accepted and closed at once, at all three addresses.
+    /// While down, connections are accepted and closed at once, at all four addresses.
     pub fn down(&self, yes: bool) {
         self.state().down = yes;
     }

@@ -1,4 +1,4 @@
-//! One request from the wire to the answer: which of the three it asks, what fault awaits it, what it does.
+//! One request from the wire to the answer: which of the four it asks, what fault awaits it, what it does.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,16 +9,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::{State, lock};
 use super::wire::Outcome;
-use super::{arm, entra, graph};
+use super::{arm, blob, entra, graph};
 use crate::http::{Handler, Reply, ReplyFuture, Request, html_page, moved};
-use crate::{Fault, RequestLine};
+use crate::{Fault, RequestLine, consumer};
 
-/// Which of the three a port plays.
+/// Which of the four a port plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Face {
     Entra,
     Arm,
     Graph,
+    Blob,
 }
 
 pub(crate) struct Server {
@@ -29,6 +30,7 @@ pub(crate) struct Server {
 /// A call, as far as it can be told before it is believed.
 #[derive(Clone)]
 struct Call {
+    face: Face,
     request: Request,
     asked: Asked,
     /// The queue its faults wait in, and its name in the log.
@@ -40,6 +42,7 @@ enum Asked {
     Entra(entra::Asked),
     Arm(Box<arm::Asked>),
     Graph(graph::Asked),
+    Blob(blob::Asked),
     /// No such path, or not with this method.
     Nothing,
 }
@@ -50,15 +53,21 @@ impl Call {
             Face::Entra => entra::Asked::read(&request).map(Asked::Entra),
             Face::Arm => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
             Face::Graph => graph::Asked::read(&request).map(Asked::Graph),
+            Face::Blob => blob::Asked::read(&request).map(Asked::Blob),
         };
         let asked = asked.unwrap_or(Asked::Nothing);
+        let is_consumer = request.header("user-agent") == Some(consumer::USER_AGENT);
         let operation = match &asked {
+            // What is queued for a test's own requests must not go to those of the consumers, who never rest.
+            Asked::Entra(_) if is_consumer => "ConsumerToken".to_owned(),
+            Asked::Blob(_) if is_consumer => "ConsumerGet".to_owned(),
             Asked::Entra(_) => "Token".to_owned(),
             Asked::Arm(asked) => asked.operation().to_owned(),
             Asked::Graph(asked) => asked.operation().to_owned(),
+            Asked::Blob(asked) => asked.operation().to_owned(),
             Asked::Nothing => format!("{} {}", request.method, request.path),
         };
-        Self { request, asked, operation }
+        Self { face, request, asked, operation }
     }
 
     fn is_storage(&self) -> bool {
@@ -70,6 +79,7 @@ impl Call {
         match &self.asked {
             Asked::Arm(asked) => asked.name(),
             Asked::Graph(asked) => asked.name(),
+            Asked::Blob(asked) => asked.account(),
             Asked::Entra(_) | Asked::Nothing => "",
         }
     }
@@ -79,6 +89,8 @@ impl Call {
             Asked::Entra(asked) => asked.execute(&self.request, state, now),
             Asked::Arm(asked) => asked.execute(&self.request, state, now),
             Asked::Graph(asked) => asked.execute(&self.request, state, now),
+            Asked::Blob(asked) => asked.execute(&self.request, state, now),
+            Asked::Nothing if self.face == Face::Blob => blob::not_offered(&self.request),
             Asked::Nothing => Outcome::error(404, "NotFound", "There is nothing at this address."),
         }
     }
@@ -162,7 +174,11 @@ impl Server {
                 });
                 Reply::Close
             }
-            Fault::Throttle => refused(self.failure(&call, 429).header("retry-after", 1)),
+            Fault::Throttle => {
+                // The data plane does not know 429.
+                let status = if self.face == Face::Blob { 503 } else { 429 };
+                refused(self.failure(&call, status).header("retry-after", 1))
+            }
             Fault::Error(status) => refused(self.failure(&call, status)),
             Fault::Later { status, seconds, as_date } => {
                 let wait = if as_date { self.date(seconds) } else { seconds.to_string() };
@@ -181,6 +197,7 @@ impl Server {
                 Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
                 Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
                 Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
+                Face::Blob => Outcome::error(403, "AuthorizationFailure", message),
             }),
             Fault::Html => {
                 self.spare(&call, 200);
@@ -194,7 +211,7 @@ impl Server {
         (reply, Duration::ZERO)
     }
 
-    /// How each of the three words a status that has no reason in the request. Entra's is of its list of codes, with the status asked for.
+    /// How each of the four words a status that has no reason in the request. Entra's is of its list of codes, with the status asked for.
     fn failure(&self, call: &Call, status: u16) -> Outcome {
         let writes_directory = ["AddPassword", "RemovePassword"].contains(&call.operation.as_str());
         match (self.face, status) {
@@ -204,6 +221,7 @@ impl Server {
                 90_033,
                 "A transient error has occurred. Please try again.",
             ),
+            (Face::Blob, _) => blob::failure(status),
             (Face::Graph, 409 | 503) if writes_directory => graph::concurrency(status),
             (Face::Graph, 429) => Outcome::error(429, "TooManyRequests", "Too many requests."),
             (Face::Arm, 429) => Outcome::error(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use chrono::{DateTime, Months, TimeDelta, Utc};
 
 use super::{AccountKind, AzureOptions, PasswordView, RegeneratedKey, SlotView};
@@ -126,13 +127,31 @@ impl Slot {
         SlotView { name: self.name.to_owned(), value: self.value.clone(), created: self.created }
     }
 
-    fn opens(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+    /// The one value the data plane takes for this slot now.
+    fn taken(&self, now: DateTime<Utc>, lag: Duration) -> &str {
         match &self.previous {
-            Some((gone, previous)) if *gone + delta(lag) > now => previous == key,
-            _ => self.value == key,
+            Some((gone, previous)) if *gone + delta(lag) > now => previous,
+            _ => &self.value,
         }
     }
 }
+
+/// Something that was stored, and the mark of this version of it.
+#[derive(Clone)]
+pub(crate) struct Stored<T> {
+    pub(crate) content: T,
+    pub(crate) modified: DateTime<Utc>,
+    pub(crate) etag: String,
+}
+
+impl<T> Stored<T> {
+    pub(crate) fn new(content: T, now: DateTime<Utc>) -> Self {
+        Self { content, modified: now, etag: chance::etag() }
+    }
+}
+
+/// Blobs by name.
+pub(crate) type Container = Stored<BTreeMap<String, Stored<Bytes>>>;
 
 #[derive(Clone)]
 pub(crate) struct Account {
@@ -148,13 +167,15 @@ pub(crate) struct Account {
     /// It has kerb1 and kerb2 too.
     pub(crate) kerberos: bool,
     pub(crate) slots: Vec<Slot>,
+    /// Of a storage account.
+    pub(crate) containers: BTreeMap<String, Container>,
 }
 
 impl Account {
     pub(crate) fn new(id: String, kind: AccountKind, name: &str, rule: &str, now: DateTime<Utc>) -> Self {
         let slots = kind.slots().iter().map(|slot| Slot::new(slot, kind, now)).collect();
         let (name, rule) = (name.to_owned(), rule.to_owned());
-        Self { id, kind, name, rule, keys_refused: false, kerberos: false, slots }
+        Self { id, kind, name, rule, keys_refused: false, kerberos: false, slots, containers: BTreeMap::new() }
     }
 
     /// Slots that this account has, Kerberos ones only where they were asked for.
@@ -166,10 +187,16 @@ impl Account {
         self.usable().find(|slot| slot.name == name)
     }
 
-    /// Whether this key opens the data plane now. A Kerberos key opens nothing there.
-    pub(crate) fn works(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+    /// Slots and the keys that the data plane takes for them now, whether or not it takes keys at all. A Kerberos key opens nothing
+    /// there.
+    pub(crate) fn taken(&self, now: DateTime<Utc>, lag: Duration) -> impl Iterator<Item = (&'static str, &str)> {
         let keys = self.slots.iter().filter(|slot| !slot.name.starts_with("kerb"));
-        !self.keys_refused && keys.into_iter().any(|slot| slot.opens(key, now, lag))
+        keys.map(move |slot| (slot.name, slot.taken(now, lag)))
+    }
+
+    /// Whether this key opens the data plane now.
+    pub(crate) fn works(&self, key: &str, now: DateTime<Utc>, lag: Duration) -> bool {
+        !self.keys_refused && self.taken(now, lag).any(|(_, taken)| taken == key)
     }
 }
 
@@ -210,6 +237,8 @@ pub(crate) struct State {
     pub(crate) operations_fail: bool,
     /// In lower case.
     pub(crate) denied: BTreeSet<String>,
+    /// Applications without the right to read data, by their client ids in lower case.
+    pub(crate) data_denied: BTreeSet<String>,
     /// Scopes with a ReadOnly lock.
     pub(crate) locks: BTreeSet<String>,
     pub(crate) faults: FaultQueue,
@@ -243,6 +272,7 @@ impl State {
             operations: Vec::new(),
             operations_fail: false,
             denied: BTreeSet::new(),
+            data_denied: BTreeSet::new(),
             locks: BTreeSet::new(),
             faults: FaultQueue::default(),
             date_skew: TimeDelta::zero(),
@@ -317,6 +347,11 @@ impl State {
 
     pub(crate) fn account(&mut self, id: &str) -> Option<&mut Account> {
         self.accounts.get_mut(&id.to_ascii_lowercase())
+    }
+
+    /// The storage account with this name: names are the world's, not a resource group's.
+    pub(crate) fn storage_account(&self, name: &str) -> Option<&Account> {
+        self.accounts.values().find(|account| account.kind == AccountKind::Storage && account.name == name)
     }
 
     /// Gives a slot a new value, at once. What it held opens nothing from now on, but where a front end lags.

@@ -1,5 +1,7 @@
 //! The stand-in refuses what Azure refuses, and its faults do what they say.
 
+mod blob;
+
 use std::sync::mpsc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -1018,9 +1020,9 @@ async fn the_date_shown_is_skewed_and_a_wait_may_be_a_date() {
 }
 
 #[tokio::test]
-async fn while_down_connections_are_closed_at_all_three() {
+async fn while_down_connections_are_closed_at_all_four() {
     let azure = plain().await;
-    let urls = [azure.authority_url(), azure.arm_url(), azure.graph_url()];
+    let urls = [azure.authority_url(), azure.arm_url(), azure.graph_url(), azure.blob_url()];
     azure.down(true);
     for url in &urls {
         assert!(answer(http().get(url)).await.is_err());

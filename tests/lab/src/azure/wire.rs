@@ -1,12 +1,12 @@
-//! How Azure words its answers: JSON, with three ways to say no.
+//! How Azure words its answers: JSON, with three ways to say no. The data plane has a fourth, in XML, and words it itself.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Response};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::RegeneratedKey;
 use super::serve::Face;
+use super::{RegeneratedKey, blob};
 use crate::http::{Request, answer};
 use crate::{chance, form};
 
@@ -34,10 +34,14 @@ pub(crate) enum Content {
     Error(String, String, Option<Value>),
     /// Entra: `error`, the number behind `AADSTS`, what it says.
     Sts(&'static str, u32, String),
+    /// The data plane: a document without its declaration.
+    Xml(String),
+    /// The data plane: what is in a blob.
+    Bytes(Bytes),
 }
 
 impl Outcome {
-    fn new(status: u16, content: Content, executed: bool) -> Self {
+    pub(crate) fn new(status: u16, content: Content, executed: bool) -> Self {
         Self {
             status,
             content: Box::new(content),
@@ -86,6 +90,9 @@ impl Outcome {
     }
 
     pub(crate) fn into_response(self, face: Face, asked: &Request) -> Response<Body> {
+        if face == Face::Blob {
+            return blob::respond(self, asked);
+        }
         let request_id = chance::request_id();
         // A client's own id comes back, where it sent one that is an id.
         let client = asked.header("client-request-id").filter(|id| uuid::Uuid::parse_str(id).is_ok());
@@ -93,6 +100,7 @@ impl Outcome {
         let now = Utc::now();
         let body = match *self.content {
             Content::Nothing => String::new(),
+            Content::Xml(_) | Content::Bytes(_) => unreachable!("only the data plane answers so"),
             Content::Json(value) => value.to_string(),
             Content::Sts(error, code, text) => sts_error(error, code, &text, (&request_id, &correlation_id), now),
             Content::Error(code, message, details) => {
@@ -113,7 +121,7 @@ impl Outcome {
         let mut response = answer(self.status, "application/json; charset=utf-8", body);
         let ids = match face {
             Face::Graph => [("request-id", request_id), ("client-request-id", correlation_id)],
-            Face::Arm | Face::Entra => {
+            Face::Arm | Face::Entra | Face::Blob => {
                 [("x-ms-request-id", request_id), ("x-ms-correlation-request-id", correlation_id)]
             }
         };
