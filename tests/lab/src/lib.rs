@@ -7,7 +7,7 @@
 //! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys, Microsoft Graph for the passwords of
 //!   applications and the Blob service that all of them open, each on a loopback port of its own.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
-//!   really use the key they hold against [`Aws`], all the time, and count every refusal: an outage is a number above zero.
+//!   really use the key they hold against [`Aws`] or [`Azure`], all the time, and count every refusal: an outage is a number above zero.
 //! * [`Fault`], [`JobScript`]: what goes wrong, and when.
 //!
 //! ```no_run
@@ -50,7 +50,7 @@ pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use azure::{
     AccountKind, Azure, AzureOptions, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView, WriteLimit,
 };
-pub use consumer::ConsumerCount;
+pub use consumer::{ConsumerCount, key_name};
 pub use faults::Fault;
 pub use record::{Answered, Exchange, as_in_a_form};
 pub use tls::SelfSigned;

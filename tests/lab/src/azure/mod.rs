@@ -16,10 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::http::{HeaderName, HeaderValue, Method};
 use chrono::{DateTime, Utc};
 
+use crate::consumer::{Pass, Principal};
+use crate::http::Request;
 use crate::shared_key::Sas;
-use crate::{Fault, RequestLine, http, tls};
+use crate::{Fault, RequestLine, consumer, http, tls};
 pub use kind::AccountKind;
 use serve::{Face, Server};
 use state::{Account, Application, Container, Login, State, Stored};
@@ -423,6 +426,28 @@ impl Azure {
     pub fn works(&self, account: &str, key: &str) -> bool {
         let lag = self.state().options.key_lag;
         self.account(account, |account| account.works(key, Utc::now(), lag))
+    }
+
+    /// Whether the container can be listed so now: what ArcGIS's own validations find out. Nothing of it is in the log.
+    pub(crate) fn opens(&self, account: &str, container: &str, pass: &Pass) -> bool {
+        let Some((path, query, headers)) = consumer::letter(account, container, pass, "") else { return false };
+        let headers = headers
+            .into_iter()
+            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?)));
+        let peer = std::net::Ipv4Addr::LOCALHOST.into();
+        let request =
+            Request { method: Method::GET, path, query, headers: headers.collect(), body: Bytes::new(), peer };
+        let Some(asked) = blob::Asked::read(&request) else { return false };
+        match pass {
+            Pass::Key(_) | Pass::Sas(_) => asked.execute(&request, &self.state(), Utc::now()).status == 200,
+            Pass::Principal(principal) => {
+                let Principal { tenant, client_id, secret } = principal;
+                let known = tenant.eq_ignore_ascii_case(&self.tenant_id()) && self.signs_in(client_id, secret);
+                let state = self.state();
+                let held = state.storage_account(account).is_some_and(|found| found.containers.contains_key(container));
+                known && held && !state.data_denied.contains(&client_id.to_ascii_lowercase())
+            }
+        }
     }
 
     /// Regenerates a slot, as a human would: not counted in [`Azure::regenerations`], and the hook is told.
