@@ -67,3 +67,8 @@ pub(crate) fn access_token() -> String {
     let part = |text: String| text.replace('+', "-").replace('/', "_").replace('=', "");
     format!("eyJ0eXAi.{}.{}", part(STANDARD.encode(bytes::<255>())), part(STANDARD.encode(bytes::<192>())))
 }
+
+/// `0x8D` and twelve hexadecimal digits, as the Blob service marks versions.
+pub(crate) fn etag() -> String {
+    format!("0x8D{}", pick::<12>(b"0123456789ABCDEF"))
+}

@@ -1,16 +1,23 @@
-//! What uses the credential: one task for each cloud service, reading its bucket every 25 ms with the key held at that instant.
+//! What uses the credential: one task for each cloud service, reading its bucket or container every 25 ms with the key held at that
+//! instant.
 //!
-//! A refusal is a 403, counted for the key the request was *sent* with: a key swapped while a request is under way changes
-//! nothing for that request. Everything else that fails (AWS down, throttled, gone) is counted apart: it is not rekeyd's doing.
+//! A refusal is a 403, of Azure also a 401 or a token that is not given, counted for the key the request was *sent* with: a key swapped
+//! while a request is under way changes nothing for that request. Everything else that fails (the cloud down, throttled, gone) is
+//! counted apart: it is not rekeyd's doing.
+
+mod blob;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::Utc;
 
+pub use blob::key_name;
+pub(crate) use blob::{Errand as Container, Pass, Principal, letter};
+
 use crate::sigv4::Unsigned;
 
-/// How AWS tells the consumers from everybody else, for the faults and the log only.
+/// How the clouds tell the consumers from everybody else, for the faults and the log only.
 pub(crate) const USER_AGENT: &str = "arcgis-consumer";
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -19,11 +26,11 @@ const PAUSE: Duration = Duration::from_millis(25);
 pub struct ConsumerCount {
     /// Requests answered or failed.
     pub requests: u64,
-    /// Requests answered 403. Must stay 0.
+    /// Requests that were refused. Must stay 0.
     pub refusals: u64,
     /// The last refusal: the key it was sent with, and the provider's code.
     pub last_refusal: Option<String>,
-    /// Refusals by the key they were sent with.
+    /// Refusals by the key they were sent with: its id, or as [`crate::key_name`] calls it.
     pub refusals_by_key: BTreeMap<String, u64>,
     /// Requests that failed otherwise.
     pub failures: u64,
@@ -34,7 +41,23 @@ pub struct ConsumerCount {
 }
 
 /// What to read, and with what.
-pub(crate) struct Errand {
+pub(crate) enum Errand {
+    S3(Bucket),
+    Blob(Container),
+}
+
+impl Errand {
+    /// Under which the count has it.
+    fn key_id(&self) -> String {
+        match self {
+            Self::S3(bucket) => bucket.key.0.clone(),
+            Self::Blob(container) => container.pass.name(&container.account),
+        }
+    }
+}
+
+/// A bucket, and the key pair for it.
+pub(crate) struct Bucket {
     pub(crate) endpoint: String,
     pub(crate) bucket: String,
     pub(crate) region: String,
@@ -70,26 +93,40 @@ where
     E: Fn() -> Option<Errand> + Send + 'static,
     C: Fn(&str, Ended) + Send + 'static,
 {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .user_agent(USER_AGENT)
-        .timeout(Duration::from_secs(10))
-        // AWS is plain HTTP here; reading the machine's certificates would only take time.
-        .tls_certs_only([])
-        .build()
-        .expect("a client without options can be built");
+    // Buckets are at plain HTTP here; reading the machine's certificates would only take time.
+    let client = client(None);
     tokio::spawn(async move {
+        let mut reader: Option<blob::Reader> = None;
         loop {
             if let Some(errand) = errand() {
-                let ended = fetch(&client, &errand).await;
-                count(&errand.key.0, ended);
+                let ended = match &errand {
+                    Errand::S3(bucket) => fetch(&client, bucket).await,
+                    Errand::Blob(container) => {
+                        let suiting = reader.take().filter(|reader| reader.suits(container));
+                        let reader = reader.insert(suiting.unwrap_or_else(|| blob::Reader::new(container.ca.as_ref())));
+                        reader.fetch(container).await
+                    }
+                };
+                count(&errand.key_id(), ended);
             }
             tokio::time::sleep(PAUSE).await;
         }
     });
 }
 
-async fn fetch(client: &reqwest::Client, errand: &Errand) -> Ended {
+/// A client that trusts this authority alone.
+fn client(ca: Option<&String>) -> reqwest::Client {
+    let ca = ca.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).expect("our own certificates are PEM"));
+    reqwest::Client::builder()
+        .no_proxy()
+        .user_agent(USER_AGENT)
+        .timeout(Duration::from_secs(10))
+        .tls_certs_only(ca)
+        .build()
+        .expect("a client with our own certificate can be built")
+}
+
+async fn fetch(client: &reqwest::Client, errand: &Bucket) -> Ended {
     let host = errand.endpoint.trim_start_matches("http://");
     let (path, query) = (format!("/{}", errand.bucket), "list-type=2&max-keys=1");
     let key = (errand.key.0.as_str(), errand.key.1.as_str());

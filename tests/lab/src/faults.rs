@@ -21,7 +21,7 @@ pub enum Fault {
     Late(Duration),
     /// Executed this much later, if it is still valid then, whether or not anybody still waits; answered when it was.
     Delayed(Duration),
-    /// Not executed: AWS `Throttling` 400 (S3 `SlowDown` 503), Azure and ArcGIS 429 with `Retry-After`.
+    /// Not executed: AWS `Throttling` 400 (S3 `SlowDown` 503), Azure and ArcGIS 429 with `Retry-After` (Blob `ServerBusy` 503).
     Throttle,
     /// Not executed; answered with this status.
     Error(u16),

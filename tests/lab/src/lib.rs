@@ -7,7 +7,7 @@
 //! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys, Microsoft Graph for the passwords of
 //!   applications, and the data planes that take those keys, each on a loopback port of its own.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
-//!   really use the key they hold against [`Aws`], all the time, and count every refusal: an outage is a number above zero.
+//!   really use the key they hold against [`Aws`] or [`Azure`], all the time, and count every refusal: an outage is a number above zero.
 //! * [`Fault`], [`JobScript`]: what goes wrong, and when.
 //!
 //! ```no_run
@@ -38,6 +38,7 @@ mod faults;
 mod form;
 mod http;
 mod record;
+mod shared_key;
 mod sigv4;
 mod tls;
 mod xml;
@@ -51,7 +52,7 @@ pub use azure::{
     AccountKind, Azure, AzureOptions, AzureRole, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView,
     WriteLimit,
 };
-pub use consumer::ConsumerCount;
+pub use consumer::{ConsumerCount, key_name};
 pub use faults::Fault;
 pub use record::{Answered, Exchange, as_in_a_form};
 pub use tls::SelfSigned;
@@ -68,8 +69,8 @@ pub struct RequestLine {
     pub operation: String,
     /// The IAM user or bucket, the Azure application or account, the ArcGIS service, provider or job it was about; else empty.
     pub user_or_target: String,
-    /// AWS: the key that signed it. Azure: the slot, or the id of the password, it was about. ArcGIS: the access key id that was
-    /// pushed. Else empty.
+    /// AWS: the key that signed it. Azure: the slot, or the id of the password, it was about; of its data plane the slot that signed it, or
+    /// the client id behind the token. ArcGIS: the access key id that was pushed. Else empty.
     pub access_key_id: String,
     /// The HTTP status; 0 when the connection was closed without an answer.
     pub status: u16,

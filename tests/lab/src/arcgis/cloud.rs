@@ -203,12 +203,10 @@ fn show_service(site: &Site, service: &Service, masked: bool) -> Value {
     shown
 }
 
-/// Whether the service reaches its bucket with the key it uses now. That it tells this, and every word of it, is our guess: the page
-/// of a cloud service lists the operation, and no page of its own was found. A service without a bucket has nothing to reach.
+/// Whether the service reaches its store with the key it uses now. That it tells this, and every word of it, is our guess: the page
+/// of a cloud service lists the operation, and no page of its own was found. A service without a store has nothing to reach.
 fn show_status(site: &Site, service: &Service) -> Value {
-    let bucket = &service.spec.bucket;
-    let held = site.held(&service.spec.id);
-    if bucket.is_empty() || held.is_some_and(|(id, secret)| site.works(&id, &secret, bucket)) {
+    if site.reaches(&service.spec.id) != Some(false) {
         return json!({ "status": "AVAILABLE" });
     }
     json!({ "status": "UNREACHABLE", "message": "The store cannot be accessed with the credentials of the cloud service." })

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::options::{Product, Spelling, StoredCredential};
 use crate::chance;
+use crate::consumer::{Pass, Principal};
 
 /// `type`, and the secret in the spelling of the answers (`accessKey`, `secretKey`, …).
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +103,31 @@ impl Credential {
     pub(crate) fn pair(&self) -> Option<(String, String)> {
         let get = |name: &str| self.secret.get(name)?.as_str().map(str::to_owned);
         (self.kind == "ACCESS-KEY").then(|| Some((get("accessKey")?, get("secretKey")?)))?
+    }
+
+    /// How a consumer of Azure Blob Storage opens its container.
+    pub(crate) fn pass(&self) -> Option<Pass> {
+        let text = |value: Option<&Value>| value?.as_str().map(str::to_owned);
+        let secret = |name: &str| text(self.secret.get(name));
+        // Kubernetes keeps a principal beside the secret, Server within.
+        let principal = |name: &str| {
+            text(self.beside.get("servicePrincipal").and_then(|inner| inner.get(name))).or_else(|| secret(name))
+        };
+        Some(match self.kind.as_str() {
+            "STORAGE-ACCOUNT-KEY" => Pass::Key(secret("storageAccountKey")?),
+            "SAS-TOKEN" => Pass::Sas(secret("sasToken")?),
+            "SERVICE-PRINCIPAL" => Pass::Principal(Principal {
+                tenant: principal("tenantId")?,
+                client_id: principal("clientId")?,
+                secret: principal("clientSecret")?,
+            }),
+            _ => return None,
+        })
+    }
+
+    /// The storage account it names. A principal of Server names none.
+    pub(crate) fn storage_account(&self) -> Option<&str> {
+        self.secret.get("storageAccountName")?.as_str()
     }
 
     /// Every string that must not be seen.

@@ -267,13 +267,12 @@ fn reaches(site: &Site, item: &DataItem) -> bool {
     pair.is_some_and(|(id, secret)| site.works(&id, &secret, bucket))
 }
 
-/// Whether the store's cloud service can reach its bucket with what it holds.
+/// Whether the store's cloud service can reach its bucket or container with what it holds.
 fn validate_store(site: &Site, name: &str) -> Outcome {
     let Some(service) = site.stores.get(name).and_then(|id| site.service(id)) else {
         return Outcome::not_found(name);
     };
-    let held = site.held(&service.spec.id);
-    let ready = held.is_some_and(|(id, secret)| site.works(&id, &secret, &service.spec.bucket));
+    let ready = site.reaches(&service.spec.id) == Some(true);
     // Only the good answer is documented.
     let status = if ready { "success" } else { "error" };
     Outcome::json(json!({ "isReady": ready, "status": status }))

@@ -21,9 +21,8 @@ use tokio::net::TcpListener;
 pub use jobs::{JobScript, JobView};
 pub use options::{ArcGisOptions, ItemView, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
 
-use crate::consumer::Errand;
 use crate::record::{Exchange, Recorded, Tape};
-use crate::{Aws, ConsumerCount, Fault, RequestLine, consumer, http, tls};
+use crate::{Aws, Azure, ConsumerCount, Fault, RequestLine, consumer, http, tls};
 use credential::Credential;
 use site::{Provider, Service, Site, lock};
 
@@ -114,6 +113,12 @@ impl ArcGis {
         self.papers.as_ref().map(|papers| papers.client.clone())
     }
 
+    /// From now on services on Azure Blob Storage read their containers there, with whatever they hold: the key of an account, a SAS, or
+    /// an application's secret. Before, nobody used what they held. What holds something else goes on as it was.
+    pub fn use_azure(&self, azure: &Azure) {
+        self.site().azure = Some(azure.clone());
+    }
+
     /// A cloud provider: `name` is `AWS`, `AZURE` or `GCP`.
     pub fn add_provider(&self, id: &str, name: &str, credential: Option<StoredCredential>) {
         let mut site = self.site();
@@ -127,10 +132,10 @@ impl ArcGis {
         self.add_service_with(ServiceSpec { credential, ..ServiceSpec::new(id, provider, bucket) });
     }
 
-    /// Any cloud service. Its consumer starts at once, unless `bucket` is empty.
+    /// Any cloud service. Its consumer starts at once, unless it has neither a bucket nor a container.
     pub fn add_service_with(&self, spec: ServiceSpec) {
         let credential = spec.credential.as_ref().map(Credential::access_key);
-        let (id, consumed) = (spec.id.clone(), !spec.bucket.is_empty());
+        let (id, consumed) = (spec.id.clone(), !spec.bucket.is_empty() || spec.container().is_some());
         {
             let mut site = self.site();
             site.note_secrets(credential.as_ref());
@@ -143,13 +148,8 @@ impl ArcGis {
     }
 
     fn consume(&self, id: String) {
-        let (site, endpoint, service) = (self.site.clone(), self.aws_endpoint.clone(), id.clone());
-        let errand = move || {
-            let site = lock(&site);
-            let key = site.held(&service)?;
-            let (bucket, region) = site.reads(&service)?;
-            Some(Errand { endpoint: endpoint.clone(), bucket, region, key })
-        };
+        let (site, endpoint, place) = (self.site.clone(), self.aws_endpoint.clone(), id.clone());
+        let errand = move || lock(&site).errand(&place, &endpoint);
         let site = self.site.clone();
         consumer::spawn(errand, move |key_id, ended| {
             lock(&site).counts.entry(id.clone()).or_default().add(key_id, ended);
@@ -222,6 +222,11 @@ impl ArcGis {
     /// The key pair a service uses, or a provider or data item holds, in truth.
     pub fn held_key(&self, service_or_provider: &str) -> Option<(String, String)> {
         self.site().held(service_or_provider)
+    }
+
+    /// What [`ArcGis::consumer`] calls the key a service uses, or a provider or data item holds: its id, or its [`crate::key_name`].
+    pub fn held_key_name(&self, place: &str) -> Option<String> {
+        self.site().held_name(place)
     }
 
     /// A human in the admin directory stores another key, at once and without a job.

@@ -196,7 +196,8 @@ impl ServiceSpec {
         }
     }
 
-    /// An Azure Blob Store. Nobody uses it: the lab has no Azure behind its sites.
+    /// An Azure Blob Store, in the storage account `gisstore` where its credential names no other. Somebody uses it once there is an
+    /// Azure behind the site: [`crate::ArcGis::use_azure`].
     pub fn azure_blob_store(id: &str, provider: &str, container: &str) -> Self {
         let connection = json!({
             "containerName": container, "rootDir": format!("root-{id}"),
@@ -227,6 +228,11 @@ impl ServiceSpec {
     pub fn google_cloud_storage(id: &str, provider: &str, bucket: &str) -> Self {
         let connection = json!({ "bucketName": bucket, "rootDir": format!("root-{id}") });
         Self { connection: object(connection), ..Self::named(id, provider, "Google Cloud Storage") }
+    }
+
+    /// What its consumer reads on Azure.
+    pub(crate) fn container(&self) -> Option<&str> {
+        self.connection.get("containerName")?.as_str().filter(|name| !name.is_empty())
     }
 
     fn named(id: &str, provider: &str, name: &str) -> Self {

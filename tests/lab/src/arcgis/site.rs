@@ -11,8 +11,9 @@ use super::data::DataItem;
 use super::jobs::{Job, JobScript};
 use super::options::{ArcGisOptions, Product, Restart, ServiceSpec};
 use super::tokens::Tokens;
+use crate::consumer::{Bucket, Container, Errand, Pass};
 use crate::faults::FaultQueue;
-use crate::{Aws, ConsumerCount, RequestLine};
+use crate::{Aws, Azure, ConsumerCount, RequestLine};
 
 #[derive(Clone)]
 pub(crate) struct Provider {
@@ -33,6 +34,8 @@ pub(crate) struct Site {
     pub(crate) vault: Vault,
     /// Where validations look whether a credential works; `None` where the store is not the lab's.
     aws: Option<Aws>,
+    /// Where services on Azure Blob Storage use their credentials.
+    pub(crate) azure: Option<Azure>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
     pub(crate) items: Vec<DataItem>,
@@ -73,6 +76,7 @@ impl Site {
             secrets: BTreeSet::from([options.password.clone()]),
             options,
             aws,
+            azure: None,
             providers: Vec::new(),
             services: Vec::new(),
             items: Vec::new(),
@@ -139,15 +143,19 @@ impl Site {
             .or(item.map(|item| &mut item.credential))
     }
 
-    /// The key pair in use, inheritance resolved.
-    pub(crate) fn held(&self, id: &str) -> Option<(String, String)> {
+    /// The credential in use, inheritance resolved.
+    fn used(&self, id: &str) -> Option<&Credential> {
         let providers = |id: &str| self.provider(id)?.credential.as_ref();
-        let credential = match (self.service(id), self.items.iter().find(|item| item.path == id)) {
+        match (self.service(id), self.items.iter().find(|item| item.path == id)) {
             (Some(service), _) => service.credential.as_ref().or_else(|| providers(&service.spec.provider)),
             (None, Some(item)) => item.credential.as_ref(),
             (None, None) => providers(id),
-        };
-        let credential = credential?;
+        }
+    }
+
+    /// The key pair in use, inheritance resolved.
+    pub(crate) fn held(&self, id: &str) -> Option<(String, String)> {
+        let credential = self.used(id)?;
         match credential.kind.as_str() {
             // Without a role the nodes ask all the same, and are refused.
             "IAM-ROLE" => {
@@ -156,6 +164,54 @@ impl Site {
             }
             _ => credential.pair(),
         }
+    }
+
+    /// What the counts call the key in use.
+    pub(crate) fn held_name(&self, id: &str) -> Option<String> {
+        let of_azure = || {
+            let credential = self.used(id)?;
+            Some(credential.pass()?.name(&self.storage_account(id)?))
+        };
+        self.held(id).map(|(key, _)| key).or_else(of_azure)
+    }
+
+    /// The storage account that the credential in use names, or else the connection.
+    fn storage_account(&self, id: &str) -> Option<String> {
+        let endpoint = || {
+            let url = self.service(id)?.spec.connection.get("accountEndpointUrl")?.as_str()?;
+            url.split_once("://")?.1.split('.').next()
+        };
+        self.used(id)?.storage_account().or_else(endpoint).map(str::to_owned)
+    }
+
+    /// What the consumer of a service on Azure Blob Storage opens, and with what.
+    fn opens(&self, id: &str) -> Option<(String, String, Pass)> {
+        let container = self.service(id)?.spec.container()?;
+        Some((self.storage_account(id)?, container.to_owned(), self.used(id)?.pass()?))
+    }
+
+    /// What the consumer of a service or data item does next. `s3_endpoint` is where the buckets are.
+    pub(crate) fn errand(&self, id: &str, s3_endpoint: &str) -> Option<Errand> {
+        if let (Some(azure), Some((account, container, pass))) = (&self.azure, self.opens(id)) {
+            let (blob_url, authority_url, ca) = (azure.blob_url(), azure.authority_url(), azure.ca_pem());
+            return Some(Errand::Blob(Container { blob_url, authority_url, ca, account, container, pass }));
+        }
+        let (key, (bucket, region)) = (self.held(id)?, self.reads(id)?);
+        Some(Errand::S3(Bucket { endpoint: s3_endpoint.to_owned(), bucket, region, key }))
+    }
+
+    /// Whether a service opens its bucket or container now, as far as a validation can tell; `None` where it has neither, or where
+    /// nobody could know.
+    pub(crate) fn reaches(&self, id: &str) -> Option<bool> {
+        let spec = &self.service(id)?.spec;
+        if spec.container().is_some() {
+            let azure = self.azure.as_ref()?;
+            return Some(
+                self.opens(id).is_some_and(|(account, container, pass)| azure.opens(&account, &container, &pass)),
+            );
+        }
+        let works = |(key, secret): (String, String)| self.works(&key, &secret, &spec.bucket);
+        (!spec.bucket.is_empty()).then(|| self.held(id).is_some_and(works))
     }
 
     /// What the consumer of a service or a data item reads: bucket and region.

@@ -1,5 +1,6 @@
 //! The stand-in refuses what a site refuses, its jobs live as documented, and its consumers tell an outage.
 
+mod azure;
 mod data;
 
 use reqwest::RequestBuilder;

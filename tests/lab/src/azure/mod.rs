@@ -2,6 +2,7 @@
 
 mod arm;
 mod authorization;
+mod blob;
 mod cosmos;
 mod entra;
 mod graph;
@@ -14,17 +15,23 @@ mod state;
 mod tests;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::http::{HeaderName, HeaderValue, Method};
 use chrono::{DateTime, Utc};
 
-use crate::{Fault, RequestLine, http, tls};
+use crate::consumer::{Pass, Principal};
+use crate::http::Request;
+use crate::shared_key::Sas;
+use crate::{Fault, RequestLine, consumer, http, tls};
 pub use kind::AccountKind;
 use roles::APP_ROLES;
 pub use roles::AzureRole;
 use serve::{Face, Server};
-use state::{Account, Application, LockLevel, Login, State};
+use state::{Account, Application, Container, LockLevel, Login, State, Stored};
 
 /// How this Azure behaves. Everything that differs from an instant, patient Azure is off by default.
 #[derive(Clone, Debug)]
@@ -150,8 +157,8 @@ pub struct PasswordView {
 /// Applications and accounts at one moment.
 #[derive(Clone)]
 pub struct AzureSnapshot {
-    applications: std::collections::BTreeMap<String, Application>,
-    accounts: std::collections::BTreeMap<String, Account>,
+    applications: BTreeMap<String, Application>,
+    accounts: BTreeMap<String, Account>,
 }
 
 /// Entra's token endpoint, Azure Resource Manager, Microsoft Graph and the data planes of one tenant with one subscription, each on a
@@ -168,7 +175,7 @@ pub struct Azure {
 }
 
 /// Each has a port.
-const FACES: [Face; 5] = [Face::Entra, Face::Arm, Face::Graph, Face::Cosmos, Face::ServiceBus];
+const FACES: [Face; 6] = [Face::Entra, Face::Arm, Face::Graph, Face::Blob, Face::Cosmos, Face::ServiceBus];
 
 /// Where in every list of addresses its own is.
 fn place(face: Face) -> usize {
@@ -177,6 +184,9 @@ fn place(face: Face) -> usize {
 
 /// The rotating application's name.
 const ROTATOR: &str = "rotator";
+
+/// Of the SAS made here: new enough for every field, and old enough for every emulator.
+const SAS_VERSION: &str = "2025-01-05";
 
 impl Azure {
     /// A tenant with one application, `rotator`, which may do everything in ARM and owns every application in Graph.
@@ -219,6 +229,12 @@ impl Azure {
     /// In place of `https://graph.microsoft.com`, without `/v1.0`.
     pub fn graph_url(&self) -> String {
         self.urls[2].clone()
+    }
+
+    /// In place of `https://ACCOUNT.blob.core.windows.net`, with the account as the first piece of the path, as azurite has it:
+    /// `http://127.0.0.1:PORT` and then `/ACCOUNT/CONTAINER`.
+    pub fn blob_url(&self) -> String {
+        self.urls[place(Face::Blob)].clone()
     }
 
     /// Where the data planes of all Cosmos DB accounts are, each below its name; `documentEndpoint` says it in full.
@@ -356,6 +372,66 @@ impl Azure {
         change(self.state().account(id).expect("there is no such account"))
     }
 
+    /// A container of a storage account, empty. One that is there already stays as it is.
+    ///
+    /// # Panics
+    /// If there is no such storage account, or no container may be called so.
+    pub fn add_container(&self, account: &str, name: &str) {
+        assert!(blob::is_container_name(name), "add_container: {name} is no name of a container");
+        self.account(account, |account| {
+            assert_eq!(account.kind, AccountKind::Storage, "add_container: this is no storage account");
+            let container = || Container::new(BTreeMap::new(), Utc::now());
+            account.containers.entry(name.to_owned()).or_insert_with(container);
+        });
+    }
+
+    /// Puts a blob into a container, or another content into it.
+    ///
+    /// # Panics
+    /// If there is no such account or container.
+    pub fn put_blob(&self, account: &str, container: &str, name: &str, content: &[u8]) {
+        self.account(account, |account| {
+            let container = account.containers.get_mut(container).expect("the account has no such container");
+            let content = Stored::new(Bytes::copy_from_slice(content), Utc::now());
+            container.content.insert(name.to_owned(), content);
+        });
+    }
+
+    /// A SAS of the account, signed with the key in this slot, for everything that containers and blobs are used for; without the
+    /// question mark. HTTP will do for it as well as HTTPS.
+    ///
+    /// # Panics
+    /// If there is no such account or slot.
+    pub fn account_sas(&self, account: &str, slot: &str, valid_for: Duration) -> String {
+        self.sas(account, slot, valid_for, &[("ss", "b"), ("srt", "sco"), ("sp", "rwdlac")], "")
+    }
+
+    /// The same for one container: a service SAS.
+    ///
+    /// # Panics
+    /// If there is no such account or slot.
+    pub fn container_sas(&self, account: &str, container: &str, slot: &str, valid_for: Duration) -> String {
+        self.sas(account, slot, valid_for, &[("sr", "c"), ("sp", "racwdl")], container)
+    }
+
+    fn sas(&self, account: &str, slot: &str, valid_for: Duration, fields: &[(&str, &str)], container: &str) -> String {
+        let ends = (Utc::now() + state::delta(valid_for)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let fields = [&[("sv", SAS_VERSION), ("se", &ends)], fields].concat();
+        let key = self.slot(account, slot).value;
+        let name = self.account(account, |account| account.name.clone());
+        Sas::make(&fields, (&name, &key), container)
+    }
+
+    /// Takes the right to read blobs from an application, by its client id. Every application has it at first.
+    pub fn deny_data(&self, client_id: &str) {
+        self.state().data_denied.insert(client_id.to_ascii_lowercase());
+    }
+
+    /// Gives back what [`Azure::deny_data`] took.
+    pub fn allow_data(&self, client_id: &str) {
+        self.state().data_denied.remove(&client_id.to_ascii_lowercase());
+    }
+
     /// What is in the account's slots now.
     ///
     /// # Panics
@@ -379,6 +455,28 @@ impl Azure {
     pub fn works(&self, account: &str, key: &str) -> bool {
         let lag = self.state().options.key_lag;
         self.account(account, |account| account.works(key, Utc::now(), lag))
+    }
+
+    /// Whether the container can be listed so now: what ArcGIS's own validations find out. Nothing of it is in the log.
+    pub(crate) fn opens(&self, account: &str, container: &str, pass: &Pass) -> bool {
+        let Some((path, query, headers)) = consumer::letter(account, container, pass, "") else { return false };
+        let headers = headers
+            .into_iter()
+            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?)));
+        let peer = std::net::Ipv4Addr::LOCALHOST.into();
+        let request =
+            Request { method: Method::GET, path, query, headers: headers.collect(), body: Bytes::new(), peer };
+        let Some(asked) = blob::Asked::read(&request) else { return false };
+        match pass {
+            Pass::Key(_) | Pass::Sas(_) => asked.execute(&request, &self.state(), Utc::now()).status == 200,
+            Pass::Principal(principal) => {
+                let Principal { tenant, client_id, secret } = principal;
+                let known = tenant.eq_ignore_ascii_case(&self.tenant_id()) && self.signs_in(client_id, secret);
+                let state = self.state();
+                let held = state.storage_account(account).is_some_and(|found| found.containers.contains_key(container));
+                known && held && !state.data_denied.contains(&client_id.to_ascii_lowercase())
+            }
+        }
     }
 
     /// Regenerates a slot, as a human would: not counted in [`Azure::regenerations`], and the hook is told.
@@ -554,8 +652,9 @@ impl Azure {
 
     /// Queues a mishap for the next call of `operation`: `Token`; `GetAccount`, `ListKeys`, `RegenerateKey`, `OperationStatus`,
     /// `OperationResult`, whichever service it is; `ListPermissions`, `ListLocks`; `GetApplication`, `ListOwners`, `AddPassword`,
-    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`; `ListDatabases` of Cosmos DB,
-    /// `ListQueues` of Service Bus.
+    /// `RemovePassword`, `GetServicePrincipal`, `ListAppRoleAssignments`, `GetAppManagementPolicy`; `ListContainers`,
+    /// `ListBlobs`, `GetBlob`, `GetBlobProperties`; `ListDatabases` of Cosmos DB, `ListServices` and `ListQueues` of Service Bus. What the
+    /// consumers of an ArcGIS ask is `ConsumerGet`, and `ConsumerToken` at the token endpoint.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
     }

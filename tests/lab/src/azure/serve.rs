@@ -9,10 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::{State, lock};
 use super::wire::Outcome;
-use super::{arm, authorization, cosmos, entra, graph, service_bus};
-use crate::RequestLine;
+use super::{arm, authorization, blob, cosmos, entra, graph, service_bus};
 use crate::faults::{Stumbling, carry_out};
 use crate::http::{Handler, Reply, ReplyFuture, Request};
+use crate::{RequestLine, consumer};
 
 /// What a port plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub(crate) enum Face {
     Entra,
     Arm,
     Graph,
+    Blob,
     Cosmos,
     ServiceBus,
 }
@@ -31,6 +32,7 @@ pub(crate) struct Server {
 
 /// A call, as far as it can be told before it is believed.
 pub(crate) struct Call {
+    face: Face,
     request: Request,
     asked: Asked,
     /// The queue its faults wait in, and its name in the log.
@@ -42,6 +44,7 @@ enum Asked {
     Arm(Box<arm::Asked>),
     Authorization(Box<authorization::Asked>),
     Graph(graph::Asked),
+    Blob(blob::Asked),
     Cosmos(cosmos::Asked),
     ServiceBus(service_bus::Asked),
     /// No such path, or not with this method.
@@ -57,20 +60,26 @@ impl Call {
                 None => arm::Asked::read(&request).map(|asked| Asked::Arm(Box::new(asked))),
             },
             Face::Graph => graph::Asked::read(&request).map(Asked::Graph),
+            Face::Blob => blob::Asked::read(&request).map(Asked::Blob),
             Face::Cosmos => cosmos::Asked::read(&request).map(Asked::Cosmos),
             Face::ServiceBus => service_bus::Asked::read(&request).map(Asked::ServiceBus),
         };
         let asked = asked.unwrap_or(Asked::Nothing);
+        let is_consumer = request.header("user-agent") == Some(consumer::USER_AGENT);
         let operation = match &asked {
+            // What is queued for a test's own requests must not go to those of the consumers, who never rest.
+            Asked::Entra(_) if is_consumer => "ConsumerToken".to_owned(),
+            Asked::Blob(_) if is_consumer => "ConsumerGet".to_owned(),
             Asked::Entra(_) => "Token".to_owned(),
             Asked::Arm(asked) => asked.operation().to_owned(),
             Asked::Authorization(asked) => asked.operation().to_owned(),
             Asked::Graph(asked) => asked.operation().to_owned(),
+            Asked::Blob(asked) => asked.operation().to_owned(),
             Asked::Cosmos(_) => "ListDatabases".to_owned(),
             Asked::ServiceBus(asked) => asked.operation().to_owned(),
             Asked::Nothing => format!("{} {}", request.method, request.path),
         };
-        Self { request, asked, operation }
+        Self { face, request, asked, operation }
     }
 
     fn is_storage(&self) -> bool {
@@ -83,6 +92,7 @@ impl Call {
             Asked::Arm(asked) => asked.name(),
             Asked::Authorization(asked) => asked.name(),
             Asked::Graph(asked) => asked.name(),
+            Asked::Blob(asked) => asked.account(),
             Asked::Cosmos(asked) => asked.name(),
             Asked::ServiceBus(asked) => asked.name(),
             Asked::Entra(_) | Asked::Nothing => "",
@@ -95,6 +105,8 @@ impl Call {
             Asked::Arm(asked) => asked.execute(&self.request, state, now),
             Asked::Authorization(asked) => asked.execute(&self.request, state, now),
             Asked::Graph(asked) => asked.execute(&self.request, state, now),
+            Asked::Blob(asked) => asked.execute(&self.request, state, now),
+            Asked::Nothing if self.face == Face::Blob => blob::not_offered(&self.request),
             Asked::Cosmos(asked) => asked.execute(&self.request, state, now),
             Asked::ServiceBus(asked) => asked.execute(&self.request, state, now),
             Asked::Nothing => Outcome::error(404, "NotFound", "There is nothing at this address."),
@@ -137,6 +149,7 @@ impl Server {
                 90_033,
                 "A transient error has occurred. Please try again.",
             ),
+            (Face::Blob, _) => blob::failure(status),
             (Face::Cosmos, _) => cosmos::failure(status),
             (Face::ServiceBus, _) => service_bus::failure(status),
             (Face::Graph, 409 | 503) if writes_directory => graph::concurrency(status),
@@ -191,7 +204,9 @@ impl Stumbling for Server {
     }
 
     fn throttle(&self, call: &Call) -> Response<Body> {
-        self.later(call, 429, 1, false)
+        // The Blob service does not know 429.
+        let status = if self.face == Face::Blob { 503 } else { 429 };
+        self.later(call, status, 1, false)
     }
 
     fn later(&self, call: &Call, status: u16, seconds: u32, as_date: bool) -> Response<Body> {
@@ -203,6 +218,7 @@ impl Stumbling for Server {
             Face::Entra => Outcome::sts(401, "invalid_client", 7_000_112, message),
             Face::Arm => Outcome::error(403, "AuthorizationFailed", message),
             Face::Graph => Outcome::error(403, "Authorization_RequestDenied", message),
+            Face::Blob => Outcome::error(403, "AuthorizationFailure", message),
             Face::Cosmos => Outcome::error(403, "Forbidden", message),
             Face::ServiceBus => Outcome::error(401, "Unauthorized", message),
         };

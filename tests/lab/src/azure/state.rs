@@ -1,9 +1,10 @@
 //! What the tenant and the subscription hold. No wire here: names, times and rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use chrono::{DateTime, Months, TimeDelta, Utc};
 
 use super::roles::{APP_ROLES, AppRole, AzureRole, covers};
@@ -146,6 +147,23 @@ pub(crate) struct KeyRules {
     pub(crate) sas: Option<(String, String)>,
 }
 
+/// Something that was stored, and the mark of this version of it.
+#[derive(Clone)]
+pub(crate) struct Stored<T> {
+    pub(crate) content: T,
+    pub(crate) modified: DateTime<Utc>,
+    pub(crate) etag: String,
+}
+
+impl<T> Stored<T> {
+    pub(crate) fn new(content: T, now: DateTime<Utc>) -> Self {
+        Self { content, modified: now, etag: chance::etag() }
+    }
+}
+
+/// Blobs by name.
+pub(crate) type Container = Stored<BTreeMap<String, Stored<Bytes>>>;
+
 #[derive(Clone)]
 pub(crate) struct Account {
     /// The ARM id, in the spelling Azure shows.
@@ -169,6 +187,8 @@ pub(crate) struct Account {
     pub(crate) instance_id: String,
     pub(crate) key_rules: KeyRules,
     pub(crate) slots: Vec<Slot>,
+    /// Of a storage account.
+    pub(crate) containers: BTreeMap<String, Container>,
 }
 
 impl Account {
@@ -186,6 +206,7 @@ impl Account {
             instance_id: chance::request_id(),
             key_rules: KeyRules::default(),
             slots: kind.slots().iter().map(|slot| Slot::new(slot, kind, now)).collect(),
+            containers: BTreeMap::new(),
         }
     }
 
@@ -277,6 +298,8 @@ pub(crate) struct State {
     pub(crate) app_roles: Vec<(&'static AppRole, DateTime<Utc>)>,
     /// Taken away, whatever is given: as it was written, by its lower case.
     pub(crate) denied: BTreeMap<String, String>,
+    /// Applications without the right to read data, by their client ids in lower case.
+    pub(crate) data_denied: BTreeSet<String>,
     /// By scope.
     pub(crate) locks: BTreeMap<String, LockLevel>,
     /// Object ids of a user who owns every application, and of Graph's own service principal.
@@ -317,6 +340,7 @@ impl State {
             roles: vec![AzureRole::everything()],
             app_roles: vec![(&APP_ROLES[0], Utc::now())],
             denied: BTreeMap::new(),
+            data_denied: BTreeSet::new(),
             locks: BTreeMap::new(),
             human: chance::request_id(),
             graph_principal: chance::request_id(),
@@ -397,6 +421,11 @@ impl State {
 
     pub(crate) fn account(&mut self, id: &str) -> Option<&mut Account> {
         self.accounts.get_mut(&id.to_ascii_lowercase())
+    }
+
+    /// The storage account with this name: names are the world's, not a resource group's.
+    pub(crate) fn storage_account(&self, name: &str) -> Option<&Account> {
+        self.accounts.values().find(|account| account.kind == AccountKind::Storage && account.name == name)
     }
 
     /// Gives a slot a new value, at once. What it held opens nothing from now on, but where a front end lags.

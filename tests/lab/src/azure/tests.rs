@@ -2,6 +2,7 @@
 
 mod account;
 mod authority;
+mod blob;
 mod cosmos;
 mod service_bus;
 
@@ -1024,9 +1025,9 @@ async fn the_date_shown_is_skewed_and_a_wait_may_be_a_date() {
 }
 
 #[tokio::test]
-async fn while_down_connections_are_closed_at_all_three() {
+async fn while_down_connections_are_closed_at_all_four() {
     let azure = plain().await;
-    let urls = [azure.authority_url(), azure.arm_url(), azure.graph_url()];
+    let urls = [azure.authority_url(), azure.arm_url(), azure.graph_url(), azure.blob_url()];
     azure.down(true);
     for url in &urls {
         assert!(answer(http().get(url)).await.is_err());

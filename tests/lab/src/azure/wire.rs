@@ -1,12 +1,12 @@
-//! How Azure words its answers: JSON, with three ways to say no.
+//! How Azure words its answers: JSON, with three ways to say no. The data plane has a fourth, in XML, and words it itself.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Response};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use super::serve::Face;
-use super::{RegeneratedKey, cosmos, service_bus};
+use super::{RegeneratedKey, blob, cosmos, service_bus};
 use crate::http::{Request, answer};
 use crate::{chance, form};
 
@@ -34,10 +34,14 @@ pub(crate) enum Content {
     Error(String, String, Option<Value>),
     /// Entra: `error`, the number behind `AADSTS`, what it says.
     Sts(&'static str, u32, String),
+    /// The data plane: a document without its declaration.
+    Xml(String),
+    /// The data plane: what is in a blob.
+    Bytes(Bytes),
 }
 
 impl Outcome {
-    fn new(status: u16, content: Content, executed: bool) -> Self {
+    pub(crate) fn new(status: u16, content: Content, executed: bool) -> Self {
         Self {
             status,
             content: Box::new(content),
@@ -87,6 +91,7 @@ impl Outcome {
 
     pub(crate) fn into_response(self, face: Face, asked: &Request) -> Response<Body> {
         match face {
+            Face::Blob => return blob::respond(self, asked),
             Face::Cosmos => return cosmos::into_response(self, asked),
             Face::ServiceBus => return service_bus::into_response(self, asked),
             Face::Entra | Face::Arm | Face::Graph => {}
@@ -98,6 +103,7 @@ impl Outcome {
         let now = Utc::now();
         let body = match *self.content {
             Content::Nothing => String::new(),
+            Content::Xml(_) | Content::Bytes(_) => unreachable!("only the data plane answers so"),
             Content::Json(value) => value.to_string(),
             Content::Sts(error, code, text) => sts_error(error, code, &text, (&request_id, &correlation_id), now),
             Content::Error(code, message, details) => {
