@@ -48,7 +48,8 @@ pub use arcgis::{
 };
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use azure::{
-    AccountKind, Azure, AzureOptions, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView, WriteLimit,
+    AccountKind, Azure, AzureOptions, AzurePorts, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey,
+    SlotView, WriteLimit,
 };
 pub use consumer::{ConsumerCount, key_name};
 pub use faults::Fault;
