@@ -49,8 +49,8 @@ pub use arcgis::{
 };
 pub use aws::{Aws, AwsOptions, AwsSnapshot, KeyView};
 pub use azure::{
-    AccountKind, Azure, AzureOptions, AzureRole, AzureSnapshot, PasswordPolicy, PasswordView, RegeneratedKey, SlotView,
-    WriteLimit,
+    AccountKind, Azure, AzureOptions, AzurePorts, AzureRole, AzureSnapshot, PasswordPolicy, PasswordView,
+    RegeneratedKey, SlotView, WriteLimit,
 };
 pub use consumer::{ConsumerCount, key_name};
 pub use faults::Fault;

@@ -88,7 +88,7 @@ async fn it_keeps_its_secrets_in_files_and_takes_orders() {
         }
         files += 1;
     }
-    assert_eq!(files, 6);
+    assert_eq!(files, 9);
     std::fs::remove_dir_all(dir).expect("it is ours");
 }
 
@@ -232,6 +232,149 @@ async fn a_stranger_meets_the_kubernetes_that_was_asked_for() {
     remove(program).await;
 }
 
+/// Who reads Microsoft's pages.
+struct Visitor<'a> {
+    program: &'a Program,
+    http: reqwest::Client,
+}
+
+impl Visitor<'_> {
+    async fn token(&self, client_id: &str, secret: &str, resource: &str) -> Option<String> {
+        let tenant = self.program.url("tenant ").trim_end_matches(')').to_owned();
+        let scope = format!("{resource}/.default");
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", client_id),
+            ("client_secret", secret),
+            ("scope", &scope),
+        ];
+        let request = self.http.post(format!("{}/{tenant}/oauth2/v2.0/token", self.program.url("entra "))).form(&form);
+        let answer: Value = request.send().await.expect("it answers").json().await.expect("JSON");
+        answer["access_token"].as_str().map(str::to_owned)
+    }
+
+    async fn admin_token(&self, resource: &str) -> String {
+        let (id, secret) = (self.program.secret("azure-client-id"), self.program.secret("azure-client-secret"));
+        self.token(&id, &secret, resource).await.expect("a token")
+    }
+
+    async fn keys(&self, account: &str) -> Value {
+        let token = self.admin_token("https://management.azure.com").await;
+        let url = format!("{}{account}/listKeys?api-version=2024-01-01", self.program.url("arm "));
+        let answer = self.http.post(url).bearer_auth(token).send().await.expect("it answers");
+        answer.json::<Value>().await.expect("JSON")["keys"].clone()
+    }
+
+    async fn read(&self, token: &str) -> (u16, String) {
+        let url = format!("{}/gisstore/tiles?restype=container&comp=list", self.program.url("blob "));
+        let request = self.http.get(url).bearer_auth(token).header("x-ms-version", "2025-01-05");
+        let answer = request.send().await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    async fn order(&self, body: Value) -> (u16, Value) {
+        let answer = plain().post(format!("{}/lab/azure", self.program.control())).json(&body).send().await;
+        let answer = answer.expect("it answers");
+        (answer.status().as_u16(), answer.json().await.expect("JSON"))
+    }
+
+    async fn state(&self) -> Value {
+        let answer = plain().get(format!("{}/lab/state", self.program.control())).send().await.expect("it answers");
+        answer.json().await.expect("JSON")
+    }
+}
+
+#[tokio::test]
+async fn a_visitor_meets_an_azure_that_obeys() {
+    let program = Program::start(&["azure", "--tls"]).await;
+    let ca = reqwest::Certificate::from_pem(program.secret("azure-ca.pem").as_bytes()).expect("a certificate");
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().expect("a client");
+    let visitor = Visitor { program: &program, http };
+    let account = program.url("account gisstore, container tiles: ");
+    let before = visitor.keys(&account).await;
+    assert_eq!((&before[0]["keyName"], before.as_array().map(Vec::len)), (&json!("key1"), Some(2)));
+    let done = visitor.order(json!({"account": "gisstore", "regenerate": "key2"})).await;
+    assert_eq!(done, (200, json!({"status": "done"})));
+    let after = visitor.keys(&account).await;
+    assert!(before[0]["value"] == after[0]["value"] && before[1]["value"] != after[1]["value"]);
+
+    let client_id = program.url("application arcgis, client id ").trim_end_matches(',').to_owned();
+    let storage = "https://storage.azure.com";
+    let first = program.secret("arcgis-client-secret");
+    let token = visitor.token(&client_id, &first, storage).await.expect("a token");
+    assert_eq!(visitor.read(&token).await.0, 200);
+    visitor.order(json!({"application": "arcgis", "data_allowed": false})).await;
+    let (status, refusal) = visitor.read(&token).await;
+    assert!(status == 403 && refusal.contains("AuthorizationPermissionMismatch"), "{refusal}");
+    visitor.order(json!({"application": "arcgis", "data_allowed": true})).await;
+    let fault = json!({"system": "azure", "operation": "ListBlobs", "fault": "throttle"});
+    plain().post(format!("{}/lab/fault", program.control())).json(&fault).send().await.expect("it answers");
+    assert_eq!((visitor.read(&token).await.0, visitor.read(&token).await.0), (503, 200));
+
+    // A second password, and without the first.
+    let shown = visitor.state().await["azure"]["applications"][0]["passwords"][0]["key_id"].clone();
+    let (status, added) = visitor.order(json!({"application": "arcgis", "add_password": true})).await;
+    assert!(status == 200 && added["key_id"].is_string() && added["key_id"] != shown, "{added}");
+    let second = program.secret("arcgis-client-secret");
+    assert!(first != second && visitor.token(&client_id, &second, storage).await.is_some());
+    visitor.order(json!({"application": "arcgis", "remove_password": shown})).await;
+    assert_eq!(visitor.token(&client_id, &first, storage).await, None);
+    visitor.order(json!({"deny": "Microsoft.Storage/storageAccounts/listKeys/action"})).await;
+    assert_eq!(visitor.keys(&account).await, Value::Null);
+
+    for (order, why) in [
+        (json!({"regenerate": "key1"}), "this needs an account"),
+        (json!({"account": "other", "regenerate": "key1"}), "no account other"),
+        (json!({"account": "gisstore", "regenerate": "key3"}), "account gisstore has no slot key3"),
+        (json!({"add_password": true}), "this needs an application"),
+        (json!({"application": "rotator", "add_password": true}), "no application rotator"),
+        (json!({"application": "arcgis", "remove_password": "x"}), "application arcgis has no password x"),
+    ] {
+        assert_eq!(visitor.order(order).await, (400, json!({"error": why})));
+    }
+    let elsewhere = json!({"system": "aws", "operation": "ListUsers", "fault": "html"});
+    let refused = plain().post(format!("{}/lab/fault", program.control())).json(&elsewhere).send().await;
+    assert_eq!(refused.expect("it answers").status(), 400);
+
+    let state = visitor.state().await.to_string();
+    let said = remove(program).await;
+    assert!(said.contains("azure ") && said.contains(" keys regenerated, "), "{said}");
+    let keys = [&before, &after].map(|keys| keys[1]["value"].as_str().expect("a key").to_owned());
+    for secret in [&first, &second, &keys[0], &keys[1]] {
+        assert!(!said.contains(secret.as_str()) && !state.contains(secret.as_str()), "{said} {state}");
+    }
+}
+
+#[tokio::test]
+async fn the_pair_shows_an_outage_in_either_cloud() {
+    let program = Program::start(&[]).await;
+    let visitor = Visitor { program: &program, http: plain() };
+    let of_blob = async || {
+        let state = visitor.state().await;
+        let places = state["arcgis"][0]["places"].as_array().expect("a list").clone();
+        places.into_iter().find(|place| place["container"] == "gis-kubernetes-store").expect("it is told")
+    };
+    let until = async |what: &str, done: &dyn Fn(&Value) -> bool| {
+        for _ in 0..500 {
+            let place = of_blob().await;
+            if done(&place) {
+                return place;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("never: {what}: {}", of_blob().await)
+    };
+    let place = until("use", &|place| place["consumer"]["requests"].as_u64() > Some(3)).await;
+    assert_eq!((&place["account"], &place["consumer"]["refusals"]), (&json!("giskubernetes"), &json!(0)));
+    assert!(place["held_key"].as_str().is_some_and(|name| name.starts_with("giskubernetes#")), "{place}");
+    visitor.order(json!({"account": "giskubernetes", "regenerate": "key1"})).await;
+    let place = until("outage", &|place| place["consumer"]["refusals"].as_u64() > Some(0)).await;
+    let last = place["consumer"]["last_refusal"].as_str().expect("it was refused").to_owned();
+    assert_eq!(last, format!("{}: AuthenticationFailed", place["held_key"].as_str().expect("a name")));
+    let said = remove(program).await;
+    assert!(said.contains("kubernetes hx20cpw7me ") && said.contains("server t5juo38wgl "), "{said}");
+}
+
 #[tokio::test]
 async fn a_server_of_before_the_cloud_has_data_items_only_and_its_portal_logs_in() {
     let words = [
@@ -280,6 +423,11 @@ async fn a_wrong_command_line_is_told_how_it_should_be() {
         (&["--job-ms"][..], "error: a value is required for '--job-ms <MS>' but none was supplied"),
         (&[], "  --dir <DIR>"),
         (&["arcgis", "--dir", "d"], "  --product <PRODUCT>"),
+        (&["azure"], "  --dir <DIR>"),
+        (
+            &["azure", "--dir", "d", "--account", "gis", "--account", "gis"],
+            "error: gis names two things\n\nUsage: rekeyd-lab azure ",
+        ),
         (
             &["arcgis", "--dir", "d", "--product", "server", "--version", "new"],
             "a version has two numbers, such as 11.5 or 12.0",

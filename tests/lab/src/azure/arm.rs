@@ -471,7 +471,7 @@ fn show(account: &Account, rule: &str, id: &str, state: &State) -> Value {
                 "properties": {
                     "provisioningState": "Succeeded",
                     "keyCreationTime": {"key1": created("key1"), "key2": created("key2")},
-                    "primaryEndpoints": {"blob": format!("https://{name}.blob.core.windows.net/")},
+                    "primaryEndpoints": {"blob": format!("{}/{name}/", state.blob_url)},
                 },
             });
             // What nobody has set is not there.

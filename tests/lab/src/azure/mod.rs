@@ -182,6 +182,36 @@ fn place(face: Face) -> usize {
     FACES.iter().position(|known| *known == face).expect("every face has a place")
 }
 
+/// Where it listens on 127.0.0.1; 0 is any port that is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AzurePorts {
+    /// [`Azure::authority_url`].
+    pub entra: u16,
+    /// [`Azure::arm_url`].
+    pub arm: u16,
+    /// [`Azure::graph_url`].
+    pub graph: u16,
+    /// [`Azure::blob_url`].
+    pub blob: u16,
+    /// [`Azure::cosmos_url`].
+    pub cosmos: u16,
+    /// [`Azure::service_bus_url`].
+    pub service_bus: u16,
+}
+
+impl AzurePorts {
+    fn of(self, face: Face) -> u16 {
+        match face {
+            Face::Entra => self.entra,
+            Face::Arm => self.arm,
+            Face::Graph => self.graph,
+            Face::Blob => self.blob,
+            Face::Cosmos => self.cosmos,
+            Face::ServiceBus => self.service_bus,
+        }
+    }
+}
+
 /// The rotating application's name.
 const ROTATOR: &str = "rotator";
 
@@ -191,25 +221,38 @@ const SAS_VERSION: &str = "2025-01-05";
 impl Azure {
     /// A tenant with one application, `rotator`, which may do everything in ARM and owns every application in Graph.
     pub async fn start(options: AzureOptions) -> Azure {
+        Azure::start_on(AzurePorts::default(), options).await.expect("a loopback port can be bound")
+    }
+
+    /// The same on ports of one's choice, so that it is found again.
+    ///
+    /// # Errors
+    /// Where somebody else has one of them.
+    pub async fn start_on(ports: AzurePorts, options: AzureOptions) -> std::io::Result<Azure> {
         let (acceptor, papers) = options.tls.then(|| tls::acceptor(None, false)).unzip();
         let scheme = if options.tls { "https" } else { "http" };
-        let mut ports = Vec::new();
+        let mut bound = Vec::new();
         for face in FACES {
-            ports.push((face, http::loopback().await));
+            let port = ports.of(face);
+            let listening = http::loopback_at(port)
+                .await
+                .map_err(|why| std::io::Error::new(why.kind(), format!("listening on 127.0.0.1:{port}: {why}")))?;
+            bound.push((face, listening));
         }
-        let urls: Vec<String> = ports.iter().map(|(_, (_, port))| format!("{scheme}://127.0.0.1:{port}")).collect();
+        let urls: Vec<String> = bound.iter().map(|(_, (_, port))| format!("{scheme}://127.0.0.1:{port}")).collect();
         let mut state = State::new(options, urls[1].clone());
         let (object_id, client_id) = state.add_application(ROTATOR);
         let admin = state.add_password(&object_id, Some("by hand".to_owned()), (None, None), Utc::now(), true);
         state.rotator.clone_from(&client_id);
+        state.blob_url.clone_from(&urls[place(Face::Blob)]);
         state.cosmos_url.clone_from(&urls[place(Face::Cosmos)]);
         state.service_bus_url.clone_from(&urls[place(Face::ServiceBus)]);
         let state = Arc::new(Mutex::new(state));
-        for (face, (listener, _)) in ports {
+        for (face, (listener, _)) in bound {
             http::serve(Arc::new(Server::new(state.clone(), face)), listener, acceptor.clone()).await;
         }
         let urls = urls.try_into().expect("every face has an address");
-        Azure { urls, papers, admin: (client_id, admin.secret), state }
+        Ok(Azure { urls, papers, admin: (client_id, admin.secret), state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -370,6 +413,11 @@ impl Azure {
 
     fn account<T>(&self, id: &str, change: impl FnOnce(&mut Account) -> T) -> T {
         change(self.state().account(id).expect("there is no such account"))
+    }
+
+    /// Whether a container may be called so: three to 63 small letters, digits and hyphens, no hyphen at an end or beside another.
+    pub fn is_container_name(name: &str) -> bool {
+        blob::is_container_name(name)
     }
 
     /// A container of a storage account, empty. One that is there already stays as it is.

@@ -280,6 +280,7 @@ pub(crate) struct State {
     /// The address ARM is asked at, for the addresses it answers with.
     pub(crate) arm_url: String,
     /// Where Cosmos DB is asked for data.
+    pub(crate) blob_url: String,
     pub(crate) cosmos_url: String,
     /// Where Service Bus is.
     pub(crate) service_bus_url: String,
@@ -329,6 +330,7 @@ impl State {
         Self {
             options,
             arm_url,
+            blob_url: String::new(),
             cosmos_url: String::new(),
             service_bus_url: String::new(),
             rotator: String::new(),

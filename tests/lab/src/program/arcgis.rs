@@ -6,7 +6,7 @@ use std::path::Path;
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, ServiceSpec, StoredCredential};
 
 use super::arguments::{ArcGisArguments, Holds};
-use super::{Kind, Lab, NODES, Place, Site, keep, keep_admin, role_of_nodes};
+use super::{Holder, Kind, Lab, NODES, Place, Site, keep, keep_admin, role_of_nodes};
 
 pub(super) async fn start(arguments: &ArcGisArguments) -> std::io::Result<Lab> {
     let dir = arguments.dir.clone();
@@ -34,7 +34,7 @@ pub(super) async fn start(arguments: &ArcGisArguments) -> std::io::Result<Lab> {
     let places = fill(&arcgis, &aws, &arguments.holds());
     let name = arguments.product.word();
     let site = Site { name, version: site.version, username: site.username, arcgis, places };
-    Ok(Lab { aws, sites: vec![site], dir, control_port: arguments.control_port })
+    Ok(Lab { aws: Some(aws), azure: None, sites: vec![site], dir, control_port: arguments.control_port })
 }
 
 /// Without the newline that an editor leaves.
@@ -61,11 +61,12 @@ fn fill(arcgis: &ArcGis, aws: &Aws, holds: &Holds) -> Vec<Place> {
         aws.add_bucket(bucket, &readers);
     }
     let key_of = |user: &Option<String>| user.as_ref().and_then(|user| keys.get(user)).cloned();
+    let holder = |user: &Option<String>| user.clone().map(Holder::User);
     let mut places = Vec::new();
     for provider in &holds.providers {
         arcgis.add_provider(&provider.id, &provider.name, key_of(&provider.user));
         let (kind, id, of) = (Kind::Provider, provider.id.clone(), provider.name.clone());
-        places.push(Place { kind, id, of, bucket: String::new(), user: provider.user.clone() });
+        places.push(Place { kind, id, of, bucket: String::new(), holder: holder(&provider.user) });
     }
     for service in &holds.services {
         let usage = if holds.stores.iter().any(|store| store.service == service.id) { "BACKUP" } else { "DEFAULT" };
@@ -75,13 +76,14 @@ fn fill(arcgis: &ArcGis, aws: &Aws, holds: &Holds) -> Vec<Place> {
             ..ServiceSpec::new(&service.id, &service.provider, &service.bucket)
         });
         let (kind, id, of) = (Kind::Service, service.id.clone(), service.provider.clone());
-        places.push(Place { kind, id, of, bucket: service.bucket.clone(), user: service.user.clone() });
+        places.push(Place { kind, id, of, bucket: service.bucket.clone(), holder: holder(&service.user) });
     }
     for item in &holds.items {
         let (path, user) = (format!("/cloudStores/{}", item.name), Some(item.user.clone()));
         let key = key_of(&user).expect("a key was made for every user that was named");
         arcgis.add_data_item(&path, &item.bucket, key);
-        places.push(Place { kind: Kind::Item, id: path, of: String::new(), bucket: item.bucket.clone(), user });
+        let (of, bucket) = (String::new(), item.bucket.clone());
+        places.push(Place { kind: Kind::Item, id: path, of, bucket, holder: holder(&user) });
     }
     for store in &holds.stores {
         arcgis.add_backup_store(&store.name, &store.service);

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use rekeyd_lab::{ArcGisOptions, ItemView, JobPath, Product, SelfSigned, Spelling};
+use rekeyd_lab::{
+    ArcGisOptions, Azure, AzureOptions, AzurePorts, ItemView, JobPath, PasswordPolicy, Product, SelfSigned, Spelling,
+    WriteLimit,
+};
 
 /// What the control endpoint understands.
 pub(crate) const MISCHIEF: &str = "\
@@ -17,11 +20,21 @@ The control endpoint (its address is printed as `control`):
                     \"read_only\", \"locked\", \"down\", \"privileged\": true or false;  \"upgrade\": a status of admin/upgrade;
                     \"node_role\": false takes the role from the nodes with which a service of type IAM-ROLE reads its bucket;
                     \"version\": \"12.1\";  \"job_ms\": 500;  \"expire_tokens\": true;  \"unlock_account\": true
+  POST /lab/azure   JSON, any of the following: how Azure is from now on, and what somebody does in its portal
+                    \"down\", \"fail_operations\" (those of Cosmos DB): true or false;  \"date_skew_s\": 400;
+                    \"deny\", \"allow\": a right of the rotator's, such as Microsoft.Storage/storageAccounts/listKeys/action or
+                    Application.ReadWrite.OwnedBy;  \"lock\", \"unlock\": an ARM id that is read-only or no longer;
+                    \"propagation_ms\", \"settling_ms\", \"removal_lag_ms\", \"listing_lag_ms\", \"key_lag_ms\": as the arguments;
+                    of one \"account\", by its name: \"regenerate\": a slot;  \"keys_allowed\": true or false;
+                    of one \"application\", by its name: \"add_password\": true, and DIR/NAME-client-secret is the new one;
+                    \"remove_password\": its key id;  \"data_allowed\" (to read blobs), \"owned\": true or false
 
-  system      aws, kubernetes, server
+  system      aws, azure, kubernetes, server
   operation   of ArcGIS: generateToken, root, mode, upgrade, info, providers, provider, services, service, status,
               credential/update, credential/add, jobs, job, findItems, item, validateDataItem, edit, validate;
-              or job-script: how the next job goes; of aws: an IAM or STS action, S3Get, S3Head, ConsumerGet
+              or job-script: how the next job goes; of aws: an IAM or STS action, S3Get, S3Head, ConsumerGet; of azure: Token,
+              GetAccount, ListKeys, RegenerateKey, OperationStatus, OperationResult, GetApplication, AddPassword, RemovePassword,
+              ListContainers, ListBlobs, GetBlob, GetBlobProperties, ConsumerToken, ConsumerGet
   fault       lost-reply, error-after-commit (status), late (ms), delayed (ms), throttle, error (status), slow (ms),
               drop-before, refuse (text), html, redirect (text): for the next call of the operation
   job-script  complete, fail (text), fail-after-store (text), inner-error (text), failed-stage (text), roll-back,
@@ -44,10 +57,28 @@ A first conversation, with the admin address and the login that are printed (a p
 
 Everything is written from Esri's documents; where they are silent it is a guess, and the comments in tests/lab/src/arcgis say so.";
 
-/// Strict stand-ins of ArcGIS Enterprise and AWS on 127.0.0.1, with faults on demand.
+/// What a client does first, for somebody who never spoke to Azure.
+const FIRST_STEPS_OF_AZURE: &str = "\
+A first conversation, with the addresses and ids that are printed:
+  ASK() { curl -s $ENTRA/$TENANT/oauth2/v2.0/token -d grant_type=client_credentials -d client_id=$(cat $DIR/azure-client-id) \\
+               --data-urlencode client_secret@<(tr -d '\\n' <$DIR/azure-client-secret) -d scope=$1/.default | jq -r .access_token; }
+  ARM_TOKEN=$(ASK https://management.azure.com)
+  curl -s -H \"Authorization: Bearer $ARM_TOKEN\" -d '' \"$ARM$ACCOUNT_ID/listKeys?api-version=2024-01-01\"
+  curl -s -H \"Authorization: Bearer $ARM_TOKEN\" --json '{\"keyName\":\"key2\"}' \\
+       \"$ARM$ACCOUNT_ID/regenerateKey?api-version=2024-01-01\"
+  curl -s -H \"Authorization: Bearer $(ASK https://graph.microsoft.com)\" --json '{\"passwordCredential\":{\"displayName\":\"new\"}}' \\
+       $GRAPH/v1.0/applications/$OBJECT_ID/addPassword
+  curl -s -H \"Authorization: Bearer $(ASK https://storage.azure.com)\" -H 'x-ms-version: 2025-01-05' \\
+       \"$BLOB/gisstore/tiles?restype=container&comp=list\"
+(for bash; the secret is read from its file, so that no other user sees it in the list of processes)
+
+Everything is written from Microsoft's documents and what its own libraries send; where they are silent it is a guess, and the comments
+in tests/lab/src/azure say so.";
+
+/// Strict stand-ins of ArcGIS Enterprise, AWS and Azure on 127.0.0.1, with faults on demand.
 ///
-/// Without a subcommand: an AWS (IAM, STS, S3), an ArcGIS Enterprise on Kubernetes 12.0 and an ArcGIS Server 12.0, each with one cloud
-/// service that holds a key of its own and uses it all the time. Endpoints and ids are printed, then `ready`; secrets are files in
+/// Without a subcommand: an AWS (IAM, STS, S3), an Azure (Entra, Resource Manager, Graph, Blob service), an ArcGIS Enterprise on Kubernetes
+/// 12.0 and an ArcGIS Server 12.0, each with one cloud service in either cloud that holds a key of its own and uses it all the time. Endpoints and ids are printed, then `ready`; secrets are files in
 /// DIR. It ends on SIGTERM or Ctrl-C and forgets everything.
 #[derive(Debug, Parser)]
 #[command(name = "rekeyd-lab", args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -69,21 +100,29 @@ enum One {
     /// answers follows product and version; every switch below is a doubt that the documents leave, or a way a site is set up.
     #[command(name = "arcgis", after_long_help = format!("{FIRST_STEPS}\n\n{MISCHIEF}"))]
     ArcGis(Box<ArcGisArguments>),
+    /// An Azure alone, for whoever writes a client of its key management or its Blob service.
+    ///
+    /// It is one tenant with one subscription: the token endpoint of Entra, Azure Resource Manager for the keys of accounts, Microsoft Graph
+    /// for the passwords of applications, and the Blob service, which takes keys, SAS and tokens and checks every one. It starts with the
+    /// accounts and applications that you name, or with one of each; an application `rotator` may do everything.
+    #[command(after_long_help = format!("{FIRST_STEPS_OF_AZURE}\n\n{MISCHIEF}"))]
+    Azure(Box<AzureArguments>),
 }
 
-/// Which of the two forms.
+/// Which of the three forms.
 pub(crate) enum Form {
     Pair(Pair),
     ArcGis(Box<ArcGisArguments>),
+    Azure(Box<AzureArguments>),
 }
 
-/// An AWS and both products.
+/// An AWS, an Azure and both products.
 #[derive(Debug, Args)]
 pub(crate) struct Pair {
     /// Where the secrets are kept, one file each, readable by their owner only. Made if it is not there; older files are replaced.
     #[arg(long, value_name = "DIR", required = true)]
     dir: Option<PathBuf>,
-    /// How long a fresh key is unknown at STS, IAM and S3, in milliseconds.
+    /// How long a fresh key is unknown at STS, IAM and S3, and a regenerated one at Azure's Blob service, in milliseconds.
     #[arg(long = "propagation-ms", value_name = "MS", value_parser = millis, default_value = "0")]
     pub(crate) propagation: Duration,
     /// How long ListAccessKeys does not show a fresh key, and still shows a deleted one, in milliseconds.
@@ -224,6 +263,169 @@ pub(crate) struct ArcGisArguments {
     pub(crate) propagation: Duration,
 }
 
+/// One Azure. No secret is an argument.
+#[derive(Debug, Args)]
+pub(crate) struct AzureArguments {
+    /// Where the secrets are kept, one file each, readable by their owner only; made if it is not there.
+    ///
+    /// `azure-client-id` and `azure-client-secret` of the application `rotator`; `NAME-client-secret` of every other application; with --tls
+    /// `azure-ca.pem`, whom to trust. Older files are replaced, and nothing of this is printed. The keys of accounts are for a client to list.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The port of 127.0.0.1 of the token endpoint; 0 is any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    entra_port: u16,
+    /// The port of Azure Resource Manager.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    arm_port: u16,
+    /// The port of Microsoft Graph.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    graph_port: u16,
+    /// The port of the Blob service.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    blob_port: u16,
+    /// The port of the control endpoint.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) control_port: u16,
+    /// HTTPS everywhere, with a certificate for localhost and 127.0.0.1 of an authority nobody knows (DIR/azure-ca.pem).
+    ///
+    /// Microsoft's own libraries talk to no authority without it, and a SAS for HTTPS alone is refused without it.
+    #[arg(long)]
+    tls: bool,
+
+    /// A storage account with key1 and key2, and its containers. May be repeated.
+    #[arg(long, value_name = "NAME[:CONTAINER…]", value_parser = storage_account, help_heading = "What it starts with")]
+    account: Vec<(String, Vec<String>)>,
+    /// A Cosmos DB account with its four keys. May be repeated.
+    #[arg(long, value_name = "NAME", value_parser = word, help_heading = "What it starts with")]
+    cosmos: Vec<String>,
+    /// An authorization rule of a Service Bus namespace with its two keys. May be repeated.
+    #[arg(long, value_name = "NAMESPACE:RULE", value_parser = rule, help_heading = "What it starts with")]
+    service_bus: Vec<(String, String)>,
+    /// An application with one password, owned by the rotator. May be repeated.
+    ///
+    /// Where none of these four is named, there are: storage account gisstore with the container tiles, and application arcgis.
+    #[arg(long, value_name = "NAME", value_parser = application, help_heading = "What it starts with")]
+    application: Vec<String>,
+    /// The directory's id; every other tenant is unknown.
+    #[arg(long, value_name = "ID", value_parser = word, help_heading = "What it starts with")]
+    tenant_id: Option<String>,
+    /// The subscription's id; every other one is unknown.
+    #[arg(long, value_name = "ID", value_parser = word, help_heading = "What it starts with")]
+    subscription_id: Option<String>,
+    /// The only resource group.
+    #[arg(long, value_name = "NAME", value_parser = word, default_value = "gis", help_heading = "What it starts with")]
+    resource_group: String,
+
+    /// How long an added password is unknown to the token endpoint, in milliseconds.
+    #[arg(long = "propagation-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "Passwords")]
+    propagation: Duration,
+    /// How long after that every second login with it is still refused, in milliseconds.
+    #[arg(long = "settling-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "Passwords")]
+    settling: Duration,
+    /// How long a removed password still logs in, in milliseconds.
+    #[arg(long = "removal-lag-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "Passwords")]
+    removal_lag: Duration,
+    /// How long Graph does not show a fresh password, and still shows a removed one, in milliseconds.
+    #[arg(long = "listing-lag-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "Passwords")]
+    listing_lag: Duration,
+    /// How soon after another a change of the directory is refused with 409, in milliseconds.
+    #[arg(long = "directory-pause-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "Passwords")]
+    directory_pause: Duration,
+    /// The tenant lets no password last longer than so many days.
+    #[arg(long, value_name = "DAYS", conflicts_with = "no_passwords", help_heading = "Passwords")]
+    password_days_max: Option<u32>,
+    /// The tenant lets nobody add passwords.
+    #[arg(long, help_heading = "Passwords")]
+    no_passwords: bool,
+    /// How long a token is good, in milliseconds; clients are told whole seconds.
+    #[arg(long = "token-lifetime-ms", value_name = "MS", value_parser = millis, default_value = "3599000", help_heading = "Passwords")]
+    token_lifetime: Duration,
+
+    /// How long the Blob service takes the old key of a regenerated slot, and not the new one, in milliseconds.
+    #[arg(long = "key-lag-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "Keys")]
+    key_lag: Duration,
+    /// How long Cosmos DB works on a regeneration, in milliseconds.
+    #[arg(long = "cosmos-work-ms", value_name = "MS", value_parser = millis, default_value = "0", help_heading = "Keys")]
+    cosmos_work: Duration,
+    /// Cosmos DB is done before it answers, with 200; otherwise it answers 202 and goes on.
+    #[arg(long, conflicts_with = "cosmos_work", help_heading = "Keys")]
+    cosmos_at_once: bool,
+    /// Resource Manager takes 200 writes at once and then ten a second, as documented; listing keys is one.
+    #[arg(long, help_heading = "Keys")]
+    limit_writes: bool,
+}
+
+/// What an Azure starts with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AzureHolds {
+    /// Storage accounts and their containers.
+    pub(crate) accounts: Vec<(String, Vec<String>)>,
+    pub(crate) cosmos: Vec<String>,
+    /// Namespaces of Service Bus and their rules.
+    pub(crate) rules: Vec<(String, String)>,
+    pub(crate) applications: Vec<String>,
+}
+
+impl AzureArguments {
+    pub(crate) fn ports(&self) -> AzurePorts {
+        AzurePorts {
+            entra: self.entra_port,
+            arm: self.arm_port,
+            graph: self.graph_port,
+            blob: self.blob_port,
+            ..AzurePorts::default()
+        }
+    }
+
+    pub(crate) fn options(&self) -> AzureOptions {
+        let plain = AzureOptions::default();
+        let days = |days: u32| PasswordPolicy::Lifetime(Duration::from_secs(u64::from(days) * 24 * 3600));
+        AzureOptions {
+            tenant_id: self.tenant_id.clone().unwrap_or(plain.tenant_id),
+            subscription_id: self.subscription_id.clone().unwrap_or(plain.subscription_id),
+            resource_group: self.resource_group.clone(),
+            tls: self.tls,
+            propagation: self.propagation,
+            settling: self.settling,
+            removal_lag: self.removal_lag,
+            listing_lag: self.listing_lag,
+            directory_pause: self.directory_pause,
+            password_policy: match self.no_passwords {
+                true => PasswordPolicy::Forbidden,
+                false => self.password_days_max.map_or(PasswordPolicy::Any, days),
+            },
+            token_lifetime: self.token_lifetime,
+            key_lag: self.key_lag,
+            cosmos_work: (!self.cosmos_at_once).then_some(self.cosmos_work),
+            write_limit: self.limit_writes.then_some(WriteLimit::DOCUMENTED),
+            ..plain
+        }
+    }
+
+    /// What was named, or one of each that ArcGIS uses.
+    pub(crate) fn holds(&self) -> AzureHolds {
+        let (accounts, cosmos) = (self.account.clone(), self.cosmos.clone());
+        let (rules, applications) = (self.service_bus.clone(), self.application.clone());
+        if accounts.is_empty() && cosmos.is_empty() && rules.is_empty() && applications.is_empty() {
+            let accounts = vec![("gisstore".to_owned(), vec!["tiles".to_owned()])];
+            return AzureHolds { accounts, applications: vec!["arcgis".to_owned()], ..AzureHolds::default() };
+        }
+        AzureHolds { accounts, cosmos, rules, applications }
+    }
+
+    fn mistake(&self) -> Option<String> {
+        let rules = self.service_bus.iter().map(|(namespace, rule)| format!("{namespace}/{rule}"));
+        let accounts =
+            self.account.iter().map(|(name, _)| name.clone()).chain(self.cosmos.iter().cloned()).chain(rules);
+        let mut seen = BTreeSet::new();
+        let twice = accounts.into_iter().find(|name| !seen.insert(name.clone()));
+        let mut seen = BTreeSet::new();
+        let twice = twice.or_else(|| self.application.iter().find(|name| !seen.insert(*name)).cloned());
+        twice.map(|name| format!("{name} names two things"))
+    }
+}
+
 /// Which product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProductWord {
@@ -350,13 +552,16 @@ impl Holds {
 impl Arguments {
     /// The same, where nothing in them contradicts anything else; otherwise the program ends with 2 and a sentence.
     pub(crate) fn checked(self) -> Self {
-        if let Some(One::ArcGis(one)) = &self.one
-            && let Some(mistake) = one.mistake()
-        {
+        let found = match &self.one {
+            Some(One::ArcGis(one)) => one.mistake().map(|mistake| ("arcgis", mistake)),
+            Some(One::Azure(one)) => one.mistake().map(|mistake| ("azure", mistake)),
+            None => None,
+        };
+        if let Some((name, mistake)) = found {
             let mut command = Self::command();
             command.build();
-            let arcgis = command.find_subcommand_mut("arcgis").expect("these words are the ones after `arcgis`");
-            arcgis.error(ErrorKind::ArgumentConflict, mistake).exit();
+            let form = command.find_subcommand_mut(name).expect("these words are the ones after its name");
+            form.error(ErrorKind::ArgumentConflict, mistake).exit();
         }
         self
     }
@@ -364,6 +569,7 @@ impl Arguments {
     pub(crate) fn form(self) -> Form {
         match self.one {
             Some(One::ArcGis(one)) => Form::ArcGis(one),
+            Some(One::Azure(one)) => Form::Azure(one),
             None => Form::Pair(self.pair),
         }
     }
@@ -545,6 +751,35 @@ fn backup_store(text: &str) -> Result<StoreWords, String> {
     Ok(StoreWords { name: word(name)?, service: word(service)? })
 }
 
+fn storage_account(text: &str) -> Result<(String, Vec<String>), String> {
+    let mut pieces = text.split(':');
+    let name = pieces.next().unwrap_or_default();
+    let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !is_plain || !(3..=24).contains(&name.len()) {
+        return Err("a storage account is called by 3 to 24 small letters and digits".to_owned());
+    }
+    let containers: Vec<String> = pieces.map(str::to_owned).collect();
+    match containers.iter().find(|container| !Azure::is_container_name(container)) {
+        Some(container) => {
+            Err(format!("`{container}`: a container is called by 3 to 63 small letters, digits and single hyphens"))
+        }
+        None => Ok((name.to_owned(), containers)),
+    }
+}
+
+fn rule(text: &str) -> Result<(String, String), String> {
+    let (namespace, rule) = text.split_once(':').ok_or("it is written NAMESPACE:RULE")?;
+    Ok((word(namespace)?, word(rule)?))
+}
+
+fn application(text: &str) -> Result<String, String> {
+    // Its secret would stand in the place of the other one's.
+    if ["rotator", "azure"].contains(&text) {
+        return Err(format!("{text} is taken; call the application something else"));
+    }
+    word(text)
+}
+
 /// Something that stands in a URL as it is.
 fn word(text: &str) -> Result<String, String> {
     let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -569,6 +804,77 @@ mod tests {
         match one.mistake() {
             Some(mistake) => Err(mistake),
             None => Ok(*one),
+        }
+    }
+
+    fn azure(words: &str) -> Result<AzureArguments, String> {
+        let words = ["rekeyd-lab", "azure", "--dir", "d"].into_iter().chain(words.split_whitespace());
+        let arguments = Arguments::try_parse_from(words).map_err(|why| why.to_string())?;
+        let Form::Azure(one) = arguments.form() else { return Err("this is another form".to_owned()) };
+        match one.mistake() {
+            Some(mistake) => Err(mistake),
+            None => Ok(*one),
+        }
+    }
+
+    #[test]
+    fn every_switch_of_an_azure_is_an_argument() {
+        let words = "--tenant-id t --subscription-id s --resource-group g --tls --propagation-ms 1 --settling-ms 2 --removal-lag-ms 3 \
+                     --listing-lag-ms 4 --directory-pause-ms 5 --password-days-max 6 --token-lifetime-ms 7 --key-lag-ms 8 --cosmos-work-ms 9 \
+                     --limit-writes --entra-port 10 --arm-port 11 --graph-port 12 --blob-port 13";
+        let one = azure(words).expect("this is in order");
+        assert_eq!(one.ports(), AzurePorts { entra: 10, arm: 11, graph: 12, blob: 13, cosmos: 0, service_bus: 0 });
+        // Destructured, so that an option of tomorrow is missed here.
+        let AzureOptions {
+            tenant_id,
+            subscription_id,
+            resource_group,
+            tls,
+            propagation,
+            settling,
+            removal_lag,
+            listing_lag,
+            directory_pause,
+            password_policy,
+            token_lifetime,
+            key_lag,
+            cosmos_work,
+            write_limit,
+            page_size: _,
+        } = one.options();
+        assert_eq!([tenant_id, subscription_id, resource_group], ["t", "s", "g"]);
+        let times = [propagation, settling, removal_lag, listing_lag, directory_pause, token_lifetime, key_lag];
+        assert_eq!(times.map(|time| time.as_millis()), [1, 2, 3, 4, 5, 7, 8]);
+        assert_eq!(password_policy, PasswordPolicy::Lifetime(Duration::from_secs(6 * 24 * 3600)));
+        assert!(tls && cosmos_work == Some(Duration::from_millis(9)) && write_limit == Some(WriteLimit::DOCUMENTED));
+        let other = azure("--no-passwords --cosmos-at-once").expect("this is in order").options();
+        assert_eq!((other.password_policy, other.cosmos_work), (PasswordPolicy::Forbidden, None));
+        let plain = azure("").expect("this is in order").options();
+        assert_eq!(format!("{plain:?}"), format!("{:?}", AzureOptions::default()));
+    }
+
+    #[test]
+    fn an_azure_starts_with_what_was_named_or_with_one_of_each() {
+        let holds = |words: &str| {
+            let AzureHolds { accounts, cosmos, rules, applications } = azure(words).expect("this is in order").holds();
+            format!("{accounts:?} {cosmos:?} {rules:?} {applications:?}")
+        };
+        assert_eq!(holds(""), r#"[("gisstore", ["tiles"])] [] [] ["arcgis"]"#);
+        let words = "--account one:a-1:bbb --account two --cosmos db --service-bus q:manage --application gis";
+        assert_eq!(holds(words), r#"[("one", ["a-1", "bbb"]), ("two", [])] ["db"] [("q", "manage")] ["gis"]"#);
+        for (words, why) in [
+            ("--account Gis", "3 to 24 small letters and digits"),
+            ("--account gis:Tiles", "`Tiles`: a container is called by"),
+            ("--account gis --account gis", "gis names two things"),
+            ("--account gis --cosmos gis", "gis names two things"),
+            ("--application a --application a", "a names two things"),
+            ("--application rotator", "rotator is taken"),
+            ("--service-bus q", "it is written NAMESPACE:RULE"),
+            ("--no-passwords --password-days-max 3", "cannot be used with"),
+            ("--cosmos-at-once --cosmos-work-ms 3", "cannot be used with"),
+        ] {
+            let said = azure(words).expect_err("this makes no sense");
+            assert!(said.contains(why), "{words}: {why} is not in:\n{said}");
         }
     }
 

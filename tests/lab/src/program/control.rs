@@ -21,13 +21,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{Kind, Lab, Place, Site};
+use super::azure::{Change, Tenant};
+use super::{Holder, Kind, Lab, Place, Site};
 
 /// One order. Which of the last four is read depends on the fault.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {
-    /// `aws`, `kubernetes`, `server`.
+    /// `aws`, `azure`, `kubernetes`, `server`.
     system: String,
     /// The operation, or `job-script`.
     operation: String,
@@ -72,6 +73,7 @@ pub(super) async fn start(lab: Lab) -> std::io::Result<(String, JoinHandle<()>)>
         .route("/lab/state", get(state))
         .route("/lab/fault", post(fault))
         .route("/lab/site", post(site))
+        .route("/lab/azure", post(azure))
         .with_state(lab);
     let serving = tokio::spawn(async move {
         if let Err(why) = axum::serve(listener, router).await {
@@ -83,8 +85,10 @@ pub(super) async fn start(lab: Lab) -> std::io::Result<(String, JoinHandle<()>)>
 
 async fn state(State(lab): State<Lab>) -> Json<Value> {
     let sites: Vec<Value> = lab.sites.iter().map(|site| show_site(&lab, site)).collect();
-    let aws = json!({ "endpoint": lab.aws.endpoint(), "mints": lab.aws.mints(), "requests": lab.aws.requests() });
-    Json(json!({ "aws": aws, "arcgis": sites }))
+    let aws = lab.aws.as_ref();
+    let aws = aws.map(|aws| json!({ "endpoint": aws.endpoint(), "mints": aws.mints(), "requests": aws.requests() }));
+    let azure = lab.azure.as_ref().map(Tenant::show);
+    Json(json!({ "aws": aws, "azure": azure, "arcgis": sites }))
 }
 
 fn show_site(lab: &Lab, site: &Site) -> Value {
@@ -97,15 +101,19 @@ fn show_site(lab: &Lab, site: &Site) -> Value {
 }
 
 fn show_place(lab: &Lab, site: &Site, place: &Place) -> Value {
-    let held = site.arcgis.held_key(&place.id).map(|(id, _)| id);
+    let held = site.arcgis.held_key_name(&place.id);
     let mut shown = json!({ "kind": place.kind.word(), "id": place.id, "held_key": held });
     if place.kind != Kind::Provider {
-        shown["bucket"] = json!(place.bucket);
+        shown[place.reads()] = json!(place.bucket);
         shown["consumer"] = json!(site.arcgis.consumer(&place.id));
     }
-    if let Some(user) = &place.user {
-        shown["user"] = json!(user);
-        shown["keys"] = json!(lab.aws.keys(user));
+    match &place.holder {
+        Some(Holder::User(user)) => {
+            shown["user"] = json!(user);
+            shown["keys"] = json!(lab.aws.as_ref().map(|aws| aws.keys(user)));
+        }
+        Some(Holder::Account(account, _)) => shown["account"] = json!(account),
+        None => {}
     }
     shown
 }
@@ -120,7 +128,20 @@ async fn site(State(lab): State<Lab>, Json(turn): Json<Turn>) -> (StatusCode, Js
     }
 }
 
+async fn azure(State(lab): State<Lab>, Json(change): Json<Change>) -> (StatusCode, Json<Value>) {
+    let done = lab.azure().and_then(|tenant| change.apply(tenant, &lab.dir));
+    match done {
+        Ok(None) => (StatusCode::OK, Json(json!({ "status": "done" }))),
+        Ok(Some(key_id)) => (StatusCode::OK, Json(json!({ "status": "done", "key_id": key_id }))),
+        Err(why) => (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))),
+    }
+}
+
 impl Lab {
+    fn azure(&self) -> Result<&Tenant, String> {
+        self.azure.as_ref().ok_or("no system azure".to_owned())
+    }
+
     fn site(&self, name: &str) -> Result<&Site, String> {
         self.sites.iter().find(|site| site.name == name).ok_or_else(|| format!("no system {name}"))
     }
@@ -162,7 +183,12 @@ async fn fault(State(lab): State<Lab>, Json(order): Json<Order>) -> (StatusCode,
 
 fn obey(lab: &Lab, order: &Order) -> Result<(), String> {
     if order.system == "aws" {
-        lab.aws.fault(&order.operation, order.to_fault()?);
+        let aws = lab.aws.as_ref().ok_or("no system aws")?;
+        aws.fault(&order.operation, order.to_fault()?);
+        return Ok(());
+    }
+    if order.system == "azure" {
+        lab.azure()?.azure.fault(&order.operation, order.to_fault()?);
         return Ok(());
     }
     let site = lab.site(&order.system)?;

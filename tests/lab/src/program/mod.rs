@@ -2,6 +2,7 @@
 
 mod arcgis;
 pub(crate) mod arguments;
+mod azure;
 mod control;
 mod pair;
 
@@ -15,10 +16,14 @@ use rekeyd_lab::{ArcGis, Aws};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::{Arguments, Form};
+use self::azure::Tenant;
 
 #[derive(Clone)]
 struct Lab {
-    aws: Aws,
+    /// None where Azure was asked for alone.
+    aws: Option<Aws>,
+    /// None where an ArcGIS was asked for alone.
+    azure: Option<Tenant>,
     sites: Vec<Site>,
     /// Where the secrets are.
     dir: PathBuf,
@@ -45,10 +50,18 @@ struct Place {
     id: String,
     /// Its provider, or what a provider is called.
     of: String,
-    /// What its consumer reads; empty for a provider.
+    /// What its consumer reads, a bucket or a container; empty for a provider.
     bucket: String,
-    /// The IAM user whose key it held at the start; `None` where it held none of its own.
-    user: Option<String>,
+    /// Whose key it held at the start; `None` where it held none of its own.
+    holder: Option<Holder>,
+}
+
+#[derive(Clone)]
+enum Holder {
+    /// An IAM user.
+    User(String),
+    /// A storage account, and the slot.
+    Account(String, &'static str),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,6 +97,7 @@ pub(crate) async fn run(arguments: Arguments) -> std::io::Result<()> {
     let lab = match arguments.form() {
         Form::Pair(pair) => pair::start(&pair).await?,
         Form::ArcGis(one) => arcgis::start(&one).await?,
+        Form::Azure(one) => azure::start(&one).await?,
     };
     let (control, serving) = control::start(lab.clone()).await?;
     print!("{}", introduction(&lab, &control));
@@ -120,8 +134,13 @@ fn keep_admin(dir: &Path, aws: &Aws) -> std::io::Result<()> {
 }
 
 fn introduction(lab: &Lab, control: &str) -> String {
-    let mut said =
-        format!("aws         {}  (IAM, STS, S3; account 111122223333; region us-east-1)\n", lab.aws.endpoint());
+    let mut said = match &lab.aws {
+        Some(aws) => {
+            format!("aws         {}  (IAM, STS, S3; account 111122223333; region us-east-1)\n", aws.endpoint())
+        }
+        None => String::new(),
+    };
+    said += &lab.azure.as_ref().map(Tenant::introduction).unwrap_or_default();
     for Site { name, version, username, arcgis, places } in &lab.sites {
         let mut line = |text: String| writeln!(said, "{text}").expect("a String takes every write");
         line(format!("{name:<11} {}  (version {version})", arcgis.admin_url()));
@@ -137,15 +156,25 @@ fn introduction(lab: &Lab, control: &str) -> String {
 }
 
 impl Place {
+    /// What that is in its cloud.
+    fn reads(&self) -> &'static str {
+        match self.holder {
+            Some(Holder::Account(..)) => "container",
+            Some(Holder::User(_)) | None => "bucket",
+        }
+    }
+
     fn line(&self) -> String {
         let Place { kind, id, of, bucket, .. } = self;
+        let reads = self.reads();
         let around = match kind {
             Kind::Provider => format!("{}, {of}", kind.word()),
-            Kind::Service => format!("{} of {of}, bucket {bucket}", kind.word()),
-            Kind::Item => format!("{}, bucket {bucket}", kind.word()),
+            Kind::Service => format!("{} of {of}, {reads} {bucket}", kind.word()),
+            Kind::Item => format!("{}, {reads} {bucket}", kind.word()),
         };
-        let key = match (&self.user, kind) {
-            (Some(user), _) => format!("key of user {user}"),
+        let key = match (&self.holder, kind) {
+            (Some(Holder::User(user)), _) => format!("key of user {user}"),
+            (Some(Holder::Account(account, slot)), _) => format!("{slot} of account {account}"),
             (None, Kind::Service) => "no key of its own".to_owned(),
             (None, Kind::Provider | Kind::Item) => "no key".to_owned(),
         };
@@ -162,5 +191,7 @@ fn count(lab: &Lab) -> String {
             format!("{} {} {} requests, {} refused{last}", site.name, place.id, count.requests, count.refusals)
         })
     });
-    consumers.collect::<Vec<_>>().join("; ")
+    // Azure alone has nobody who uses its keys.
+    let azure = lab.azure.as_ref().filter(|_| lab.sites.is_empty()).map(Tenant::count);
+    consumers.chain(azure).collect::<Vec<_>>().join("; ")
 }
