@@ -149,7 +149,8 @@ impl Sas {
     }
 }
 
-/// Requests and tokens that Azure's SDK for Python made for one key at one time.
+/// Requests and tokens that Azure's SDK for Python made for one key at one time. Where a token's version is not the SDK's own
+/// (2019-02-02 of 2.1.0, 2026-10-06 of 12.31.1), its `x_ms_version` was set.
 #[cfg(test)]
 pub(crate) mod vectors {
     pub(crate) const ACCOUNT: &str = "gisstore";
@@ -215,12 +216,15 @@ pub(crate) mod vectors {
         "gcmyx/enW3Jfn10D09OjLEpv63i5EK+upuzHnMc0s8w=",
     );
 
-    /// Of the account. By azure-storage-blob 2.1.0 for the first two versions, by 12.31.1 for the others.
-    pub(crate) const ACCOUNT_SAS: [&str; 6] = [
+    /// Of the account. By azure-storage-blob 2.1.0 for the first three versions, by 12.31.1 for the others: between them the line for
+    /// the encryption scope came.
+    pub(crate) const ACCOUNT_SAS: [&str; 7] = [
         "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2018-11-09&ss=b&srt=sco\
          &sig=dMMD/HKelAXVfduNa7BJEc8VdMOCVwKJTHofvONDvas%3D",
         "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2019-02-02&ss=b&srt=sco\
          &sig=tYzZQdp3PpgzDUWNm9v2aLU3CqF8ntyIFLseZO5Qs%2Bo%3D",
+        "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2020-10-02&ss=b&srt=sco\
+         &sig=5/3hlmxPZKuScm5hSZZr9Vd5YBY4bZfyPIw8jpBG3GY%3D",
         "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2020-12-06&ss=b&srt=sco\
          &sig=XbRsJvT0pTG1glIlbqFc%2BwPz7xRzC0i0y9uHyvNchIc%3D",
         "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2025-01-05&ss=b&srt=sco\
@@ -232,11 +236,13 @@ pub(crate) mod vectors {
     ];
 
     /// Of the container, by the same two.
-    pub(crate) const CONTAINER_SAS: [&str; 6] = [
+    pub(crate) const CONTAINER_SAS: [&str; 7] = [
         "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2018-11-09&sr=c&rsct=text/plain\
          &sig=1caSj/RTAr8H1yBCoH47O%2BmQeW9108jdo16sXpUCOno%3D",
         "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2019-02-02&sr=c&rsct=text/plain\
          &sig=0vfc%2BSKpFhy5y3ET2c/73Ne%2BFAd4auJa4Uy4Gq4sWuo%3D",
+        "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&spr=https&sv=2020-10-02&sr=c&rsct=text/plain\
+         &sig=g68hEFW5vV6KWKFoyZHG/3IO63MhIg4jCbjiGismtM0%3D",
         "se=2027-02-01T00%3A00%3A00Z&sp=rl&sv=2020-12-06&sr=c&sig=qM6nNm50BKCKzy5gNQ7v%2BAkxQZwgjlB3wmoiwXCXKLA%3D",
         "se=2027-02-01T00%3A00%3A00Z&sp=rl&sv=2025-01-05&sr=c&sig=fu/37IY1cQukFbM%2B7LZjdAWqgDNU0/BpZMRlEizgCVM%3D",
         "st=2026-11-01T00%3A00%3A00Z&se=2027-02-01T00%3A00%3A00Z&sp=rl&sip=127.0.0.1&spr=https&sv=2025-01-05&sr=c&rscc=no-cache\

@@ -128,14 +128,25 @@ async fn a_principal_reads_with_one_token_until_that_ends() {
         store.until_read_with(&name).await;
         until("use", || store.arcgis().consumer(BLOBS).requests > 5).await;
         assert_eq!(store.tokens(), 1);
-        // The secret goes; the token stays.
+        // Another secret asks for a token of its own, though the first one is still good.
+        let (other_id, other) = store.azure.create_password(&object_id, "another");
+        store.arcgis().set_credential_object(BLOBS, &store.of_principal(&client_id, &other));
+        store.until_read_with(&key_name(&client_id, &other)).await;
+        assert_eq!(store.tokens(), 2);
+        // One that is refused with 401 is not used again.
+        store.azure.fault("ConsumerGet", crate::Fault::Error(401));
+        until("a third token", || store.tokens() == 3).await;
+        until("use", || store.arcgis().consumer(BLOBS).healthy).await;
+        assert_eq!(store.arcgis().consumer_refusals(), 1);
+        // The secrets go; the token stays.
+        store.azure.remove_password(&object_id, &other_id);
         store.azure.remove_password(&object_id, &key_id);
         let before = store.arcgis().consumer(BLOBS).requests;
         until("use", || store.arcgis().consumer(BLOBS).requests > before + 5).await;
-        assert_eq!((store.arcgis().consumer_refusals(), store.tokens()), (0, 1));
+        assert_eq!((store.arcgis().consumer_refusals(), store.tokens()), (1, 3));
         // The token goes, and no other is given for that secret.
         store.azure.deny_data(&client_id);
-        store.until_refused(&format!("{name}: invalid_client 7000215")).await;
+        store.until_refused(&format!("{}: invalid_client 7000215", key_name(&client_id, &other))).await;
         store.azure.allow_data(&client_id);
         let (_, secret) = store.azure.create_password(&object_id, "a new one");
         store.arcgis().set_credential_object(BLOBS, &store.of_principal(&client_id, &secret));

@@ -61,6 +61,12 @@ impl<'a> Letter<'a> {
         self.with("authorization", &format!("SharedKey {account}:{signature}"))
     }
 
+    fn named(mut self, account: &str) -> Self {
+        let signed = self.headers.iter_mut().filter(|(name, _)| name == "authorization");
+        signed.for_each(|(_, value)| *value = value.replace("gisstore:", &format!("{account}:")));
+        self
+    }
+
     async fn try_send(self, azure: &Azure) -> Result<Answer, reqwest::Error> {
         let request = http().request(self.method, format!("{}{}", azure.blob_url(), self.address));
         answer(self.headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))).await
@@ -268,6 +274,8 @@ async fn what_is_wrong_with_a_signed_request_is_said() {
         ),
         (Letter::get(TILES).signed("other", &key), failed(), "The MAC signature found"),
         (Letter::get(TILES).signed("gisstore", "d3Jvbmc="), failed(), "The MAC signature found"),
+        // The right signature under another's name.
+        (Letter::get(TILES).signed("gisstore", &key).named("other"), failed(), "The MAC signature found"),
         // Signed for another version, another date, another path than sent.
         (
             Letter::get(TILES).signed("gisstore", &key).with("x-ms-version", "2024-11-04"),
