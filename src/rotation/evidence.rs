@@ -14,6 +14,9 @@ use super::{Act, Retirement, ServiceState, Stage};
 /// Our clock and the provider's may differ by this much at most when something is done to a key.
 pub const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::minutes(5);
 
+/// The same, as a wait.
+pub(super) const CLOCK_WRONG_MAX: Duration = Duration::from_secs(300);
+
 /// When an earlier instant was, on a wall clock that was compared with the provider's just now: ours may have been wrong then.
 pub(super) fn on_the_clock_of(now: &Instant, earlier: &Instant) -> Timestamp {
     let passed = now.boot.checked_sub(earlier.boot).and_then(|passed| TimeDelta::from_std(passed).ok());

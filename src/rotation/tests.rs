@@ -46,6 +46,19 @@ fn a_rotation_goes_from_old_key_to_new_and_leaves_one() {
     assert_eq!(walk.step(), Step::Rest);
 }
 
+/// Across a boot only wall time tells, and a mint is sent by a clock that may be five minutes wrong.
+#[test]
+fn the_horizon_of_a_lost_mint_is_longer_across_a_boot() {
+    let mut walk = Walk::new(&["a"]);
+    walk.survey(&[OLD]);
+    walk.answer(Effect::PlanMint, Ok(listed(listing(&[OLD]))));
+    walk.answer(Effect::Mint(IntentId::new("r1.1")), unknown());
+    walk.pass(MINUTE * 10);
+    (walk.now.boot, walk.now.boot_id) = (Duration::from_secs(60), "another".into());
+    walk.waits(MINUTE * 5);
+    assert_eq!(walk.step(), Step::Run(Effect::SettleMint));
+}
+
 #[test]
 fn a_lost_mint_is_looked_for_and_never_sent_again_before_the_horizon() {
     let mut walk = Walk::new(&["a"]);
