@@ -1,6 +1,6 @@
 //! What the engine asks of the world: clocks, issuers, targets, the journal. Traits only, with their contracts.
 //!
-//! Invariant: nothing behind these traits retries, sleeps or decides. The machine decides, the engine paces.
+//! Invariant: nothing behind these traits retries, sleeps (but see [`Issuer::mint`]) or decides. The machine decides, the engine paces.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,8 @@ pub trait Issuer: Send + Sync {
     async fn list(&self) -> Result<Listing, Fault>;
 
     /// Makes a key. NOT REPEATABLE, unless the issuer's shape says so: sends at most one request, on a fresh connection, with no
-    /// retry beneath it. After `Unknown` a key may exist whose secret is lost. `replaces` names the idle key whose slot is taken,
+    /// retry beneath it. It may look again and again how that request goes on, where the provider answers before it is done: the one wait
+    /// behind these traits, and a bounded one. After `Unknown` a key may exist whose secret is lost. `replaces` names the idle key whose slot is taken,
     /// where keys live in slots; a slot that holds another key by now is `Refused`, untouched.
     async fn mint(&self, intent: &IntentId, replaces: Option<&KeyId>) -> Result<MintedKey, Fault>;
 
@@ -57,6 +58,10 @@ pub trait Issuer: Send + Sync {
 
     /// Makes a disabled key usable again. Repeatable.
     async fn enable(&self, key: &KeyId) -> Result<(), Fault>;
+
+    /// What targets need of a key that is there already, for its adoption: with the secret an operator brought, or as the provider
+    /// shows it where it shows secrets again. `None` where there is neither. Repeatable; changes nothing.
+    async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault>;
 
     /// Removes the key for ever; where keys live in slots, by a key that nobody has. Repeatable: a key that does not exist is a
     /// success here, and no proof that it is gone.

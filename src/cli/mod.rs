@@ -387,10 +387,6 @@ async fn adopt(
     secret_file: Option<PathBuf>,
     idle_slot_free: bool,
 ) -> Result<Exit, Failure> {
-    if idle_slot_free {
-        eprintln!("rekeyd: --idle-slot-free is for issuers with two slots, and this rekeyd has none of that kind");
-        return Ok(Exit::Usage);
-    }
     let secret = match secret_file {
         None => None,
         Some(file) => match secrets::read(&SecretRef::File(file.to_string_lossy().into_owned())) {
@@ -401,7 +397,7 @@ async fn adopt(
             }
         },
     };
-    order::order(policy, Ask::Adopt { service, key, secret }).await
+    order::order(policy, Ask::Adopt { service, key, secret, idle_slot_free }).await
 }
 
 fn say(failure: &Failure) -> Exit {

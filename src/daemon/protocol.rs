@@ -68,6 +68,8 @@ pub enum Ask {
         service: ServiceName,
         key: KeyId,
         secret: Option<Carried>,
+        #[serde(default)]
+        idle_slot_free: bool,
     },
     Pause {
         service: ServiceName,
@@ -247,8 +249,9 @@ impl Ask {
                 let which = if names.is_empty() { "--all".to_owned() } else { names.join(" ") };
                 format!("rotate {which}{}", if *compromised { " --compromised" } else { "" })
             }
-            Ask::Adopt { service, key, secret } => {
-                format!("adopt {service} {key}{}", if secret.is_some() { " --secret-file" } else { "" })
+            Ask::Adopt { service, key, secret, idle_slot_free } => {
+                let secret = if secret.is_some() { " --secret-file" } else { "" };
+                format!("adopt {service} {key}{secret}{}", if *idle_slot_free { " --idle-slot-free" } else { "" })
             }
             Ask::Pause { service } => format!("pause {service}"),
             Ask::Resume { service } => format!("resume {service}"),
@@ -272,8 +275,9 @@ impl Ask {
             Ask::Status {} | Ask::Watch {} | Ask::History { .. } | Ask::Verify {} => return Err(self),
             Ask::Doctor {} | Ask::Holders {} | Ask::Advise {} => return Err(self),
             Ask::Rotate { services, compromised } => Command::Rotate { services, compromised, by },
-            Ask::Adopt { service, key, secret } => {
-                Command::Adopt { service, key, secret: secret.map(|Carried(secret)| secret), by }
+            Ask::Adopt { service, key, secret, idle_slot_free } => {
+                let secret = secret.map(|Carried(secret)| secret);
+                Command::Adopt { service, key, secret, idle_slot_free, by }
             }
             Ask::Pause { service } => Command::Pause { service, by },
             Ask::Resume { service } => Command::Resume { service, by },
@@ -298,6 +302,7 @@ mod tests {
             service: ServiceName::new("a"),
             key: KeyId::new("AKIA1"),
             secret: Some(Carried(Secret::new("wJalr/+very\"secret".into()))),
+            idle_slot_free: false,
         })
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use crate::model::{KeyId, Material, Reason, ServiceName, TargetName};
+use crate::model::{KeyId, Reason, ServiceName, TargetName};
 use crate::policy::Policy;
 use crate::ports::JournalError;
 use crate::rotation::event::{Cause, Event, Outcome, RotationKind};
@@ -19,7 +19,7 @@ use crate::rotation::{Course, Effect, Phase, Stage};
 
 use super::order::{Command, Reply, Said};
 use super::{Engine, Runner};
-pub(crate) use key::Pending;
+pub(crate) use key::{Asked, Pending};
 
 impl Engine {
     /// Takes an order: at once where it is about no one service in particular, else when the service is between two effects.
@@ -175,11 +175,12 @@ impl Engine {
             return Ok(());
         }
         let answer = match command {
-            Command::Adopt { key, secret, by, .. } => match self.adopt_refusal(name, &key) {
+            Command::Adopt { key, secret, idle_slot_free, by, .. } => match self.adopt_refusal(name, &key) {
                 Some(why) => Reply::one(name, false, why),
                 None => {
-                    let material = secret.map(|secret| Material::AccessKey { id: key.clone(), secret });
-                    return self.look_first(name, Pending::Adopt { key, material, by, looked: Vec::new(), reply });
+                    let looked = Vec::new();
+                    let pending = Pending::Adopt { key, secret, idle_slot_free, by, looked, reply };
+                    return self.look_first(name, pending);
                 }
             },
             Command::Reclaim { key, by, .. } => match self.stranger_refusal(name, &key, true) {

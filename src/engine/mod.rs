@@ -101,8 +101,8 @@ struct Finished {
     performed: Performed,
     /// The order this look was made for.
     pending: Option<command::Pending>,
-    /// Why that order cannot be followed.
-    objection: Option<String>,
+    /// What was asked for that order besides.
+    asked: command::Asked,
 }
 
 /// What is done next for one service.
@@ -396,11 +396,11 @@ impl Engine {
         let state = runner.state.clone();
         let task = self.running.spawn(async move {
             let performed = world.perform(&effect, &place, &state).await;
-            let objection = match &pending {
-                Some(pending) => pending.objection(&world, &place).await,
-                None => None,
+            let asked = match &pending {
+                Some(pending) => pending.ask(&world, &place).await,
+                None => command::Asked::default(),
             };
-            Finished { service, effect, performed, pending, objection }
+            Finished { service, effect, performed, pending, asked }
         });
         self.tasks.insert(task.id(), (name.clone(), doing));
     }
@@ -424,7 +424,7 @@ impl Engine {
                     effect,
                     performed: Performed { found, material: None },
                     pending: None,
-                    objection: None,
+                    asked: command::Asked::default(),
                 }
             }
         };
@@ -432,12 +432,12 @@ impl Engine {
     }
 
     async fn finished(&mut self, finished: Finished) -> Result<(), JournalError> {
-        let Finished { service, effect, performed, pending, objection } = finished;
+        let Finished { service, effect, performed, pending, asked } = finished;
         let now = self.clock.now();
         let runner = self.runner(&service);
         runner.busy = None;
         if let Some(pending) = pending {
-            return self.finish_command(&service, pending, performed, objection).await;
+            return self.finish_command(&service, pending, performed, asked).await;
         }
         let (cause, kind) = runner.pacing.opening.clone();
         let push_on_drift =

@@ -31,6 +31,8 @@ pub enum Command {
         key: KeyId,
         /// Its secret, where the operator has it.
         secret: Option<Secret>,
+        /// Whether the operator says that nobody uses the idle slot, where there are slots.
+        idle_slot_free: bool,
         /// Who.
         by: String,
     },

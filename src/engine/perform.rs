@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
-use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, TargetName, TargetSpec};
+use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, TargetName, TargetSpec};
 use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
 use crate::rotation::{Effect, Evidence, Finding, Found, Others, ServiceState};
@@ -254,6 +254,16 @@ impl World {
     async fn list_with_account(&self, spec: &IssuerSpec) -> Found {
         let account = self.account(spec).await?;
         Ok(Finding::Listing { account, listing: self.list(spec).await? })
+    }
+
+    /// What targets need of a key that is there already.
+    pub(super) async fn known(
+        &self,
+        spec: &IssuerSpec,
+        key: &KeyId,
+        secret: Option<Secret>,
+    ) -> Result<Option<Material>, Fault> {
+        self.issuer(spec)?.known(key, secret).await
     }
 
     /// Whether a key and the secret an operator gave for it belong together; `None` where that cannot be told now.

@@ -89,7 +89,8 @@ impl Operator {
             let secret = known
                 .and_then(|_| world.material(&key))
                 .map(|material| Secret::new(material.secret().expose().to_owned()));
-            Command::Adopt { service: name.clone(), key, secret, by: by.clone() }
+            let idle_slot_free = world.is_in_slot(&key);
+            Command::Adopt { service: name.clone(), key, secret, idle_slot_free, by: by.clone() }
         };
         match reason {
             Reason::Stranger | Reason::MintUnsettled | Reason::JournalBehind if !service.strangers.is_empty() => {
@@ -178,6 +179,14 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
         _ => {
             // Nothing that was typed helped: whoever is called at 3 a.m. puts one good key everywhere and says so.
             let object = cast.object();
+            // "Mend the key at the issuer": one that is merely inactive is a click.
+            if let Some(current) = service.current_key.as_ref().filter(|_| tries.is_multiple_of(5))
+                && let Some(home) = world.find(current).filter(|(_, key)| key.died.is_none() && !key.active)
+                && let home = home.0.to_owned()
+            {
+                world.switch_by_hand(&home, current);
+                return Some(retry);
+            }
             let own = service.current_key.clone().filter(|key| works(world, key));
             let held = targets.iter().filter_map(|target| world.places[target].holds.clone());
             let here = |key: &KeyId| world.key(&object, key).is_some_and(|key| key.works());
@@ -188,8 +197,9 @@ fn mend(world: &mut World, scene: &Scene, service: &ServiceReport, reason: Reaso
                 return (tries % 3 == 1).then_some(retry);
             }
             let secret = world.material(&key).map(|material| Secret::new(material.secret().expose().to_owned()));
+            let idle_slot_free = world.is_in_slot(&key);
             Some(match (service.phase, tries % 4) {
-                (None, 0..3) | (Some(_), 0 | 2) => Command::Adopt { service: name, key, secret, by },
+                (None, 0..3) | (Some(_), 0 | 2) => Command::Adopt { service: name, key, secret, idle_slot_free, by },
                 (None, _) => retry,
                 (Some(_), 1) => Command::Abandon { service: name, holds: Some(key), by },
                 (Some(_), _) => Command::Rollback { service: name, by },

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rekeyd::model::{
-    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Keyless, Material, Reason, SystemRef, TargetSpec,
+    AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Keyless, Material, Reason, Secret, SystemRef,
+    TargetSpec,
 };
 use rekeyd::ports::{
     Clock, Connect, Fault, Health, Inspection, Issuer, JobState, LastUse, Listing, Meter, MintedKey, Probe, Reading,
@@ -216,6 +217,10 @@ impl Issuer for SimIssuer {
     async fn enable(&self, key: &KeyId) -> Result<(), Fault> {
         let deed = Deed::Enable { object: self.object.clone(), key: key.clone() };
         self.act(Op::Enable, &self.object, deed).await.map(|_| ())
+    }
+
+    async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
+        Ok(secret.map(|secret| Material::AccessKey { id: key.clone(), secret }))
     }
 
     async fn delete(&self, key: &KeyId) -> Result<(), Fault> {

@@ -460,7 +460,8 @@ impl Hand {
                 Some(key) => {
                     let secret = self.shared.world().material(&key).filter(|_| self.chance.one_in(2));
                     let secret = secret.map(|material| Secret::new(material.secret().expose().to_owned()));
-                    Command::Adopt { service, key, secret, by }
+                    let idle_slot_free = self.shared.world().is_in_slot(&key);
+                    Command::Adopt { service, key, secret, idle_slot_free, by }
                 }
                 None => Command::TryNow,
             },

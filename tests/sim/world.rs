@@ -259,6 +259,11 @@ impl World {
         all.find(|(_, known)| known.id == *key)
     }
 
+    /// Whether a key lives in a slot.
+    pub fn is_in_slot(&self, key: &KeyId) -> bool {
+        self.find(key).is_some_and(|(object, _)| self.vaults[object].shape.has_slots())
+    }
+
     /// Whether somebody may have the secret of a key: one that is shown only in the answer to its mint is nobody's where that was
     /// lost.
     pub fn is_anybodys(&self, object: &str, key: &Key) -> bool {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::super::order::Reply;
 use super::super::{Engine, Performed, Place, World};
 use crate::model::{
-    AccountIdentity, IssuerSpec, KeyId, LastUse, Listing, Material, Reading, ServiceName, TargetName, Timestamp,
+    AccountIdentity, IssuerSpec, KeyId, LastUse, Listing, Material, Reading, Secret, ServiceName, TargetName, Timestamp,
 };
 use crate::ports::JournalError;
 use crate::rotation::event::{AdoptedBy, Event};
@@ -18,7 +18,8 @@ pub(crate) enum Pending {
     /// `looked` names the issuer objects that do not list the key.
     Adopt {
         key: KeyId,
-        material: Option<Material>,
+        secret: Option<Secret>,
+        idle_slot_free: bool,
         by: String,
         looked: Vec<String>,
         reply: oneshot::Sender<Reply>,
@@ -31,12 +32,35 @@ pub(crate) enum Pending {
     },
 }
 
+/// What was asked about a key besides the look itself.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// What targets need of it: with the secret that was brought, or as its issuer shows it.
+    material: Option<Material>,
+    /// Why the order cannot be followed.
+    objection: Option<String>,
+}
+
 impl Pending {
     /// A secret that does not work with its key id is not sealed: it would only be found out when it is needed.
-    pub(crate) async fn objection(&self, world: &World, place: &Place) -> Option<String> {
-        let Pending::Adopt { material: Some(material), .. } = self else { return None };
-        let why = world.is_wrong(&place.issuer, material).await?;
-        Some(format!("the secret given does not belong to key {}: {why}", material.key()))
+    pub(crate) async fn ask(&self, world: &World, place: &Place) -> Asked {
+        let Pending::Adopt { key, secret, .. } = self else { return Asked::default() };
+        let brought = secret.is_some();
+        let material = match world.known(&place.issuer, key, secret.clone()).await {
+            Ok(material) => material,
+            Err(fault) if brought => {
+                return Asked { material: None, objection: Some(fault.why().to_owned()) };
+            }
+            // Without its secret it is adopted all the same; `rollback` and `repush` then say what they lack.
+            Err(_) => None,
+        };
+        let wrong = match &material {
+            Some(material) => world.is_wrong(&place.issuer, material).await,
+            None => None,
+        };
+        let objection = wrong.filter(|_| brought);
+        let objection = objection.map(|why| format!("the secret given does not belong to key {key}: {why}"));
+        Asked { material, objection }
     }
 }
 
@@ -93,7 +117,7 @@ impl Engine {
         name: &ServiceName,
         mut pending: Pending,
         performed: Performed,
-        objection: Option<String>,
+        asked: Asked,
     ) -> Result<(), JournalError> {
         let seen = match performed.found {
             Ok(Finding::FirstContact { issuer, account, listing, uses, readings }) => {
@@ -118,8 +142,9 @@ impl Engine {
             (Pending::Adopt { reply, .. } | Pending::Reclaim { reply, .. }, Err(why)) => {
                 (Reply::one(name, false, why), reply)
             }
-            (Pending::Adopt { key, material, by, reply, .. }, Ok(seen)) => {
-                (self.adopt(name, key, material, by, seen, objection).await?, reply)
+            (Pending::Adopt { key, idle_slot_free, by, reply, .. }, Ok(seen)) => {
+                let by = if idle_slot_free { format!("{by}, who says that the idle slot is free") } else { by };
+                (self.adopt(name, key, idle_slot_free, by, seen, asked).await?, reply)
             }
             (Pending::Reclaim { key, by, reply, .. }, Ok(seen)) => (self.reclaim(name, key, by, &seen).await?, reply),
         };
@@ -132,11 +157,12 @@ impl Engine {
         &mut self,
         name: &ServiceName,
         key: KeyId,
-        material: Option<Material>,
+        idle_slot_free: bool,
         by: String,
         seen: Seen,
-        objection: Option<String>,
+        asked: Asked,
     ) -> Result<Reply, JournalError> {
+        let Asked { material, objection } = asked;
         let state = &self.services[name].state;
         let about_old = state.only_vouches(&key, &seen.readings, &self.clock.now());
         let Some(listed) = seen.listing.keys.iter().find(|listed| listed.id == key).cloned() else {
@@ -146,6 +172,9 @@ impl Engine {
         };
         if !listed.active && !about_old {
             let why = format!("key {key} is inactive at the issuer, so no target can be using it");
+            return Ok(Reply::one(name, false, why));
+        }
+        if let Some(why) = slot_objection(name, &key, &seen, idle_slot_free).filter(|_| !about_old) {
             return Ok(Reply::one(name, false, why));
         }
         let tail = material.as_ref().and_then(|material| material.secret().tail());
@@ -219,6 +248,24 @@ impl Engine {
         .await?;
         self.runner(name).pacing.hurry();
         Ok(Reply::one(name, true, message))
+    }
+}
+
+/// The first rotation destroys what the idle slot holds, and only an operator can know that nobody uses it.
+fn slot_objection(name: &ServiceName, key: &KeyId, seen: &Seen, idle_slot_free: bool) -> Option<String> {
+    let object = &seen.issuer.object;
+    match (seen.issuer.shape.has_slots(), idle_slot_free) {
+        (true, false) => {
+            let idle = seen.listing.keys.iter().map(|listed| &listed.id).filter(|id| *id != key);
+            let idle: Vec<_> = idle.map(KeyId::as_str).collect();
+            Some(format!(
+                "the first rotation puts its new key in place of {} of {object}, and whoever uses that loses it at once; see that \
+                 nobody does, then: rekeyd adopt {name} {key} --idle-slot-free",
+                idle.join(", ")
+            ))
+        }
+        (false, true) => Some(format!("--idle-slot-free is for issuers with two slots, and {object} has none")),
+        _ => None,
     }
 }
 

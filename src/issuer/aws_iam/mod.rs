@@ -304,6 +304,11 @@ impl Issuer for AwsIam {
         self.set_status("enable", key, StatusType::Active).await
     }
 
+    /// AWS shows a secret once, so it is the operator's or none.
+    async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
+        Ok(secret.map(|secret| Material::AccessKey { id: key.clone(), secret }))
+    }
+
     async fn delete(&self, key: &KeyId) -> Result<(), Fault> {
         let call = self.call(&format!("delete key {key} of"), "iam:DeleteAccessKey");
         let witness = Witness::default();

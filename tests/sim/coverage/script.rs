@@ -121,7 +121,8 @@ impl Eye {
             let known = world.find(&key).filter(|(_, key)| key.made_by == Actor::Human);
             let material = known.and_then(|_| world.material(&key));
             let secret = material.map(|material| material.secret().clone());
-            Command::Adopt { service: service.clone(), key, secret, by: by.clone() }
+            let idle_slot_free = world.is_in_slot(&key);
+            Command::Adopt { service: service.clone(), key, secret, idle_slot_free, by: by.clone() }
         };
         match say {
             Say::Rotate | Say::RotateCompromised => {

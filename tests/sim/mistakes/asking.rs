@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use rekeyd::model::{AccountIdentity, IntentId, IssuerSpec, JobId, KeyId, Material, SystemRef, TargetSpec};
+use rekeyd::model::{AccountIdentity, IntentId, IssuerSpec, JobId, KeyId, Material, Secret, SystemRef, TargetSpec};
 use rekeyd::ports::{
     Connect, Fault, Health, Inspection, Issuer, JobState, LastUse, Listing, MintedKey, Probe, Reading, Receipt, Target,
 };
@@ -131,6 +131,10 @@ impl Issuer for WrongIssuer {
 
     async fn enable(&self, key: &KeyId) -> Result<(), Fault> {
         self.real.enable(key).await
+    }
+
+    async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
+        self.real.known(key, secret).await
     }
 
     async fn delete(&self, key: &KeyId) -> Result<(), Fault> {
