@@ -50,6 +50,12 @@ pub trait Issuer: Send + Sync {
     /// Uses the key as its consumer does. Repeatable; changes nothing.
     async fn probe(&self, material: &Material) -> Result<Probe, Fault>;
 
+    /// Whether the rotator may do all that a rotation will ask for, as far as the provider tells before it is tried; a right that is
+    /// told missing is `Refused`. Repeatable; changes nothing. None where a provider tells nothing.
+    async fn rights(&self) -> Result<Option<Standing>, Fault> {
+        Ok(None)
+    }
+
     /// When the key was last used. Repeatable.
     async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault>;
 

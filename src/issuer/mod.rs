@@ -10,6 +10,9 @@ use crate::ports::{Fault, Issuer};
 use crate::table::Table;
 
 pub mod aws_iam;
+mod azure;
+pub mod azure_key;
+pub mod entra_secret;
 
 /// A kind of issuer: how its tables are read and how it is reached.
 pub struct Kind {
@@ -32,4 +35,4 @@ pub struct Kind {
 pub type Connected = Result<Arc<dyn Issuer>, Fault>;
 
 /// Every kind there is. Adding one: a file beside this one, a line here, a test module, a section in `config/policy.toml`.
-pub const KINDS: &[Kind] = &[aws_iam::KIND];
+pub const KINDS: &[Kind] = &[aws_iam::KIND, azure_key::KIND, entra_secret::KIND];

@@ -29,8 +29,8 @@ const BODY_MAX: usize = 4 * 1024 * 1024;
 /// A server may not make us wait longer than this by `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// Never reached through a proxy.
-const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+/// Never reached through a proxy: this machine, and where clouds serve an instance's own credentials.
+const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16";
 
 /// How a client connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,17 @@ impl Request {
         let mut request = Self::new(Method::POST, url);
         request.body = Some((form::CONTENT_TYPE, form::encode(fields)));
         request
+    }
+
+    /// A POST of JSON.
+    pub fn post_json(url: impl Into<String>, body: &serde_json::Value) -> Self {
+        Self::new(Method::POST, url).body("application/json", Zeroizing::new(body.to_string().into_bytes()))
+    }
+
+    /// A body of this content type.
+    pub fn body(mut self, content_type: &'static str, body: Zeroizing<Vec<u8>>) -> Self {
+        self.body = Some((content_type, body));
+        self
     }
 
     /// A query parameter. Never a secret: proxies and servers log URLs.
@@ -155,8 +166,7 @@ impl Client {
             .timeout(options.request_timeout)
             .no_proxy();
         if let Some(url) = &options.proxy {
-            let exceptions =
-                options.no_proxy.iter().map(String::as_str).chain([LOOPBACK]).collect::<Vec<_>>().join(",");
+            let exceptions = options.no_proxy.iter().map(String::as_str).chain([DIRECT]).collect::<Vec<_>>().join(",");
             let proxy = Proxy::all(url).map_err(|_| refused(Reason::Refused, "reading proxy: not a usable URL"))?;
             builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&exceptions)));
         }
@@ -306,7 +316,7 @@ fn prepare(what: &str, request: Request) -> Result<(String, reqwest::Request), F
     let host = host_of(&url);
     match url.scheme() {
         "https" => {}
-        "http" if is_loopback(&url) => {}
+        "http" if is_loopback(&url) || is_link_local(&url) => {}
         "http" => {
             let why = format!("{what} at {host}: http:// is used for loopback only, and this is not");
             return Err(refused(Reason::Refused, why));
@@ -361,6 +371,13 @@ pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let number = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || number.is_ok_and(|number| number.is_loopback())
+}
+
+/// Whether a URL points to an address that no router forwards (RFC 3927): clouds serve an instance's own credentials there, without
+/// TLS. A policy may name no such address; the SDKs know it.
+fn is_link_local(url: &Url) -> bool {
+    let number = url.host_str().unwrap_or_default().parse::<std::net::Ipv4Addr>();
+    number.is_ok_and(|number| number.is_link_local())
 }
 
 /// Host and port as messages name them.

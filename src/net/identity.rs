@@ -1,10 +1,11 @@
-//! The certificate we show where a web tier wants one: read, checked as far as that goes without asking anybody, and handed to the
-//! client.
+//! The certificate we show where a web tier wants one, or sign with where a login wants that: read, checked as far as that goes
+//! without asking anybody, and handed on.
 //!
 //! Does not look at dates or names in it: whether it is good enough is the other side's to say, and it does say.
 
 use std::fmt;
 
+use rustls::SignatureScheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -82,6 +83,18 @@ impl ClientIdentity {
     /// The file of the certificate, as messages name it.
     pub fn file(&self) -> &str {
         &self.chain.file
+    }
+
+    /// The first certificate, as it was signed (DER).
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        Some(self.chain.certificates()?.first()?.to_vec())
+    }
+
+    /// The message signed as `PS256` of RFC 7518 (RSASSA-PSS, SHA-256, a salt as long as the hash); `None` where the key is no RSA key.
+    pub fn sign_ps256(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let key = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).ok()?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok()?;
+        key.choose_scheme(&[SignatureScheme::RSA_PSS_SHA256])?.sign(message).ok()
     }
 
     /// For the client, which keeps a copy of the key of its own.

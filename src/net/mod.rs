@@ -11,7 +11,9 @@ pub mod health;
 pub mod identity;
 pub mod redact;
 pub mod secrets;
+pub mod shared_key;
 pub mod sigv4;
+pub mod xml;
 
 /// What every connection needs besides its own table.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! The contract of an issuer, as `aws-iam` keeps it: one suite, run on the lab and on moto's server.
+//! The contract of an issuer, as `aws-iam` keeps it: the suite of every kind, and one that knows IAM, run on the lab and on moto.
 //!
 //! The lab is always there. moto is real in another way, written by others from the same documents: it runs when `REKEYD_MOTO` names a
 //! server that `tests/moto_strict.py --propagate 2` started (`tests/run` does that); else its test says so and passes. What only a
@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Secret};
-use rekeyd::ports::{Fault, Issuer, LastUse, MintedKey, Probe};
+use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Secret, Shape};
+use rekeyd::ports::{Fault, Issuer, LastUse, Listing, MintedKey, Probe};
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, Fault as Mishap};
 
+use super::contract::{self, Operation};
 use super::moto::{Moto, PROPAGATION, Pair, connect_at, moto};
 
 /// An AWS with these in it: user `store`, who may list every bucket and has one key that was never used; user `idle`, who may do
@@ -102,6 +103,11 @@ async fn suite(world: &dyn World) {
     refused(mint(&mistyped).await, Reason::LoginRefused, "the rotator's own credentials");
     refused(mistyped.identity().await, Reason::LoginRefused, "the rotator's own credentials");
     assert_eq!(ids(&store).await, [existing]);
+}
+
+#[tokio::test]
+async fn a_user_keeps_the_contract_of_every_kind() {
+    contract::suite(&Lab::start(AwsOptions::default()).await).await;
 }
 
 #[tokio::test]
@@ -339,6 +345,48 @@ impl World for Lab {
     }
     fn stay_fresh(&self) {
         self.aws.set_propagation(Duration::from_secs(3600));
+    }
+}
+
+#[async_trait]
+impl contract::World for Lab {
+    fn issuer(&self) -> Arc<dyn Issuer> {
+        connect(self, "store", self.rotator(), "gis-store", "read")
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::ShownOnce
+    }
+
+    fn in_use(&self, listing: &Listing) -> KeyId {
+        listing.keys[0].id.clone()
+    }
+
+    fn request(&self, operation: Operation) -> &'static str {
+        match operation {
+            Operation::Identity => "GetCallerIdentity",
+            Operation::List => "ListAccessKeys",
+            Operation::Mint => "CreateAccessKey",
+            Operation::Delete => "DeleteAccessKey",
+        }
+    }
+
+    fn fault(&self, request: &str, mishap: Mishap) {
+        self.aws.fault(request, mishap);
+    }
+
+    fn sent(&self, request: &str) -> usize {
+        self.aws.requests().iter().filter(|line| line.operation == request).count()
+    }
+
+    fn allow(&self, operation: Operation, yes: bool) -> String {
+        let action = format!("iam:{}", contract::World::request(self, operation));
+        if yes {
+            self.aws.allow(&action)
+        } else {
+            self.aws.deny(&action)
+        }
+        action
     }
 }
 

@@ -23,8 +23,13 @@ fn every_file_has_its_line() {
     let lines = |names: Vec<&str>| names.into_iter().map(|name| name.replace('-', "_")).collect::<Vec<_>>();
     let issuers = lines(issuer::KINDS.iter().map(|kind| kind.name).collect());
     let targets = lines(target::KINDS.iter().map(|kind| kind.name).collect());
-    assert_eq!((rooms("src/issuer"), rooms("src/target")), (issuers, targets));
+    let mut files = rooms("src/issuer");
+    files.retain(|room| !PROVIDERS.contains(&room.as_str()));
+    assert_eq!((files, rooms("src/target")), (issuers, targets));
 }
+
+/// Rooms that are no kind: what the kinds of one provider have in common.
+const PROVIDERS: [&str; 1] = ["azure"];
 
 fn complete(room: &str, kind: &str) {
     let name = kind.replace('-', "_");

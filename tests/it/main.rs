@@ -2,10 +2,15 @@
 
 mod arcgis;
 mod aws_iam;
+mod azure;
+mod azure_key;
+mod azure_rotation;
 mod azurite;
+mod contract;
 mod daemon;
 mod docs;
 mod doctor;
+mod entra_secret;
 mod floors;
 mod holders;
 mod journal;

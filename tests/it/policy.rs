@@ -46,6 +46,7 @@ stories! {
     bad_address
     bad_arcgis
     bad_aws
+    bad_azure
     bad_cron
     bad_daemon
     bad_daemon_again

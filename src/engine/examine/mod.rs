@@ -244,17 +244,11 @@ async fn side_by_side<T>(questions: Vec<impl Future<Output = T>>) -> Vec<T> {
 }
 
 fn note_site(told: &mut Deployment, site: Site) {
-    told.findings.push(match site.standing {
-        Standing::Enough(said) => Finding::ok("rights", said),
-        Standing::Doubtful(said) => {
-            let next = format!(
-                "give the user of [{}] the default administrator role, if a rotation halts with missing-right",
-                told.name
-            );
-            Finding::warning("rights", said, Some(next))
-        }
-        Standing::Untold(said) => Finding::ok("rights", said),
-    });
+    let next = format!(
+        "give the user of [{}] the default administrator role, if a rotation halts with missing-right",
+        told.name
+    );
+    told.findings.push(of_standing(site.standing, next));
     told.product = Some(site.product);
     told.version = site.version;
     told.user = Some(site.user);
@@ -297,6 +291,14 @@ fn target_advice(spec: &TargetSpec, asked: Result<WithoutKey, Fault>) -> TargetA
 }
 
 /// What a fault comes to for whoever reads it. What passes by itself is no trouble of an operator's, unless nothing can be reached.
+/// What is told of rights; `next` is for those that are in doubt.
+fn of_standing(standing: Standing, next: String) -> Finding {
+    match standing {
+        Standing::Doubtful(said) => Finding::warning("rights", said, Some(next)),
+        Standing::Enough(said) | Standing::Untold(said) => Finding::ok("rights", said),
+    }
+}
+
 fn of_fault(about: &str, fault: &Fault, system: &str) -> Finding {
     let next = match fault {
         Fault::NotSent(_) | Fault::Unknown(_) => {

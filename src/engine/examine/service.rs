@@ -8,13 +8,13 @@ use crate::model::{
     AccountIdentity, Instant, IssuerSpec, KeyId, Material, ServiceName, SystemRef, TargetSpec, Timestamp,
 };
 use crate::policy;
-use crate::ports::{Fault, Inspection, LastUse, ListedKey, Listing, Probe, Reading};
+use crate::ports::{Fault, Inspection, LastUse, ListedKey, Listing, Probe, Reading, Standing};
 use crate::rotation::ServiceState;
 use crate::rotation::evidence::CLOCK_DIFFERENCE_MAX;
 
 use super::super::StateWord;
 use super::told::{Finding, Key, KeyStanding, Level, Service};
-use super::{Asked, Examiner, of_fault};
+use super::{Asked, Examiner, of_fault, of_standing};
 
 /// From here on the clocks are worth a look before they stop anything.
 const CLOCK_DIFFERENCE_NOTED: TimeDelta = TimeDelta::seconds(60);
@@ -27,6 +27,14 @@ struct Seen {
     /// Just after the listing.
     now: Instant,
     last_use: Option<(KeyId, Result<LastUse, Fault>)>,
+    rights: Option<Result<Option<Standing>, Fault>>,
+}
+
+impl Seen {
+    /// The account could not even be asked.
+    fn nothing(account: Result<AccountIdentity, Fault>, now: Instant) -> Self {
+        Self { account, listing: None, now, last_use: None, rights: None }
+    }
 }
 
 impl Examiner {
@@ -82,13 +90,15 @@ impl Examiner {
         let at = &spec.object;
         let port = match self.connect.issuer(spec) {
             Ok(port) => port,
-            Err(fault) => return Seen { account: Err(fault), listing: None, now: self.clock.now(), last_use: None },
+            Err(fault) => return Seen::nothing(Err(fault), self.clock.now()),
         };
         let asked = port.clone();
         let account = self.bounded(at, "identity", async move { asked.identity().await }).await;
         if account.is_err() {
-            return Seen { account, listing: None, now: self.clock.now(), last_use: None };
+            return Seen::nothing(account, self.clock.now());
         }
+        let asked = port.clone();
+        let rights = self.bounded(at, "rights", async move { asked.rights().await }).await;
         let asked = port.clone();
         let listing = self.bounded(at, "list", async move { asked.list().await }).await;
         let now = self.clock.now();
@@ -108,7 +118,7 @@ impl Examiner {
             }
             None => None,
         };
-        Seen { account, listing: Some(listing), now, last_use }
+        Seen { account, listing: Some(listing), now, last_use, rights: Some(rights) }
     }
 
     /// Uses the current key as its consumer does, while nothing moves: a key that may be on its way out must stay silent.
@@ -226,6 +236,14 @@ fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceSta
             format!("{} answers as account {account}, and the journal knows it as {known}", service.issuer.object);
         let next = format!("correct the login or the address of [{system}], then systemctl reload rekeyd");
         told.findings.push(Finding::trouble("issuer", said, Some(next)));
+    }
+    match seen.rights {
+        Some(Ok(Some(standing))) => {
+            let next = "grant what it names, if a rotation halts with missing-right".to_owned();
+            told.findings.push(of_standing(standing, next));
+        }
+        Some(Err(fault)) => told.findings.push(of_fault("rights", &fault, &system)),
+        Some(Ok(None)) | None => {}
     }
     let Some(listing) = seen.listing else { return };
     let listing = match listing {

@@ -12,6 +12,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::client::Witness;
 use crate::model::Reason;
+use crate::net::xml::element;
 use crate::ports::Fault;
 
 /// What was tried, for the message.
@@ -230,13 +231,6 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
         Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
         None => error.source(),
     })
-}
-
-/// The text of the first `<name>` in an XML answer. Enough for error bodies, which are flat; entities stay as they are.
-pub(super) fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
-    let start = body.find(&format!("<{name}>"))? + name.len() + 2;
-    let length = body[start..].find(&format!("</{name}>"))?;
-    Some(body[start..start + length].trim()).filter(|text| !text.is_empty())
 }
 
 /// `Retry-After` in seconds; its other form, a date, is not used by AWS.

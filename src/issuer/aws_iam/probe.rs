@@ -12,9 +12,10 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, is_region};
-use super::faults::{self, Answer, Call, element};
+use super::faults::{self, Answer, Call};
 use crate::model::{KeyId, Reason, Secret};
 use crate::net::sigv4;
+use crate::net::xml::element;
 use crate::ports::{Fault, Probe};
 use crate::table::Table;
 

@@ -331,6 +331,13 @@ impl Azure {
         self.application(object_id, |app| app.owned = owned);
     }
 
+    /// The object id of `rotator`.
+    pub fn rotator(&self) -> String {
+        let state = self.state();
+        let found = state.applications.values().find(|app| app.client_id == state.rotator);
+        found.expect("it is made at the start and never removed").object_id.clone()
+    }
+
     /// From now on an assertion of the right shape is as good as a secret of it; who signed it is not looked at.
     ///
     /// # Panics

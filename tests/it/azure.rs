@@ -1,0 +1,65 @@
+//! What the tests of Azure's kinds share: a connection to the lab's Azure, as a policy has it.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use rekeyd::issuer::Kind;
+use rekeyd::model::{Secret, SystemRef, SystemSpec};
+use rekeyd::net::{Context, Shared};
+use rekeyd::ports::{Fault, Issuer, LoginGuard};
+use rekeyd::table;
+use rekeyd_lab::Azure;
+
+/// `[azure.main]` for this Azure with the rotator's own secret in `secret`; `more` lines stand below.
+pub fn account(azure: &Azure, secret: &str, more: &str) -> String {
+    format!(
+        "tenant_id = \"{}\"\nclient_id = \"{}\"\nclient_secret = {{ file = \"{secret}\" }}\n{}{more}",
+        azure.tenant_id(),
+        azure.admin().0,
+        addresses(azure)
+    )
+}
+
+/// Where the lab's Azure is.
+pub fn addresses(azure: &Azure) -> String {
+    format!(
+        "authority_url = \"{}\"\narm_url = \"{}\"\ngraph_url = \"{}\"\n",
+        azure.authority_url(),
+        azure.arm_url(),
+        azure.graph_url()
+    )
+}
+
+/// Connects an issuer of this kind, as the rotator.
+pub fn connect(kind: &Kind, azure: &Azure, issuer: &str) -> Arc<dyn Issuer> {
+    connect_with(kind, azure, "", issuer)
+}
+
+/// The same, with more lines in the account.
+pub fn connect_with(kind: &Kind, azure: &Azure, more: &str, issuer: &str) -> Arc<dyn Issuer> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(azure.admin().1.as_bytes()).expect("written");
+    let account = account(azure, &file.path().display().to_string(), more);
+    connect_as(kind, &account, issuer).expect("connects")
+}
+
+/// The same, whoever logs in.
+pub fn connect_as(kind: &Kind, account: &str, issuer: &str) -> Result<Arc<dyn Issuer>, Fault> {
+    let config = table::read(account, "account", kind.read_system);
+    let config = config.unwrap_or_else(|report| panic!("{report}")).expect("an account");
+    let system = SystemSpec { at: SystemRef { table: "azure".into(), name: "main".into() }, config };
+    let spec = table::read(issuer, "issuer", |table| (kind.read)(table, Some(&system)));
+    let spec = spec.unwrap_or_else(|report| panic!("{report}")).expect("a spec");
+    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(NoGuard), shared: Shared::default() };
+    (kind.connect)(&spec, Some(&system), &context)
+}
+
+struct NoGuard;
+
+impl LoginGuard for NoGuard {
+    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
+        false
+    }
+    fn refused(&self, _: &str, _: &str, _: &Secret) {}
+    fn forgive(&self, _: &str) {}
+}
