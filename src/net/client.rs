@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::Bytes; // `bytes::Bytes`, by the road that is already paid for
 use chrono::{DateTime, Utc};
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, NoProxy, Proxy, Url, redirect, retry};
 use rustls::{AlertDescription, CertificateError};
 use zeroize::Zeroizing;
@@ -334,6 +334,10 @@ fn prepare(what: &str, request: Request) -> Result<(String, reqwest::Request), F
         value.set_sensitive(true);
         made.headers_mut().insert(HeaderName::from_static(name), value);
     }
+    // Nothing else writes it where there is no body, and Azure's front doors answer such a POST with 411 (RFC 9110, 8.6).
+    if request.body.is_none() && made.method() != Method::GET && made.method() != Method::HEAD {
+        made.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     if let Some((content_type, body)) = request.body {
         made.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         // The buffer goes down as it is and is wiped where it ends. What hyper and TLS copy of it is out of our hands.
@@ -519,6 +523,17 @@ mod tests {
         assert_eq!((wait("soon"), wait("-5"), wait("")), (None, None, None));
         assert_eq!(wait_of("Sun, 06 Nov 1994 08:51:37 GMT", None), None, "without its clock nobody can tell");
         assert_eq!(wait_of("7", None), Some(Duration::from_secs(7)));
+    }
+
+    /// Azure answers a POST that announces no length with 411.
+    #[tokio::test]
+    async fn a_post_without_a_body_says_so() {
+        let (url, task) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+        client().send("listing", Request::new(Method::POST, url)).await.expect("it is answered");
+        assert!(task.await.expect("it was sent").contains("content-length: 0\r\n"));
+        let (url, task) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+        client().send("reading", Request::get(url)).await.expect("it is answered");
+        assert!(!task.await.expect("it was sent").contains("content-length"));
     }
 
     #[tokio::test]

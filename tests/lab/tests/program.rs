@@ -261,7 +261,8 @@ impl Visitor<'_> {
     async fn keys(&self, account: &str) -> Value {
         let token = self.admin_token("https://management.azure.com").await;
         let url = format!("{}{account}/listKeys?api-version=2024-01-01", self.program.url("arm "));
-        let answer = self.http.post(url).bearer_auth(token).send().await.expect("it answers");
+        let request = self.http.post(url).bearer_auth(token).header("content-length", 0);
+        let answer = request.send().await.expect("it answers");
         answer.json::<Value>().await.expect("JSON")["keys"].clone()
     }
 

@@ -133,6 +133,12 @@ impl Asked {
     }
 
     fn admit(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Result<(), Outcome> {
+        // Before anything is looked at, as every front door of Azure does it: Azure/azure-sdk-for-rust issue 166.
+        let announced = ["content-length", "transfer-encoding"].iter().any(|name| request.header(name).is_some());
+        if request.method == Method::POST && !announced {
+            let message = "The request must be chunked or have a content length.";
+            return Err(Outcome::error(411, "LengthRequired", message));
+        }
         let client_id = authenticate(request, state, now)?;
         let query = form::pairs(&request.query);
         check_version(self.kind.collection(), self.kind.versions(), form::value(&query, "api-version"))?;

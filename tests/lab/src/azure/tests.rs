@@ -96,7 +96,12 @@ impl<'a> Client<'a> {
     }
 
     async fn try_arm(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, reqwest::Error> {
-        let request = http().request(method, format!("{}{path}", self.azure.arm_url())).bearer_auth(&self.arm);
+        let request = http().request(method.clone(), format!("{}{path}", self.azure.arm_url())).bearer_auth(&self.arm);
+        // A POST that announces no length is refused, and reqwest announces none where there is no body.
+        let request = match (&body, method) {
+            (None, Method::POST) => request.header("content-length", 0),
+            _ => request,
+        };
         answer(body.iter().fold(request, |request, body| request.json(body))).await
     }
 
@@ -576,6 +581,8 @@ async fn a_regeneration_names_its_slot_in_json() {
         assert_eq!(answer.code(), refused(400, "InvalidValuesForRequestParameters"), "{slot}");
     }
     assert_eq!(client.post(&url, None).await.code(), refused(400, "InvalidValuesForRequestParameters"));
+    let silent = http().post(format!("{}{url}", azure.arm_url())).bearer_auth(&client.arm);
+    assert_eq!(answer(silent).await.expect("ARM answers").code(), refused(411, "LengthRequired"));
     let raw = |kind: &'static str, body: &'static str| {
         let request = http().post(format!("{}{url}", azure.arm_url())).bearer_auth(&client.arm);
         answer(request.header("content-type", kind).body(body))
