@@ -149,6 +149,16 @@ impl ServiceState {
             return Conclusion::record(vec![self.halted(Reason::AccountChanged, &why)]);
         }
         let issuer = &snapshot.issuer;
+        if moves && issuer.shape.has_slots() {
+            let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
+            let why = format!(
+                "{} has two slots, and nobody has said which of {} is free to be replaced; put one of them into the targets and \
+                 adopt it, or name the former issuer in the policy again",
+                issuer.object,
+                ids.join(" and ")
+            );
+            return Conclusion::record(vec![self.halted(Reason::PolicyMismatch, &why)]);
+        }
         let readings: Vec<_> =
             snapshot.targets.iter().map(|found| (found.spec.name.clone(), found.reading.clone())).collect();
         // On a migration the current key lives elsewhere, and everything at the new issuer is looked at before the mint.

@@ -56,6 +56,11 @@ impl ServiceState {
             events.push(self.halted(Reason::Stranger, &why));
             return Conclusion::record(events);
         }
+        // What is idle is told by what is not; a listing without the key in use tells nothing.
+        if let Some(current) = self.unlisted_at_home(listing, issuer) {
+            let why = format!("current key {current} is not listed by its issuer, so no slot is known to be idle");
+            return Conclusion::again(Pace::After(ROOM_PAUSE), why);
+        }
         let replaces = match self.room(listing, issuer) {
             Room::Later(wait) => return Conclusion::again(Pace::After(ROOM_PAUSE), wait),
             Room::None(why) => {
@@ -103,14 +108,18 @@ impl ServiceState {
         })
     }
 
+    /// The current key where keys live in slots and none of them holds it, at the issuer where it should be.
+    fn unlisted_at_home(&self, listing: &Listing, issuer: &IssuerSpec) -> Option<&KeyId> {
+        let current = &self.current.as_ref().filter(|_| self.uses_no_key().is_none())?.key;
+        let at_home = self.home.as_ref().is_some_and(|home| home.object == issuer.object);
+        let listed = listing.keys.iter().any(|listed| listed.id == *current);
+        (issuer.shape.has_slots() && at_home && !listed).then_some(current)
+    }
+
     /// Another place of the same deployments that shows the end of an idle key: whoever uses it would lose it with its slot.
     fn shown_by<'a>(&self, idle: &KeyId, listing: &Listing, others: &'a Others) -> Option<&'a str> {
         let listed = listing.keys.iter().find(|listed| listed.id == *idle)?;
         let end = listed.tail.as_ref()?;
-        let current = self.current.as_ref().and_then(|current| self.tails.get(&current.key));
-        if current == Some(end) {
-            return None;
-        }
         let (other, _) = others.shown.iter().find(|(_, reading)| reading.tail() == Some(end))?;
         Some(other)
     }
