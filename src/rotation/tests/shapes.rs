@@ -229,6 +229,15 @@ fn a_slot_that_is_not_ours_alone_holds_a_stranger() {
     assert_eq!(walk.reason(), Some(Reason::Stranger));
 }
 
+/// `exclusive` says that both keys are ours to manage, and nobody has said which of them nobody uses.
+#[test]
+fn a_service_that_moves_into_slots_waits_for_a_word() {
+    let mut walk = walk(Shape::Slots);
+    walk.state.home = walk.state.home.take().map(|home| IssuerSpec { object: "aws-iam:main:before".into(), ..home });
+    walk.survey(&["key1@0", IDLE]);
+    assert_eq!((walk.reason(), walk.state.rotation.is_none()), (Some(Reason::PolicyMismatch), true));
+}
+
 #[test]
 fn no_slot_is_guessed_at_on_first_contact() {
     let mut walk = walk(Shape::Derived);
