@@ -21,6 +21,7 @@ pub enum Next {
 }
 
 const IDLE: Duration = Duration::from_secs(3600);
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Decides what a service at rest does next. `observed` is when it was last observed by this process.
 pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Instant, observed: Option<Tick>) -> Next {
@@ -98,7 +99,17 @@ pub(crate) fn opening(state: &ServiceState, service: &Service, zone: Tz, now: &I
 /// When the timetable wants the next rotation, window apart. In the past when it is overdue.
 pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz) -> Option<Timestamp> {
     let created = state.current.as_ref().map(|current| current.created);
-    schedule::next_due(&service.timetable, service.jitter, &service.name, created, state.last_opened, zone)
+    let by_timetable =
+        schedule::next_due(&service.timetable, service.jitter, &service.name, created, state.last_opened, zone);
+    // A tenth of its life before a key ends, or a month: whoever has no timetable has no wish for an outage either.
+    let last = service
+        .valid_for
+        .zip(created)
+        .map(|(valid_for, created)| aged(created, valid_for.saturating_sub((valid_for / 10).min(MONTH))));
+    match (by_timetable, last) {
+        (Some(due), Some(last)) => Some(due.min(last)),
+        (due, last) => due.or(last),
+    }
 }
 
 /// When the next rotation opens or, where it should have opened already, when that was: whoever compares it with now sees how
@@ -183,6 +194,16 @@ mod tests {
         // Due on Sunday the 15th at noon; the next window opens on Saturday the 21st.
         assert_eq!(expected("2026-11-16T00:00:00Z"), at("2026-11-21T22:00:00Z"), "waiting for the window is not late");
         assert_eq!(expected("2026-11-25T00:00:00Z"), at("2026-11-21T22:00:00Z"), "a missed window is");
+    }
+
+    #[test]
+    fn a_key_that_ends_by_itself_is_due_before() {
+        let (mut service, state) = service("");
+        assert_eq!(due(&state, &service, Tz::UTC), None, "on demand alone");
+        service.valid_for = Some(Duration::from_secs(100 * 24 * 3600));
+        assert_eq!(due(&state, &service, Tz::UTC), Some(at("2026-11-05T12:00:00Z") + chrono::TimeDelta::days(90)));
+        service.timetable = schedule::Timetable::Every(Duration::from_secs(10 * 24 * 3600));
+        assert_eq!(due(&state, &service, Tz::UTC), Some(at("2026-11-15T12:00:00Z")));
     }
 
     #[test]

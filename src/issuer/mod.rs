@@ -3,6 +3,7 @@
 //! Invariant: issuers never see each other, a target, the engine or the journal, and never retry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{IssuerSpec, MaterialKind, SystemSpec};
 use crate::net::Context;
@@ -27,8 +28,15 @@ pub struct Kind {
     /// What its keys are made of, as far as the spec tells; targets are told before the first key is made. `None`: nobody knows
     /// before it is there (a program's).
     pub material: fn(&IssuerSpec) -> Option<MaterialKind>,
+    /// How long its keys live, where they end by themselves: the next one is due before that.
+    pub valid_for: fn(&IssuerSpec) -> Option<Duration>,
     /// Makes the port. Reads secrets; sends nothing yet.
     pub connect: fn(&IssuerSpec, Option<&SystemSpec>, &Context) -> Connected,
+}
+
+/// For kinds whose keys live until somebody takes them away.
+fn for_ever(_spec: &IssuerSpec) -> Option<Duration> {
+    None
 }
 
 /// A port, or why it could not be made.

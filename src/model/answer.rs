@@ -65,6 +65,8 @@ pub struct ListedKey {
     pub intent: Option<IntentId>,
     /// The end of its secret, where the issuer shows secrets again (slots).
     pub tail: Option<Tail>,
+    /// When it ends by itself, where keys do.
+    pub expires: Option<Timestamp>,
 }
 
 /// All keys of one issuer object.

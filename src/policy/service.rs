@@ -35,7 +35,8 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let group = table.name_or("group");
     let accept_holders = accept_holders(&mut table);
     let who = name.as_ref().map_or_else(|| "this service".to_owned(), |name| format!("`{name}`"));
-    let settled = Timing::read(&mut table).settle(defaults, &who, zone, table.document());
+    let document = table.document();
+    let settled = Timing::read(&mut table).settle(defaults, &who, zone, document);
 
     let mut draft = Draft {
         name: name.as_ref().map(|name| (ServiceName::new(name.clone()), table.spot("name"))),
@@ -54,6 +55,11 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let (Some(name), Some((mut issuer, _)), Some(mut targets)) = (name, issuer, targets) else { return draft };
     issuer.propagation = settled.propagation.unwrap_or(issuer.propagation);
     tell_what_comes(&issuer, &mut targets, kinds);
+    let valid_for =
+        kinds.issuers.iter().find(|kind| kind.name == issuer.kind).and_then(|kind| (kind.valid_for)(&issuer));
+    if let (Some(valid_for), Some((_, spot))) = (valid_for, &draft.issuer) {
+        settled.check_validity(valid_for, &who, spot, document);
+    }
     draft.service = Some(Service {
         name: ServiceName::new(name),
         renamed_from: renamed_from.map(ServiceName::new),
@@ -68,6 +74,7 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         on_drift: settled.on_drift,
         group,
         accept_holders,
+        valid_for,
         issuer,
         targets,
     });

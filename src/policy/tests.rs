@@ -27,6 +27,7 @@ const KINDS: Kinds<'static> = Kinds {
                 })
             },
             material: |_| Some(MaterialKind::AccessKey),
+            valid_for: |_| None,
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
         issuer::Kind {
@@ -35,6 +36,7 @@ const KINDS: Kinds<'static> = Kinds {
             read_system: |_| None,
             read: |_, _| None,
             material: |_| None,
+            valid_for: |_| None,
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
     ],

@@ -141,6 +141,23 @@ impl Timing {
     }
 }
 
+impl Settled {
+    /// A key that ends by itself must be replaced and retired before it does; without a timetable it is rotated in time all the same.
+    pub(super) fn check_validity(&self, valid_for: Duration, who: &str, spot: &Spot, document: &Document<'_>) {
+        let Timetable::Every(every) = self.timetable else { return };
+        let late = self.jitter.longest(&self.timetable) + longest_window_gap(&self.windows);
+        let takes = every + late + self.terms.soak + self.terms.watch;
+        if takes >= valid_for {
+            let what = format!(
+                "{who} has keys that end by themselves after {}, and the next one is in place only after up to {}",
+                format_duration(valid_for),
+                spoken(takes)
+            );
+            document.mistake_at(spot, what, format!("make `valid_for` {} or longer, or `every` shorter", above(takes)));
+        }
+    }
+}
+
 /// What a service's timing comes to.
 struct Check<'c> {
     settled: &'c Settled,

@@ -30,8 +30,15 @@ use faults::{Answer, Call};
 use probe::{Bucket, Owner};
 
 /// The kind `aws-iam` and the accounts of `[aws]`.
-pub const KIND: super::Kind =
-    super::Kind { name: "aws-iam", system: Some("aws"), read_system: account::read, read, material, connect };
+pub const KIND: super::Kind = super::Kind {
+    name: "aws-iam",
+    system: Some("aws"),
+    read_system: account::read,
+    read,
+    material,
+    valid_for: super::for_ever,
+    connect,
+};
 
 /// AWS: two access keys to an IAM user, active or not, and no increase (IAM User Guide, quotas).
 const QUOTA: usize = 2;
@@ -200,6 +207,7 @@ impl Issuer for AwsIam {
                     // Access keys carry no description (IAM API reference, AccessKeyMetadata).
                     intent: None,
                     tail: None,
+                    expires: None,
                 });
             }
             if !page.is_truncated() {

@@ -195,8 +195,10 @@ pub(super) fn tail(text: &str) -> Reading {
 
 pub(super) fn listing(ids: &[&str]) -> Listing {
     let created = "2026-10-01T00:00:00Z".parse().ok();
-    let keys =
-        ids.iter().map(|id| ListedKey { id: key(id), active: true, created, intent: None, tail: None }).collect();
+    let keys = ids
+        .iter()
+        .map(|id| ListedKey { id: key(id), active: true, created, intent: None, tail: None, expires: None })
+        .collect();
     Listing { keys, quota: Some(2), date: None }
 }
 

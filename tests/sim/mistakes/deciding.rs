@@ -310,7 +310,7 @@ pub fn journal_is_believed() -> Plant {
         keys.retain(|listed| state.explains(&listed.id));
         let current = state.current.as_ref().map(|current| current.key.clone());
         for id in current.into_iter().filter(|id| keys.iter().all(|listed| listed.id != *id)).collect::<Vec<_>>() {
-            keys.push(ListedKey { id, active: true, created: None, intent: None, tail: None });
+            keys.push(ListedKey { id, active: true, created: None, intent: None, tail: None, expires: None });
         }
         Listing { keys, ..listing }
     }
