@@ -9,7 +9,7 @@ use rustls::SignatureScheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::model::{Reason, Secret};
 use crate::ports::Fault;
@@ -92,9 +92,10 @@ impl ClientIdentity {
 
     /// The message signed as `PS256` of RFC 7518 (RSASSA-PSS, SHA-256, a salt as long as the hash); `None` where the key is no RSA key.
     pub fn sign_ps256(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).ok()?;
-        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok()?;
-        key.choose_scheme(&[SignatureScheme::RSA_PSS_SHA256])?.sign(message).ok()
+        let mut der = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).ok()?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der);
+        der.zeroize();
+        key.ok()?.choose_scheme(&[SignatureScheme::RSA_PSS_SHA256])?.sign(message).ok()
     }
 
     /// For the client, which keeps a copy of the key of its own.

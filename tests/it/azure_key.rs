@@ -199,9 +199,13 @@ async fn work_that_goes_on_is_looked_at_until_it_is_done() {
     assert_eq!(cosmos.issuer.probe(&minted.material).await, Ok(Probe::Works));
     // One change at a time: what is refused meanwhile waits.
     let (_, newer) = first(&cosmos.issuer).await;
-    cosmos.issuer.delete(&newer).await.expect("taken on");
-    let busy = cosmos.issuer.delete(&newer).await;
-    assert!(matches!(&busy, Err(Fault::Retry { why, .. }) if why.contains("PreconditionFailed")), "{busy:?}");
+    let (one, two) = tokio::join!(cosmos.issuer.delete(&newer), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cosmos.issuer.delete(&newer).await
+    });
+    assert_eq!(one, Ok(()));
+    assert!(matches!(&two, Err(Fault::Retry { why, .. }) if why.contains("PreconditionFailed")), "{two:?}");
+    assert!(first(&cosmos.issuer).await.1 != newer, "it was waited for");
 }
 
 #[tokio::test]
@@ -211,7 +215,7 @@ async fn a_slot_that_somebody_filled_meanwhile_is_not_replaced() {
     let theirs = storage.azure.regenerate(&id, "key2");
     let (why, said) = reason(storage.issuer.mint(&IntentId::new("r1.1"), Some(&idle)).await);
     assert_eq!(why, Reason::Stranger);
-    assert!(said.contains(&format!("its slot does not hold key {idle} any more")), "{said}");
+    assert!(said.contains(&format!("no slot holds key {idle} any more; they hold key1@")), "{said}");
     storage.issuer.delete(&idle).await.expect("it is gone");
     assert_eq!((storage.azure.slot(&id, "key2").value, sent(&storage.azure, "RegenerateKey")), (theirs, 0));
 }
@@ -242,19 +246,28 @@ async fn a_key_that_may_only_send_is_told_from_a_wrong_one() {
     assert!(matches!(&said, Ok(Probe::NotAllowed(why)) if why.contains("expect = \"authenticates\"")), "{said:?}");
 }
 
+/// An account that takes no keys is told by `doctor`, and nothing is made in it; what is to be retired there still can be.
 #[tokio::test]
 async fn an_account_that_takes_no_keys_is_refused_before_anything_is_done() {
     let (storage, id) = Account::storage().await;
+    let (in_use, idle) = first(&storage.issuer).await;
     storage.azure.allow_keys(&id, false);
-    let (why, said) = reason(storage.issuer.identity().await);
-    assert_eq!(why, Reason::Refused);
-    assert!(said.contains("its allowSharedKeyAccess is false, so its keys open nothing"), "{said}");
+    for refused in [
+        storage.issuer.rights().await.map(drop),
+        storage.issuer.mint(&IntentId::new("r1.1"), Some(&idle)).await.map(drop),
+    ] {
+        let (why, said) = reason(refused);
+        assert_eq!(why, Reason::Refused);
+        assert!(said.contains("its allowSharedKeyAccess is false, so its keys open nothing"), "{said}");
+    }
+    assert_eq!(storage.azure.regenerations(), 0);
+    storage.issuer.identity().await.expect("it is the same account");
+    storage.issuer.delete(&in_use).await.expect("a key that is left over can go");
     let (cosmos, id) = Account::cosmos(AzureOptions::default()).await;
     cosmos.azure.allow_keys(&id, false);
-    assert!(reason(cosmos.issuer.identity().await).1.contains("its disableLocalAuth is true"));
+    assert!(reason(cosmos.issuer.rights().await).1.contains("its disableLocalAuth is true"));
 }
 
-/// Every action of the roles in `config/azure` is needed: without it the rights are said to be missing, and so is what needs it.
 #[tokio::test]
 async fn each_right_of_the_role_is_needed_and_asked_for() {
     let accounts =
@@ -334,11 +347,36 @@ async fn a_wrong_login_is_the_rotators_own() {
     assert_eq!(why, Reason::LoginRefused);
     assert!(said.contains("AADSTS7000215") && said.contains("this is the rotator's own login, [azure.main]"), "{said}");
     assert!(!said.contains("mistyped"), "{said}");
-    // Entra down is no refusal, and nothing was sent to ARM.
+    // Entra down, or a page of somebody in between, is no refusal, and nothing was sent to ARM.
     storage.azure.fault("Token", Mishap::Error(503));
     let down = connect(&KIND, &storage.azure, &policy(&id));
     assert!(matches!(down.list().await, Err(Fault::NotSent(_))));
+    storage.azure.fault("Token", Mishap::Html);
+    assert!(matches!(down.list().await, Err(Fault::NotSent(_))));
     assert_eq!(sent(&storage.azure, "ListKeys"), 0);
+}
+
+/// The SDK keeps a token by our clock alone; one that ARM refuses is not sent again.
+#[tokio::test]
+async fn a_token_that_is_refused_is_replaced_once() {
+    let (storage, id) = Account::storage().await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), storage.azure.admin().1).expect("written");
+    let account = super::azure::account(&storage.azure, &file.path().display().to_string(), "");
+    let issuer = super::azure::connect_as(&KIND, &account, &policy(&id)).expect("connects");
+    issuer.list().await.expect("logs in");
+    for healed in [true, false] {
+        let tokens = sent(&storage.azure, "Token");
+        storage.azure.fault("ListKeys", Mishap::Error(401));
+        let first = issuer.list().await;
+        assert!(matches!(first, Err(Fault::Retry { .. })), "{first:?}");
+        if !healed {
+            storage.azure.fault("ListKeys", Mishap::Error(401));
+            assert_eq!(reason(issuer.list().await).0, Reason::LoginRefused);
+        }
+        issuer.list().await.expect("with a token of its own");
+        assert!(sent(&storage.azure, "Token") > tokens);
+    }
 }
 
 /// The rotator's other ways to log in: somebody else's assertion from a file, and one signed with a certificate.

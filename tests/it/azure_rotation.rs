@@ -153,7 +153,7 @@ fn two_rotations(story: &Story) {
         assert!(count.requests > 20 && count.healthy && count.failures == 0, "{id}: {count:?}");
     }
     let doctor = story.scene.run(&["doctor"]);
-    assert!(doctor.out.contains("azure-key:main:gisstore"), "{doctor:?}");
+    assert!(doctor.out.contains("azure-key:gisstore") && doctor.out.contains("idle is key2@"), "{doctor:?}");
     drop(daemon);
     story.assert_no_secret_seen();
 }

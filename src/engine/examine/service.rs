@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{SecondsFormat, TimeDelta};
 
 use crate::model::{
-    AccountIdentity, Instant, IssuerSpec, KeyId, Material, ServiceName, SystemRef, TargetSpec, Timestamp,
+    AccountIdentity, Instant, IssuerSpec, KeyId, Material, ServiceName, Shape, SystemRef, TargetSpec, Timestamp,
 };
 use crate::policy;
 use crate::ports::{Fault, Inspection, LastUse, ListedKey, Listing, Probe, Reading, Standing};
@@ -257,7 +257,7 @@ fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceSta
     told.findings.push(match state.uses_no_key() {
         Some(_) => of_leftovers(&listing, state),
         None if needs_none && is_at_rest => of_leftovers(&listing, state),
-        None => of_keys(&service.name, &listing, state, moves),
+        None => of_keys(&service.name, &listing, state, moves, service.issuer.shape),
     });
     told.findings.extend(of_clock(&listing, &seen.now));
     told.clock_ahead_seconds = listing.date.map(|date| (date - seen.now.wall).num_seconds());
@@ -301,7 +301,7 @@ fn of_leftovers(listing: &Listing, state: &ServiceState) -> Finding {
 }
 
 /// The keys against what the journal knows: what a rotation would find when it opens.
-fn of_keys(name: &ServiceName, listing: &Listing, state: &ServiceState, moves: bool) -> Finding {
+fn of_keys(name: &ServiceName, listing: &Listing, state: &ServiceState, moves: bool, shape: Shape) -> Finding {
     let count = listing.keys.len();
     let of_quota = listing.quota.map_or_else(String::new, |quota| format!(" of {quota}"));
     let ids = |keys: &[&ListedKey]| keys.iter().map(|listed| listed.id.as_str()).collect::<Vec<_>>().join(", ");
@@ -342,6 +342,12 @@ fn of_keys(name: &ServiceName, listing: &Listing, state: &ServiceState, moves: b
             return Finding::trouble("keys", said, Some(format!("enable it there, or rekeyd rollback {name}")));
         }
         Some(_) => {}
+    }
+    // A slot is never empty: what nobody can explain in one that is ours alone is idle, and the next key takes its place.
+    if shape.has_slots() {
+        let idle =
+            if strangers.is_empty() { "none is idle now".to_owned() } else { format!("idle is {}", ids(&strangers)) };
+        return Finding::ok("keys", format!("current key {current} is in its slot, and {idle}"));
     }
     if let Some(stranger) = strangers.first() {
         let stranger = &stranger.id;
@@ -462,6 +468,7 @@ mod tests {
             created: None,
             intent: None,
             tail: None,
+            expires: None,
         };
         Listing { keys: keys.iter().map(key).collect(), quota: Some(2), date: None }
     }
@@ -472,7 +479,7 @@ mod tests {
     }
 
     fn told(keys: &[(&str, bool)], state: &ServiceState) -> (Level, String) {
-        let finding = of_keys(&ServiceName::new("a"), &listing(keys), state, false);
+        let finding = of_keys(&ServiceName::new("a"), &listing(keys), state, false, Shape::ShownOnce);
         assert_eq!(finding.next.is_some(), finding.level != Level::Ok, "{finding:?}");
         (finding.level, finding.said)
     }

@@ -17,9 +17,9 @@ const GRAPH: &str = "https://graph.microsoft.com";
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 const BLOB: &str = "https://blob.core.windows.net";
 
-/// Horizon of an unknown mint. ARM documents no time after which a request it took is surely over; a regeneration takes seconds, and
-/// Cosmos DB's minutes. Ten minutes hold that and the request timeout.
-const SETTLE: Duration = Duration::from_secs(10 * 60);
+/// Horizon of an unknown mint, where a kind knows no longer one. ARM and Graph document no time after which a request they took is
+/// surely over; both work for seconds. Ten minutes hold that and the request timeout.
+pub(in crate::issuer) const SETTLE: Duration = Duration::from_secs(10 * 60);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One account, as the policy has it. All keys are optional; what is kept holds references to secrets only.
@@ -34,7 +34,7 @@ pub(in crate::issuer) struct Account {
     graph_url: Option<String>,
     authority_url: Option<String>,
     blob_url: Option<String>,
-    settle_ms: u64,
+    settle_ms: Option<u64>,
     request_timeout_ms: u64,
     /// Comes before the daemon's.
     pub(super) proxy: Option<String>,
@@ -73,8 +73,13 @@ pub(in crate::issuer) fn read(table: &mut Table<'_>) -> Option<serde_json::Value
     let graph_url = table.url("graph_url");
     let authority_url = table.url("authority_url");
     let blob_url = table.url("blob_url");
-    let settle = table.duration("settle", Zero::Refused).unwrap_or(SETTLE);
+    let settle = table.duration("settle", Zero::Refused);
     let request_timeout = table.duration("request_timeout", Zero::Refused).unwrap_or(REQUEST_TIMEOUT);
+    if settle.is_some_and(|settle| settle < request_timeout) {
+        let what = "`settle` is shorter than `request_timeout`: a mint whose answer was lost would be called settled while it is still \
+                    under way";
+        table.warn("settle", what);
+    }
     let proxy = table.proxy("proxy");
     let no_proxy = table.texts("no_proxy");
     let ca_file = table.text_or("ca_file");
@@ -86,7 +91,7 @@ pub(in crate::issuer) fn read(table: &mut Table<'_>) -> Option<serde_json::Value
         graph_url,
         authority_url,
         blob_url,
-        settle_ms: milliseconds(settle),
+        settle_ms: settle.map(milliseconds),
         request_timeout_ms: milliseconds(request_timeout),
         proxy,
         no_proxy,
@@ -153,8 +158,15 @@ impl Account {
         serde_json::from_value(system?.config.clone()).ok()
     }
 
-    pub(in crate::issuer) fn settle(&self) -> Duration {
-        Duration::from_millis(self.settle_ms)
+    /// Horizon of an unknown mint: what the policy says, else `usual`.
+    pub(in crate::issuer) fn settle(&self, usual: Duration) -> Duration {
+        self.settle_ms.map_or(usual, Duration::from_millis)
+    }
+
+    /// Whether rekeyd's own login is a client secret of this application.
+    pub(in crate::issuer) fn logs_in_with_a_secret_of(&self, client_id: &str) -> bool {
+        let own = self.client_id.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(client_id));
+        own && matches!(self.login, Login::Secret(_))
     }
 
     /// How long one request may take, its answer's body included.
@@ -252,7 +264,10 @@ mod tests {
         assert_eq!(account.arm_scope(), "https://management.azure.com/.default");
         assert_eq!(account.graph_scope(), "https://graph.microsoft.com/.default");
         assert_eq!((account.authority(), account.authority_if_other()), ("https://login.microsoftonline.com", None));
-        assert_eq!((account.settle(), account.request_timeout()), (Duration::from_secs(600), Duration::from_secs(30)));
+        assert_eq!(
+            (account.settle(SETTLE), account.request_timeout()),
+            (Duration::from_secs(600), Duration::from_secs(30))
+        );
         assert_eq!(account.blob_endpoint("gisstore"), "https://gisstore.blob.core.windows.net");
         assert_eq!(account.blob_endpoint_if_named("gisstore"), None);
     }

@@ -148,9 +148,10 @@ fn judge(call: &Call, answer: &Answer, expect: Expect) -> Result<Probe, Fault> {
             why: format!("{text}; the time of the request was refused: check that time is synchronised here"),
         }),
         // Azurite says the second of a wrong key; Azure says it of a network rule, and then of every key alike.
-        (401 | 403, "AuthenticationFailed" | "AuthorizationFailure" | "InvalidAuthenticationInfo") => {
-            Ok(Probe::NotYet(text))
-        }
+        (403, "AuthorizationFailure") => Ok(Probe::NotYet(format!(
+            "{text}; on Azure this is a network rule of the account, which lets this machine's address not through"
+        ))),
+        (401 | 403, "AuthenticationFailed" | "InvalidAuthenticationInfo") => Ok(Probe::NotYet(text)),
         (403, "AuthorizationPermissionMismatch" | "InsufficientAccountPermissions")
             if expect == Expect::Authenticates =>
         {

@@ -73,7 +73,7 @@ impl Azure {
     async fn send(&self, call: &Call, scope: &str, request: Request) -> Result<Answer, Fault> {
         let token = self.login.token(call, scope).await?;
         let request = request.header("authorization", format!("Bearer {}", token.expose()));
-        faults::judge(call, self.http.send(call.what(), request).await?)
+        self.login.judged(faults::judge(call, self.http.send(call.what(), request).await?))
     }
 }
 

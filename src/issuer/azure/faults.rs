@@ -105,9 +105,8 @@ fn refusal(call: &Call, answer: &Answer) -> Fault {
         (429, _) => retry(),
         // A busy directory says it with 409 (nais/azurerator issue 448) and with 503 (azure-cli issue 23081); the second may come
         // after the deed like any other.
-        (500.., _) => Fault::Unknown(text.clone()),
-        // The token ran out between its making and its use; the next one is new.
-        (401, "ExpiredAuthenticationToken") => retry(),
+        // 408 and 499 say that somebody gave up waiting, and not what became of it.
+        (408 | 499 | 500.., _) => Fault::Unknown(text.clone()),
         (401, _) => refused(Reason::LoginRefused, "; this is the rotator's own login"),
         (403, "AuthorizationFailed" | "Authorization_RequestDenied" | "LinkedAuthorizationFailed") => {
             let needs = call.needs.as_ref().map(|needs| format!("; the rotator needs {needs}"));
@@ -176,7 +175,6 @@ mod tests {
             (429, "SubscriptionRequestsThrottled"),
             (409, "StorageAccountOperationInProgress"),
             (412, "PreconditionFailed"),
-            (401, "ExpiredAuthenticationToken"),
         ] {
             let after = Some(Duration::from_secs(7));
             assert!(matches!(fault(status, code), Fault::Retry { after: a, .. } if a == after), "{status} {code}");

@@ -5,8 +5,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::Bytes; // `bytes::Bytes`, by the road that is already paid for
 use azure_core::cloud::CustomConfiguration;
 use azure_core::credentials::TokenCredential;
 use azure_core::error::ErrorKind;
@@ -23,7 +25,7 @@ use super::account::{self, Account};
 use super::certificate::Certificate;
 use super::faults::Call;
 use crate::model::{Reason, Secret, SystemRef};
-use crate::net::client::{self, Client, is_loopback};
+use crate::net::client::{self, Answer, Client, is_loopback};
 use crate::net::identity::Chain;
 use crate::net::redact::Redactor;
 use crate::net::secrets;
@@ -34,7 +36,12 @@ const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 
 /// One identity, with the tokens it was given.
 pub(super) struct Login {
-    credential: Arc<dyn TokenCredential>,
+    account: Account,
+    client: Client,
+    /// Made anew when a token of its was refused: it keeps tokens by the clock of this machine alone.
+    credential: Mutex<Arc<dyn TokenCredential>>,
+    /// How many answers in a row refused a token.
+    refused: AtomicU32,
     /// Who logs in and how, for messages: `client X of tenant Y with its client secret`.
     who: String,
     at: SystemRef,
@@ -44,41 +51,7 @@ pub(super) struct Login {
 impl Login {
     /// Reads the secret; sends nothing.
     pub(super) fn new(account: &Account, at: &SystemRef, client: &Client) -> Result<Self, Fault> {
-        let tenant = account.tenant_id.as_deref().unwrap_or_default();
-        let client_id = account.client_id.as_deref().unwrap_or_default();
-        let options = || options(account, client);
-        let mut redactor = Redactor::default();
-        let (credential, way): (azure_core::Result<Arc<dyn TokenCredential>>, &str) = match &account.login {
-            account::Login::Secret(reference) => {
-                let secret = secrets::read(reference)?;
-                redactor.learn(&secret);
-                let options = ClientSecretCredentialOptions { client_options: options() };
-                // The SDK keeps a copy of the secret that it does not wipe.
-                let secret = azure_core::credentials::Secret::new(secret.expose().to_owned());
-                let made = ClientSecretCredential::new(tenant, client_id.to_owned(), secret, Some(options));
-                (made.map(|made| made as _), "its client secret")
-            }
-            account::Login::Certificate { file, key } => {
-                let identity = Chain::read(file)?.with_key(secrets::read(key)?, &secrets::describe(key))?;
-                let certificate = Certificate::new(identity, client_id, account.authority(), tenant);
-                let options = ClientAssertionCredentialOptions { client_options: options() };
-                let made =
-                    ClientAssertionCredential::new(tenant.to_owned(), client_id.to_owned(), certificate, Some(options));
-                (made.map(|made| made as _), "its certificate")
-            }
-            account::Login::Workload(file) => (workload(account, Some(file.into()), options()), "a federated token"),
-            account::Login::Ambient if std::env::var_os(TOKEN_FILE).is_some() => {
-                (workload(account, None, options()), "a federated token")
-            }
-            account::Login::Ambient => {
-                let options = ManagedIdentityCredentialOptions {
-                    user_assigned_id: account.client_id.clone().map(UserAssignedId::ClientId),
-                    client_options: options(),
-                };
-                let made = ManagedIdentityCredential::new(Some(options));
-                (made.map(|made| made as _), "the machine's managed identity")
-            }
-        };
+        let (credential, way, redactor) = credential(account, client)?;
         let of_tenant = account.tenant_id.as_ref().map(|tenant| format!(" of tenant {tenant}")).unwrap_or_default();
         let who = match &account.client_id {
             Some(client_id) => format!("client {client_id}{of_tenant} with {way}"),
@@ -88,12 +61,35 @@ impl Login {
             reason: Reason::PolicyMismatch,
             why: format!("log in as {who}: {} ([{at}])", redactor.clean(&error.to_string())),
         })?;
-        Ok(Self { credential, who, at: at.clone(), redactor })
+        let (account, client) = (account.clone(), client.clone());
+        let (credential, refused) = (Mutex::new(credential), AtomicU32::new(0));
+        Ok(Self { account, client, credential, refused, who, at: at.clone(), redactor })
+    }
+
+    /// What an answer to a token says of it. One that is refused is not handed out again: it may have ended although our clock says
+    /// otherwise, or before a right was granted. Refused twice in a row, the login itself is.
+    pub(super) fn judged(&self, answer: Result<Answer, Fault>) -> Result<Answer, Fault> {
+        let (is_login, why) = match &answer {
+            Err(Fault::Refused { reason: Reason::LoginRefused, why }) => (true, why.clone()),
+            Err(Fault::Refused { reason: Reason::MissingRight, why }) => (false, why.clone()),
+            _ => {
+                self.refused.store(0, Ordering::Relaxed);
+                return answer;
+            }
+        };
+        if let Ok((Ok(fresh), ..)) = credential(&self.account, &self.client) {
+            *self.credential.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        match is_login && self.refused.fetch_add(1, Ordering::Relaxed) == 0 {
+            true => Err(Fault::Retry { after: None, why }),
+            false => answer,
+        }
     }
 
     /// A token for this scope; asked for anew only when the last one is about to end.
     pub(super) async fn token(&self, call: &Call, scope: &str) -> Result<Secret, Fault> {
-        match self.credential.get_token(&[scope], None).await {
+        let credential = self.credential.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match credential.get_token(&[scope], None).await {
             // The SDK keeps a copy that it does not wipe, for as long as the token is good.
             Ok(token) => Ok(Secret::new(token.token.secret().to_owned())),
             Err(error) => Err(self.refusal(call, &error)),
@@ -110,13 +106,15 @@ impl Login {
                 _ => Fault::NotSent(why),
             };
         }
-        let Some(Declined { status, said }) = find::<Declined>(error) else {
+        let Some(Declined { status, said, is_oauth }) = find::<Declined>(error) else {
             let why = call.text(format_args!("{tried}: {}", self.redactor.clean(&first_line(&error.to_string()))));
             return Fault::Refused { reason: Reason::LoginRefused, why };
         };
         let why = call.text(format_args!("{tried}: {} ({status})", self.redactor.clean(said)));
         match *status {
-            429 | 500.. => Fault::NotSent(why),
+            // A page of somebody in between, a metadata service that is being updated (410), a server in trouble: all of it passes.
+            _ if !is_oauth => Fault::NotSent(why),
+            404 | 408 | 410 | 429 | 500.. => Fault::NotSent(why),
             _ => Fault::Refused {
                 reason: Reason::LoginRefused,
                 why: format!("{why}; this is the rotator's own login, [{}]", self.at),
@@ -129,6 +127,48 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login").field("who", &self.who).finish_non_exhaustive()
     }
+}
+
+type Made = azure_core::Result<Arc<dyn TokenCredential>>;
+
+/// The way to prove who we are that the policy says, what it is called, and what of it no message may hold.
+fn credential(account: &Account, client: &Client) -> Result<(Made, &'static str, Redactor), Fault> {
+    let tenant = account.tenant_id.as_deref().unwrap_or_default();
+    let client_id = account.client_id.as_deref().unwrap_or_default();
+    let options = || options(account, client);
+    let mut redactor = Redactor::default();
+    let (made, way): (Made, &str) = match &account.login {
+        account::Login::Secret(reference) => {
+            let secret = secrets::read(reference)?;
+            redactor.learn(&secret);
+            let options = ClientSecretCredentialOptions { client_options: options() };
+            // The SDK keeps a copy of the secret that it does not wipe.
+            let secret = azure_core::credentials::Secret::new(secret.expose().to_owned());
+            let made = ClientSecretCredential::new(tenant, client_id.to_owned(), secret, Some(options));
+            (made.map(|made| made as _), "its client secret")
+        }
+        account::Login::Certificate { file, key } => {
+            let identity = Chain::read(file)?.with_key(secrets::read(key)?, &secrets::describe(key))?;
+            let certificate = Certificate::new(identity, client_id, account.authority(), tenant);
+            let options = ClientAssertionCredentialOptions { client_options: options() };
+            let made =
+                ClientAssertionCredential::new(tenant.to_owned(), client_id.to_owned(), certificate, Some(options));
+            (made.map(|made| made as _), "its certificate")
+        }
+        account::Login::Workload(file) => (workload(account, Some(file.into()), options()), "a federated token"),
+        account::Login::Ambient if std::env::var_os(TOKEN_FILE).is_some() => {
+            (workload(account, None, options()), "a federated token")
+        }
+        account::Login::Ambient => {
+            let options = ManagedIdentityCredentialOptions {
+                user_assigned_id: account.client_id.clone().map(UserAssignedId::ClientId),
+                client_options: options(),
+            };
+            let made = ManagedIdentityCredential::new(Some(options));
+            (made.map(|made| made as _), "the machine's managed identity")
+        }
+    };
+    Ok((made, way, redactor))
 }
 
 fn workload(
@@ -184,6 +224,8 @@ struct Sent(Fault);
 struct Declined {
     status: u16,
     said: String,
+    /// Whether it was in OAuth's form.
+    is_oauth: bool,
 }
 
 impl Declined {
@@ -194,12 +236,14 @@ impl Declined {
             error: String,
             error_description: String,
         }
-        let said = match serde_json::from_slice::<Body>(&answer.body) {
-            Ok(Body { error, error_description }) if error_description.is_empty() => error,
-            Ok(Body { error_description, .. }) => first_line(&error_description),
-            Err(_) => "a body that is no answer of a token endpoint".to_owned(),
+        let body: Option<Body> = serde_json::from_slice(&answer.body).ok().filter(|body: &Body| !body.error.is_empty());
+        let is_oauth = body.is_some();
+        let said = match body {
+            Some(Body { error, error_description }) if error_description.is_empty() => error,
+            Some(Body { error_description, .. }) => first_line(&error_description),
+            None => "a body that is no answer of a token endpoint".to_owned(),
         };
-        Self { status: answer.status, said }
+        Self { status: answer.status, said, is_oauth }
     }
 }
 
@@ -231,10 +275,15 @@ impl HttpClient for Wire {
         }
         let answer = self.client.send("asking for a token", ours).await;
         let answer = answer.map_err(|fault| azure_core::Error::new(ErrorKind::Other, Sent(fault)))?;
-        if answer.status != 200 {
+        let is_token = serde_json::from_slice::<serde_json::Value>(&answer.body);
+        if answer.status != 200 || !is_token.is_ok_and(|body| body["access_token"].is_string()) {
             return Err(azure_core::Error::new(ErrorKind::Other, Declined::of(&answer)));
         }
-        Ok(AsyncRawResponse::from_bytes(StatusCode::from(answer.status), Headers::new(), answer.body.to_vec()))
+        Ok(AsyncRawResponse::from_bytes(
+            StatusCode::from(answer.status),
+            Headers::new(),
+            Bytes::from_owner(answer.body),
+        ))
     }
 }
 

@@ -115,7 +115,10 @@ pub(in crate::issuer) async fn at_graph(azure: &Azure, object_id: &str) -> Resul
             "it has Application.ReadWrite.OwnedBy and is no owner: az ad app owner add --id {object_id} --owner-object-id {}",
             rotator.id
         )),
-        (false, false, _) => missing("it has not the application permission Application.ReadWrite.OwnedBy"),
+        // A role of the directory, such as Application Administrator, would do as well and does not show here.
+        (false, false, _) => {
+            Ok(Standing::Doubtful(call.text("it has not the application permission Application.ReadWrite.OwnedBy")))
+        }
     }
 }
 
@@ -167,11 +170,22 @@ fn is_given(permissions: &[Permission], right: &str) -> bool {
     permissions.iter().any(|role| any(&role.actions) && !any(&role.not_actions))
 }
 
-/// `*` stands for anything, slashes too.
+/// `*` stands for anything, slashes too. Each piece between two of them is taken where it first fits, which is enough.
 fn fits(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(text) = text.strip_prefix(head) else { return false };
-    (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| fits(rest, &text[at..]))
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = pieces.next().and_then(|head| text.strip_prefix(head)) else { return false };
+    let mut pieces = pieces.peekable();
+    if pieces.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            return rest.ends_with(piece);
+        }
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    true
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ fn judge_cosmos(call: &Call, answer: &Answer) -> Result<Probe, Fault> {
     }
     let text = call.text(said(answer.status, &body.code, &body.message));
     match answer.status {
-        429 => Err(Fault::Retry { after: answer.retry_after, why: text }),
+        // Timed out, moved to another replica, to be tried again: "HTTP status codes for Azure Cosmos DB".
+        408 | 410 | 429 | 449 => Err(Fault::Retry { after: answer.retry_after, why: text }),
         500.. => Err(Fault::Unknown(text)),
         // Seen in data-api-builder's issue 1939.
         401 if body.message.contains("Local Authorization is disabled") => {

@@ -38,12 +38,16 @@ use resource::{AccountKind, FORM, Resource};
 use slots::{Slot, slot_of};
 
 /// The kind `azure-key` and the accounts of `[azure]`.
-pub const KIND: super::Kind =
-    super::Kind { name: "azure-key", system: Some("azure"), read_system: account::read, read, material, connect };
+pub const KIND: super::Kind = super::Kind {
+    name: "azure-key",
+    system: Some("azure"),
+    read_system: account::read,
+    read,
+    material,
+    valid_for: super::for_ever,
+    connect,
+};
 
-/// Azure promises no time after which a new key is known at every front end; a minute is often seen to be enough. A probe that is
-/// refused is repeated anyway.
-const PROPAGATION: Duration = Duration::from_secs(60);
 /// Cosmos DB takes a regeneration on and answers before it is done. Seconds are usual; what takes longer than this is left to the
 /// look that settles an unknown mint.
 const WORK_MAX: Duration = Duration::from_secs(5 * 60);
@@ -94,11 +98,12 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
     Some(IssuerSpec {
         kind: KIND.name.to_owned(),
         system: Some(system.at.clone()),
-        object: format!("{}:{}:{}", KIND.name, system.at.name, resource.short()),
+        // Without the table's name: one account under two of them is still one, and its slots are too.
+        object: format!("{}:{}", KIND.name, resource.short()),
         shape: Shape::Slots,
         exclusive,
-        propagation: PROPAGATION,
-        settle: account.settle(),
+        propagation: resource.kind.propagation(),
+        settle: account.settle(resource.kind.settle()),
         last_used_lag: None,
         config: serde_json::to_value(Config { resource_id: resource.keyed(), probe }).ok()?,
     })
@@ -159,12 +164,13 @@ struct AzureKey {
     endpoint: OnceCell<String>,
 }
 
-/// What ARM shows of an account, as far as it matters here. The three services call the same things differently.
+/// What ARM shows of an account, as far as it matters here. The three services call the same things differently, and each leaves out
+/// what it does not have.
 #[derive(Deserialize)]
 struct Shown {
     id: String,
     #[serde(default)]
-    properties: Properties,
+    properties: Option<Properties>,
 }
 
 #[derive(Default, Deserialize)]
@@ -180,11 +186,11 @@ struct Properties {
     created_at: Option<DateTime<Utc>>,
     /// Cosmos DB: "a unique identifier assigned to the database account".
     instance_id: Option<String>,
-    primary_endpoints: Endpoints,
+    primary_endpoints: Option<Endpoints>,
     document_endpoint: Option<String>,
     service_bus_endpoint: Option<String>,
     /// Cosmos DB: when each key was made.
-    keys_metadata: Metadata,
+    keys_metadata: Option<Metadata>,
 }
 
 #[derive(Default, Deserialize)]
@@ -196,8 +202,8 @@ struct Endpoints {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Metadata {
-    primary_master_key: Made,
-    secondary_master_key: Made,
+    primary_master_key: Option<Made>,
+    secondary_master_key: Option<Made>,
 }
 
 #[derive(Default, Deserialize)]
@@ -214,10 +220,29 @@ impl AzureKey {
     }
 
     /// The account as ARM shows it.
-    async fn account(&self) -> Result<Shown, Fault> {
+    async fn account(&self) -> Result<Properties, Fault> {
         let call = self.call("look at", "read");
         let answer = self.azure.arm(&call, Method::GET, &self.resource.account, self.version(), None).await?;
-        serde_json::from_slice(&answer.body).map_err(|_| Fault::Unknown(call.text("an answer that shows no account")))
+        let shown: Shown = serde_json::from_slice(&answer.body).map_err(|error| {
+            Fault::Unknown(call.text(format_args!("an answer that shows no account ({})", place(&error))))
+        })?;
+        match shown.id.trim_end_matches('/').eq_ignore_ascii_case(&self.resource.account) {
+            true => Ok(shown.properties.unwrap_or_default()),
+            false => Err(Fault::Unknown(call.text("an answer that shows another account"))),
+        }
+    }
+
+    /// The account, where it takes keys.
+    async fn usable(&self, call: &Call) -> Result<(), Fault> {
+        let properties = self.account().await?;
+        let closed = match (properties.allow_shared_key_access, properties.disable_local_auth) {
+            (Some(false), _) => "its allowSharedKeyAccess is false",
+            (_, Some(true)) => "its disableLocalAuth is true",
+            _ => return Ok(()),
+        };
+        let why = call
+            .text(format_args!("{closed}, so its keys open nothing; allow them, or switch the service to an identity"));
+        Err(Fault::Refused { reason: Reason::Refused, why })
     }
 
     fn version(&self) -> &'static str {
@@ -262,7 +287,11 @@ impl AzureKey {
                         return Ok(slot);
                     }
                 }
-                Err(fault) => return Err(Fault::Unknown(call.text(format_args!("answered; {}", fault.why())))),
+                Err(fault @ Fault::Refused { .. }) => {
+                    return Err(Fault::Unknown(call.text(format_args!("answered; {}", fault.why()))));
+                }
+                // What passes by itself may do so meanwhile.
+                Err(_) => {}
             }
             if begun.elapsed() >= WORK_MAX {
                 return Err(Fault::Unknown(call.text("answered, and the slot still holds the same key")));
@@ -292,9 +321,9 @@ impl AzureKey {
             return Ok(named);
         }
         let told = self.endpoint.get_or_try_init(|| async {
-            let properties = self.account().await?.properties;
+            let properties = self.account().await?;
             let told = match self.resource.kind {
-                AccountKind::Storage => properties.primary_endpoints.blob,
+                AccountKind::Storage => properties.primary_endpoints.and_then(|endpoints| endpoints.blob),
                 AccountKind::Cosmos => properties.document_endpoint,
                 AccountKind::ServiceBus => properties.service_bus_endpoint,
             };
@@ -318,38 +347,25 @@ impl AzureKey {
 
 #[async_trait]
 impl Issuer for AzureKey {
-    /// `azure:` with the account's ARM id, and what tells it from one that was made again under its name. An account that takes no
-    /// keys is refused here, before anything is done to it.
+    /// `azure:` with the account's ARM id, and what tells it from one that was made again under its name.
     async fn identity(&self) -> Result<AccountIdentity, Fault> {
-        let shown = self.account().await?;
-        let properties = shown.properties;
-        let call = self.call("look at", "read");
-        let refused = |what: &str| {
-            let why = call.text(format_args!(
-                "{what}, so its keys open nothing; allow them, or switch the service to an identity"
-            ));
-            Err(Fault::Refused { reason: Reason::Refused, why })
-        };
-        if properties.allow_shared_key_access == Some(false) {
-            return refused("its allowSharedKeyAccess is false");
-        }
-        if properties.disable_local_auth == Some(true) {
-            return refused("its disableLocalAuth is true");
-        }
+        let properties = self.account().await?;
         let made = properties.creation_time.or(properties.created_at).map(|at| at.timestamp_millis().to_string());
-        let made = properties.instance_id.or(made).map(|made| format!("#{made}")).unwrap_or_default();
-        Ok(AccountIdentity::new(format!("azure:{}{made}", shown.id.trim_end_matches('/').to_lowercase())))
+        let instance = properties.instance_id.filter(|id| uuid::Uuid::try_parse(id).is_ok());
+        let made = instance.or(made).map(|made| format!("#{made}")).unwrap_or_default();
+        Ok(AccountIdentity::new(format!("azure:{}{made}", self.resource.account.to_lowercase())))
     }
 
     async fn list(&self) -> Result<Listing, Fault> {
         let made = match self.resource.kind {
-            AccountKind::Cosmos => self.account().await?.properties.keys_metadata,
+            AccountKind::Cosmos => self.account().await?.keys_metadata.unwrap_or_default(),
             AccountKind::Storage | AccountKind::ServiceBus => Metadata::default(),
         };
+        let generated = |made: &Option<Made>| made.as_ref().and_then(|made| made.generation_time);
         let (slots, date) = self.slots().await?;
         let created = |slot: &Slot| match slot.name {
-            "primary" => made.primary_master_key.generation_time,
-            "secondary" => made.secondary_master_key.generation_time,
+            "primary" => generated(&made.primary_master_key),
+            "secondary" => generated(&made.secondary_master_key),
             _ => slot.created,
         };
         let keys = slots.iter().map(|slot| ListedKey {
@@ -359,6 +375,7 @@ impl Issuer for AzureKey {
             // Azure notes nobody's intent beside a key.
             intent: None,
             tail: slot.key.tail(),
+            expires: None,
         });
         Ok(Listing { keys: keys.collect(), quota: Some(slots.len()), date })
     }
@@ -369,9 +386,14 @@ impl Issuer for AzureKey {
         let refused = |why: String| Fault::Refused { reason: Reason::Stranger, why: call.text(why) };
         let replaces = replaces.ok_or_else(|| refused("no slot is named".to_owned()))?;
         // Nothing was sent that changes anything while this look fails.
+        self.usable(&call).await.map_err(before)?;
         let (slots, _) = self.slots().await.map_err(before)?;
+        let held: Vec<_> = slots.iter().map(|slot| slot.id().to_string()).collect();
         let Some(before) = slots.into_iter().find(|slot| slot.id() == *replaces) else {
-            return Err(refused(format!("its slot does not hold key {replaces} any more")));
+            let held = held.join(" and ");
+            return Err(refused(format!(
+                "no slot holds key {replaces} any more; they hold {held}, and rekeyd retry looks again"
+            )));
         };
         let answer = self.regenerate(&call, before.name).await?;
         let slot = self.regenerated(&call, &before, &answer).await?;
@@ -408,6 +430,7 @@ impl Issuer for AzureKey {
     async fn rights(&self) -> Result<Option<Standing>, Fault> {
         let (action, _) = self.resource.kind.regeneration();
         let needed = ["read", "listKeys/action", &format!("{action}/action")].map(|action| self.resource.right(action));
+        self.usable(&self.call("look at", "read")).await?;
         let on = self.resource.called();
         rights::at_arm(&self.azure, &self.resource.account, &on, &needed).await.map(Some)
     }
@@ -432,17 +455,20 @@ impl Issuer for AzureKey {
             return Err(Fault::Refused { reason: Reason::PolicyMismatch, why: call.text("it names no slot") });
         };
         let (slots, _) = self.slots().await.map_err(before)?;
-        match slots.iter().any(|held| held.name == slot && held.id() == *key) {
-            true => self.regenerate(&call, slot).await.map(drop),
-            false => Ok(()),
-        }
+        let Some(before) = slots.into_iter().find(|held| held.name == slot && held.id() == *key) else { return Ok(()) };
+        let answer = self.regenerate(&call, slot).await?;
+        self.regenerated(&call, &before, &answer).await.map(drop)
     }
 
-    /// ARM shows it again, so a secret that somebody brings is only compared.
+    /// ARM shows it again, so a secret that somebody brings is compared.
     async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
         let (slots, _) = self.slots().await?;
-        let slot = slots.into_iter().find(|slot| slot.id() == *key);
-        Ok(slot.map(|slot| self.material(key.clone(), secret.unwrap_or(slot.key))))
+        let Some(slot) = slots.into_iter().find(|slot| slot.id() == *key) else { return Ok(None) };
+        if secret.is_some_and(|secret| secret != slot.key) {
+            let why = format!("look at key {key} of {}: its slot holds another secret", self.resource.called());
+            return Err(Fault::Refused { reason: Reason::Refused, why });
+        }
+        Ok(Some(self.material(key.clone(), slot.key)))
     }
 }
 
@@ -451,6 +477,11 @@ impl AzureKey {
         let why = format!("{verb} key {key} of {}: keys of an account can only be replaced", self.resource.called());
         Fault::Refused { reason: Reason::Refused, why }
     }
+}
+
+/// Where a body stops being what it should, without a word of it.
+fn place(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
 }
 
 /// A look that failed before anything that changes something was sent.

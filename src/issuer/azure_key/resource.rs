@@ -1,5 +1,8 @@
 //! Which account's keys: an ARM id taken apart, and what each of the three services calls its slots.
 
+use std::time::Duration;
+
+use super::super::azure::account::{SETTLE, is_storage_account};
 use crate::table::did_you_mean;
 
 /// A service whose accounts have keys in two slots.
@@ -76,6 +79,23 @@ impl AccountKind {
         }
     }
 
+    /// How long a new key is not tried. Azure promises no time after which it is known at every front end; a minute is often seen to be
+    /// enough, and Cosmos DB's page on unauthorized requests speaks of seconds to days. A probe that is refused is repeated anyway.
+    pub(super) fn propagation(self) -> Duration {
+        match self {
+            Self::Storage | Self::ServiceBus => Duration::from_secs(60),
+            Self::Cosmos => Duration::from_secs(5 * 60),
+        }
+    }
+
+    /// Horizon of an unknown regeneration. Cosmos DB takes "one minute to multiple hours" for one ("How to rotate keys").
+    pub(super) fn settle(self) -> Duration {
+        match self {
+            Self::Storage | Self::ServiceBus => SETTLE,
+            Self::Cosmos => Duration::from_secs(4 * 3600),
+        }
+    }
+
     /// What a person calls such an account.
     pub(super) fn called(self) -> &'static str {
         match self {
@@ -115,8 +135,13 @@ impl Resource {
             (AccountKind::Storage | AccountKind::Cosmos, []) => None,
             _ => return Err(format!("it goes on behind the {}'s name", kind.called())),
         };
+        // ARM takes any case; a signature is made for the name as it is, which has no capitals.
+        let name = name.to_lowercase();
+        if kind == AccountKind::Storage && !is_storage_account(&name) {
+            return Err(format!("`{name}` is no name of a storage account"));
+        }
         let length = id.len() - rest.iter().map(|part| part.len() + 1).sum::<usize>();
-        Ok(Self { kind, account: id[..length].to_owned(), name: (*name).to_owned(), rule })
+        Ok(Self { kind, account: id[..length].to_owned(), name, rule })
     }
 
     /// What has the keys: the account, or the namespace's policy.
@@ -156,7 +181,10 @@ impl Resource {
 
 /// It becomes part of a path; Azure's names and ids hold nothing else.
 fn is_segment(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 260 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.()".contains(&b))
+    // A path with dots alone in it would be folded into another one.
+    !text.trim_matches('.').is_empty()
+        && text.len() <= 260
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.()".contains(&b))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ fn parsed(text: &str) -> Result<IssuerSpec, String> {
 fn a_storage_account_is_read() {
     let spec = parsed(&format!("resource_id = \"{STORE}\"\nexclusive = true\nprobe = {{ container = \"gis\" }}"));
     let spec = spec.expect("read");
-    assert_eq!((spec.object.as_str(), spec.shape), ("azure-key:main:gisstore", Shape::Slots));
+    assert_eq!((spec.object.as_str(), spec.shape), ("azure-key:gisstore", Shape::Slots));
     assert_eq!((spec.settle, spec.last_used_lag), (Duration::from_secs(600), None));
     assert_eq!(material(&spec), Some(MaterialKind::StorageAccountKey));
 }
@@ -26,7 +26,7 @@ fn a_storage_account_is_read() {
 #[test]
 fn what_is_no_storage_account_needs_no_container() {
     let spec = parsed(&format!("resource_id = \"{DATABASE}\"\nexclusive = true")).expect("read");
-    assert_eq!(spec.object, "azure-key:main:cosmos/gisdb");
+    assert_eq!(spec.object, "azure-key:cosmos/gisdb");
     assert_eq!(material(&spec), Some(MaterialKind::CosmosAccountKey));
     let probed = parsed(&format!("resource_id = \"{DATABASE}\"\nexclusive = true\nprobe = {{ container = \"gis\" }}"));
     assert!(probed.expect_err("no container").contains("unknown key `container`"));

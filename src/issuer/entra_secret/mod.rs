@@ -30,8 +30,15 @@ use crate::table::{Table, Zero};
 mod token;
 
 /// The kind `entra-secret` and the accounts of `[azure]`.
-pub const KIND: super::Kind =
-    super::Kind { name: "entra-secret", system: Some("azure"), read_system: account::read, read, material, connect };
+pub const KIND: super::Kind = super::Kind {
+    name: "entra-secret",
+    system: Some("azure"),
+    read_system: account::read,
+    read,
+    material,
+    valid_for,
+    connect,
+};
 
 /// 4 to 18 seconds were seen until every replica knew a new secret (microsoft-graph-docs issue 17966); no page promises a time.
 const PROPAGATION: Duration = Duration::from_secs(60);
@@ -75,9 +82,19 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
         let what = format!("[{}] names no tenant, and ArcGIS must know in which one the application is", system.at);
         table.mistake("account", what, format!("add tenant_id = \"...\" to [{}]", system.at));
     }
+    if let (Some(account), Some(client_id), Some(system)) = (&account, &client_id, system)
+        && account.logs_in_with_a_secret_of(client_id)
+    {
+        let what = format!("`{client_id}` is the application that rekeyd itself logs in as ([{}])", system.at);
+        table.mistake(
+            "client_id",
+            what,
+            "its secrets would be removed under rekeyd's feet: give rekeyd an identity of its own",
+        );
+    }
     let (account, system) = (account?, system?);
     let config = Config {
-        client_id: client_id?,
+        client_id: client_id?.to_lowercase(),
         tenant_id: account.tenant_id.clone()?,
         storage_account: storage_account?,
         valid_for_s: valid_for.as_secs(),
@@ -88,11 +105,12 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
     Some(IssuerSpec {
         kind: KIND.name.to_owned(),
         system: Some(system.at.clone()),
-        object: format!("{}:{}:{}", KIND.name, system.at.name, config.application_object_id),
+        // Without the table's name: one application under two of them is still one.
+        object: format!("{}:{}", KIND.name, config.application_object_id),
         shape: Shape::Labelled,
         exclusive,
         propagation: PROPAGATION,
-        settle: account.settle(),
+        settle: account.settle(account::SETTLE),
         last_used_lag: None,
         config: serde_json::to_value(config).ok()?,
     })
@@ -114,6 +132,11 @@ fn read_id(table: &mut Table<'_>, key: &'static str) -> Option<String> {
 fn material(spec: &IssuerSpec) -> Option<MaterialKind> {
     let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
     Some(MaterialKind::ServicePrincipal { authority_host: config.authority_host.is_some(), storage_account: true })
+}
+
+fn valid_for(spec: &IssuerSpec) -> Option<Duration> {
+    let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
+    Some(Duration::from_secs(config.valid_for_s))
 }
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
@@ -193,6 +216,10 @@ impl EntraSecret {
         let answer = self.azure.graph(&call, Method::GET, &path, None).await?;
         let shown: Application = serde_json::from_slice(&answer.body)
             .map_err(|_| Fault::Unknown(call.text("an answer that shows no application")))?;
+        let ids = shown.password_credentials.iter().map(|password| &password.key_id).chain([&shown.id, &shown.app_id]);
+        if ids.into_iter().any(|id| uuid::Uuid::try_parse(id).is_err()) {
+            return Err(Fault::Unknown(call.text("an answer with an id that is none")));
+        }
         if !shown.app_id.eq_ignore_ascii_case(&self.config.client_id) {
             return Err(Fault::Refused {
                 reason: Reason::PolicyMismatch,
@@ -224,7 +251,8 @@ impl EntraSecret {
     /// lists the secret, with its first characters.
     async fn why_refused(&self, id: &KeyId, secret: &Secret, said: String) -> Result<Probe, Fault> {
         let (application, _) = self.application().await?;
-        let listed = application.password_credentials.iter().find(|password| password.key_id == id.as_str());
+        let mut all = application.password_credentials.iter();
+        let listed = all.find(|password| password.key_id.eq_ignore_ascii_case(id.as_str()));
         Ok(match listed {
             None => Probe::NotYet(format!("{said}; the application lists no secret {id}")),
             Some(Password { hint: Some(hint), .. }) if !secret.expose().starts_with(hint.as_str()) => {
@@ -263,7 +291,8 @@ impl Issuer for EntraSecret {
                 created: password.start_date_time,
                 intent: label.map(IntentId::new),
                 tail: None,
-                id: KeyId::new(password.key_id),
+                expires: password.end_date_time,
+                id: KeyId::new(password.key_id.to_lowercase()),
             }
         });
         Ok(Listing { keys: keys.collect(), quota, date })
@@ -284,16 +313,20 @@ impl Issuer for EntraSecret {
         let answer = self.azure.graph(&call, Method::POST, &self.path("addPassword"), Some(&body)).await?;
         let added: Added = serde_json::from_slice(&answer.body)
             .map_err(|_| Fault::Unknown(call.text("an answer without the secret or its id")))?;
-        if added.key_id.is_empty() || added.secret_text.expose().is_empty() {
+        if uuid::Uuid::try_parse(&added.key_id).is_err() || added.secret_text.expose().is_empty() {
             return Err(Fault::Unknown(call.text("an answer without the secret or its id")));
         }
-        let material = self.material(KeyId::new(added.key_id), added.secret_text);
+        let material = self.material(KeyId::new(added.key_id.to_lowercase()), added.secret_text);
         Ok(MintedKey { material, created: added.start_date_time })
     }
 
     async fn probe(&self, material: &Material) -> Result<Probe, Fault> {
         let (id, secret) = match material {
-            Material::ServicePrincipal { id, client, secret, .. } if *client == self.config.client_id => (id, secret),
+            Material::ServicePrincipal { id, client, secret, .. }
+                if client.eq_ignore_ascii_case(&self.config.client_id) =>
+            {
+                (id, secret)
+            }
             _ => {
                 let why = format!("probe key {} as a secret of {}: it is none", material.key(), self.on);
                 return Err(Fault::Refused { reason: Reason::PolicyMismatch, why });

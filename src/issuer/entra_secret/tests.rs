@@ -18,7 +18,7 @@ fn parsed_in(account: &str, text: &str) -> Result<IssuerSpec, String> {
 #[test]
 fn an_application_is_read() {
     let spec = parsed_in("tenant_id = \"contoso\"", IDS).expect("read");
-    assert_eq!(spec.object, "entra-secret:main:0fd5c0e6-9a0f-4d92-a4b9-77a3d6f90a01");
+    assert_eq!(spec.object, "entra-secret:0fd5c0e6-9a0f-4d92-a4b9-77a3d6f90a01");
     assert_eq!((spec.shape, spec.exclusive), (Shape::Labelled, false));
     let kind = MaterialKind::ServicePrincipal { authority_host: false, storage_account: true };
     assert_eq!(material(&spec), Some(kind));

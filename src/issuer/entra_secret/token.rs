@@ -71,7 +71,7 @@ pub(super) async fn ask(
     let line = refused.error_description.lines().next().unwrap_or_default();
     let line = Redactor::new([secret]).clean(if line.is_empty() { &refused.error } else { line });
     let text = call.text(format_args!("{line} ({})", answer.status));
-    if answer.status == 429 || answer.status >= 500 {
+    if matches!(answer.status, 408 | 429 | 500..) || refused.error == "temporarily_unavailable" {
         return Err(Fault::Retry { after: answer.retry_after, why: text });
     }
     let is = |code: i64| refused.error_codes.contains(&code);
