@@ -9,7 +9,6 @@ use crate::model::{
     TargetName, Timestamp,
 };
 
-use super::conclude::asked_pause;
 use super::event::Event;
 use super::evidence::{clocks_differ, on_the_clock_of};
 use super::finding::{Conclusion, Others, Pace};
@@ -59,7 +58,8 @@ impl ServiceState {
         // What is idle is told by what is not; a listing without the key in use tells nothing.
         if let Some(current) = self.unlisted_at_home(listing, issuer) {
             let why = format!("current key {current} is not listed by its issuer, so no slot is known to be idle");
-            return Conclusion::again(Pace::After(ROOM_PAUSE), why);
+            events.push(self.halted(Reason::CurrentKeyBroken, &why));
+            return Conclusion::record(events);
         }
         let replaces = match self.room(listing, issuer) {
             Room::Later(wait) => return Conclusion::again(Pace::After(ROOM_PAUSE), wait),
@@ -198,7 +198,7 @@ impl ServiceState {
         let repeatable = rotation.snapshot.issuer.shape.mint_may_be_repeated();
         let is_repeat = rotation.mint.as_ref().is_some_and(|mint| mint.unknown.is_some());
         let pace = match &fault {
-            Fault::Retry { after, .. } => asked_pause(*after),
+            Fault::Retry { after, .. } => Pace::asked(*after),
             _ => Pace::BackOff,
         };
         match fault {

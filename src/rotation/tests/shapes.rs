@@ -229,6 +229,14 @@ fn a_slot_that_is_not_ours_alone_holds_a_stranger() {
     assert_eq!(walk.reason(), Some(Reason::Stranger));
 }
 
+#[test]
+fn no_slot_is_idle_where_the_current_key_is_in_none() {
+    let mut walk = walk(Shape::Slots);
+    walk.survey(&[OLD, IDLE]);
+    walk.answer(Effect::PlanMint, slots(&["key1@9", IDLE], "oldt"));
+    assert_eq!(walk.reason(), Some(Reason::CurrentKeyBroken));
+}
+
 /// `exclusive` says that both keys are ours to manage, and nobody has said which of them nobody uses.
 #[test]
 fn a_service_that_moves_into_slots_waits_for_a_word() {
