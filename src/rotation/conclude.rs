@@ -86,7 +86,7 @@ impl ServiceState {
         match (effect, fault) {
             (Effect::Mint(_), fault) => self.mint_fault(fault, now),
             (Effect::Push(target), Fault::NotSent(_)) => self.push_failed(target, &why, Pace::BackOff),
-            (Effect::Push(target), Fault::Retry { after, .. }) => self.push_failed(target, &why, asked_pause(after)),
+            (Effect::Push(target), Fault::Retry { after, .. }) => self.push_failed(target, &why, Pace::asked(after)),
             (Effect::Push(target), Fault::Unknown(_)) => {
                 Conclusion::record(vec![Event::PushUnknown { target: target.clone(), why: why.clone() }])
                     .slowly(Pace::BackOff, &why)
@@ -126,7 +126,7 @@ impl ServiceState {
                 Conclusion::again(Pace::BackOff, why)
             }
             (_, Fault::Refused { reason, .. }) => Conclusion::record(vec![self.halted(reason, &why)]),
-            (_, Fault::Retry { after, .. }) => Conclusion::again(asked_pause(after), why),
+            (_, Fault::Retry { after, .. }) => Conclusion::again(Pace::asked(after), why),
             // What may pass by itself is tried again. A job that cannot be asked about is waited for: it may still run.
             (_, Fault::NotSent(_) | Fault::Unknown(_)) => Conclusion::again(Pace::BackOff, why),
         }
@@ -526,9 +526,4 @@ fn told(listed: &crate::model::ListedKey, uses: &[(KeyId, LastUse)]) -> String {
         _ => "its use is not told".to_owned(),
     };
     format!("{} ({inactive}{used})", listed.id)
-}
-
-/// The pause a server asks for. Never none: a server that is too busy is not helped by being asked at once.
-pub(super) fn asked_pause(after: Option<Duration>) -> Pace {
-    after.map_or(Pace::BackOff, |after| Pace::After(after.max(Duration::from_secs(1))))
 }

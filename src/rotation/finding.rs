@@ -170,6 +170,13 @@ pub enum Pace {
     Poll,
 }
 
+impl Pace {
+    /// The pause a server asks for. Never none: a server that is too busy is not helped by being asked at once.
+    pub(super) fn asked(after: Option<Duration>) -> Self {
+        after.map_or(Self::BackOff, |after| Self::After(after.max(Duration::from_secs(1))))
+    }
+}
+
 /// What a conclusion needs besides state and finding.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
