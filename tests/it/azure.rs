@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use rekeyd::issuer::Kind;
-use rekeyd::model::{Secret, SystemRef, SystemSpec};
-use rekeyd::net::{Context, Shared};
-use rekeyd::ports::{Fault, Issuer, LoginGuard};
+use rekeyd::model::{SystemRef, SystemSpec};
+use rekeyd::ports::{Fault, Issuer};
 use rekeyd::table;
 use rekeyd_lab::Azure;
+
+use super::contract::context;
 
 /// `[azure.main]` for this Azure with the rotator's own secret in `secret`; `more` lines stand below.
 pub fn account(azure: &Azure, secret: &str, more: &str) -> String {
@@ -50,16 +51,5 @@ pub fn connect_as(kind: &Kind, account: &str, issuer: &str) -> Result<Arc<dyn Is
     let system = SystemSpec { at: SystemRef { table: "azure".into(), name: "main".into() }, config };
     let spec = table::read(issuer, "issuer", |table| (kind.read)(table, Some(&system)));
     let spec = spec.unwrap_or_else(|report| panic!("{report}")).expect("a spec");
-    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(NoGuard), shared: Shared::default() };
-    (kind.connect)(&spec, Some(&system), &context)
-}
-
-struct NoGuard;
-
-impl LoginGuard for NoGuard {
-    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
-        false
-    }
-    fn refused(&self, _: &str, _: &str, _: &Secret) {}
-    fn forgive(&self, _: &str) {}
+    (kind.connect)(&spec, Some(&system), &context())
 }
