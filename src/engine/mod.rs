@@ -397,7 +397,7 @@ impl Engine {
         let task = self.running.spawn(async move {
             let performed = world.perform(&effect, &place, &state).await;
             let asked = match &pending {
-                Some(pending) => pending.ask(&world, &place).await,
+                Some(pending) => pending.ask(&world, &place, &performed).await,
                 None => command::Asked::default(),
             };
             Finished { service, effect, performed, pending, asked }

@@ -212,6 +212,20 @@ async fn the_work_of_a_daemon_that_is_down_is_done_up_to_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_for_a_key_that_is_not_listed_is_not_tried_anywhere() {
+    let scene = Scene::new().await;
+    let _daemon = scene.start();
+    let key = "AKIAOFANOTHERPROVIDER";
+    scene.write_secret("brought", "an0ther/providers+secret=0123456789abcdef");
+    let file = scene.path("brought").display().to_string();
+    let adopt = scene.run(&["adopt", SERVICE, key, "--secret-file", &file]);
+    assert_eq!(adopt.code, Some(1), "{adopt:?}");
+    let tried = || scene.aws.requests().iter().filter(|line| line.access_key_id == key).count();
+    assert_eq!(tried(), 0, "its secret may be another provider's");
+    scene.assert_no_secret_seen();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pausing_is_an_order_and_a_paused_service_is_not_rotated() {
     let scene = Scene::new().await;
     let daemon = scene.start_adopted();

@@ -42,9 +42,14 @@ pub(crate) struct Asked {
 }
 
 impl Pending {
-    /// A secret that does not work with its key id is not sealed: it would only be found out when it is needed.
-    pub(crate) async fn ask(&self, world: &World, place: &Place) -> Asked {
+    /// A secret that does not work with its key id is not sealed: it would only be found out when it is needed. Nobody is asked about
+    /// a key that is not listed there: its secret may be another provider's.
+    pub(crate) async fn ask(&self, world: &World, place: &Place, performed: &Performed) -> Asked {
         let Pending::Adopt { key, secret, .. } = self else { return Asked::default() };
+        let Ok(Finding::FirstContact { listing, .. }) = &performed.found else { return Asked::default() };
+        if listing.keys.iter().all(|listed| listed.id != *key) {
+            return Asked::default();
+        }
         let brought = secret.is_some();
         let material = match world.known(&place.issuer, key, secret.clone()).await {
             Ok(material) => material,
