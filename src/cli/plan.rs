@@ -157,7 +157,8 @@ fn one(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> Plan
 }
 
 fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Option<Timestamp>, String) {
-    let next = opening(state, service, zone, now);
+    // Without a look at the issuer nobody knows when a key ends by itself.
+    let next = opening(state, service, zone, now, None);
     let at = next.as_ref().map(|(at, _)| *at);
     if let Some(halt) = &state.halt {
         let command = state.next_command(&service.name).unwrap_or_default();

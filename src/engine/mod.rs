@@ -19,7 +19,7 @@ use crate::model::{Instant, Material, Reason, RotationId, ServiceName};
 use crate::policy::Policy;
 use crate::ports::{Clock, Connect, Fault, Journal, JournalError, Meter};
 use crate::rotation::event::{Cause, Event, RotationKind};
-use crate::rotation::{Circumstances, Effect, Pace, Step};
+use crate::rotation::{Circumstances, Effect, Finding, Pace, Step};
 
 mod budget;
 mod command;
@@ -332,7 +332,7 @@ impl Engine {
         let policy = runner.policy.as_ref();
         match runner.state.rotation {
             Some(_) => plan::observe(&runner.state, policy, runner.observed),
-            None => Some(plan(&runner.state, policy, self.policy.daemon.timezone, now, runner.observed)),
+            None => Some(plan(&runner.state, policy, self.policy.daemon.timezone, now, runner.seen())),
         }
     }
 
@@ -446,6 +446,9 @@ impl Engine {
         let around = Circumstances { cause, kind, fresh_id: (self.fresh_id)(), tries, push_on_drift };
         if let Err(fault) = &performed.found {
             log_fault(&service, &effect, fault);
+        }
+        if let Ok(Finding::Observed { listing, .. }) = &performed.found {
+            self.runner(&service).note_expiry(listing, &now);
         }
         let (material, is_untold) = (performed.material, performed.found.is_err());
         let state = &self.services[&service].state;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 use tokio::time::Instant as Tick;
 
@@ -21,10 +22,21 @@ pub enum Next {
 }
 
 const IDLE: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Decides what a service at rest does next. `observed` is when it was last observed by this process.
-pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Instant, observed: Option<Tick>) -> Next {
+/// What this process has seen of a service at rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// When it was last observed.
+    pub observed: Option<Tick>,
+    /// When its current key ends by itself, where it does.
+    pub expires: Option<Timestamp>,
+}
+
+/// Decides what a service at rest does next.
+pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Instant, seen: Seen) -> Next {
+    let Seen { observed, expires } = seen;
     let Some(service) = policy else { return Next::Wait(IDLE, String::new()) };
     if state.rotation.is_some() || state.halt.is_some() {
         return Next::Wait(IDLE, String::new());
@@ -41,7 +53,7 @@ pub fn plan(state: &ServiceState, policy: Option<&Service>, zone: Tz, now: &Inst
         let cause = Cause::Operator { by: by.clone(), compromised: false };
         return Next::Run(Effect::Survey, cause, RotationKind::to(to.clone()));
     }
-    let opening = if state.paused.is_some() { None } else { opening(state, service, zone, now) };
+    let opening = if state.paused.is_some() { None } else { opening(state, service, zone, now, expires) };
     match opening {
         Some((at, cause)) if at <= now.wall => {
             let kind = if cause == Cause::Drift { repush_all(service) } else { RotationKind::Fresh };
@@ -78,14 +90,20 @@ pub(crate) fn observe(state: &ServiceState, policy: Option<&Service>, observed: 
 }
 
 /// When the next rotation may open, and why it would: an order, the timetable, or `max_age` outside the window.
-pub(crate) fn opening(state: &ServiceState, service: &Service, zone: Tz, now: &Instant) -> Option<(Timestamp, Cause)> {
+pub(crate) fn opening(
+    state: &ServiceState,
+    service: &Service,
+    zone: Tz,
+    now: &Instant,
+    expires: Option<Timestamp>,
+) -> Option<(Timestamp, Cause)> {
     if let Some(order) = &state.order {
         let at_once = matches!(order, Cause::Operator { compromised: true, .. } | Cause::Drift);
         let at = if at_once { now.wall } else { schedule::next_open(now.wall, &service.windows, now.wall, zone) };
         return Some((at, order.clone()));
     }
     let current = state.current.as_ref().filter(|_| state.uses_no_key().is_none())?;
-    let due = due(state, service, zone)?;
+    let due = due(state, service, zone, expires)?;
     let inside = schedule::next_open(due, &service.windows, now.wall, zone);
     match service.max_age.filter(|_| service.break_window) {
         Some(max_age) => {
@@ -97,15 +115,19 @@ pub(crate) fn opening(state: &ServiceState, service: &Service, zone: Tz, now: &I
 }
 
 /// When the timetable wants the next rotation, window apart. In the past when it is overdue.
-pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz) -> Option<Timestamp> {
+///
+/// `expires` is when the current key ends by itself, as its issuer listed it last.
+pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz, expires: Option<Timestamp>) -> Option<Timestamp> {
     let created = state.current.as_ref().map(|current| current.created);
     let by_timetable =
         schedule::next_due(&service.timetable, service.jitter, &service.name, created, state.last_opened, zone);
-    // A tenth of its life before a key ends, or a month: whoever has no timetable has no wish for an outage either.
-    let last = service
-        .valid_for
-        .zip(created)
-        .map(|(valid_for, created)| aged(created, valid_for.saturating_sub((valid_for / 10).min(MONTH))));
+    // A tenth of its life before a key ends, or a month, and not before it is listed: whoever has no timetable has no wish for an
+    // outage either. A window may come round late, and the rotation before must be over.
+    let last = expires.zip(created).map(|(expires, created)| {
+        let life = (expires - created).to_std().unwrap_or_default();
+        let early = (life / 10).min(MONTH).max(schedule::longest_window_gap(&service.windows) + DAY);
+        expires.checked_sub_signed(TimeDelta::from_std(early.min(life / 2)).unwrap_or_default()).unwrap_or(expires)
+    });
     match (by_timetable, last) {
         (Some(due), Some(last)) => Some(due.min(last)),
         (due, last) => due.or(last),
@@ -114,12 +136,18 @@ pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz) -> Option<T
 
 /// When the next rotation opens or, where it should have opened already, when that was: whoever compares it with now sees how
 /// late it is.
-pub(crate) fn expected(state: &ServiceState, service: &Service, zone: Tz, now: &Instant) -> Option<Timestamp> {
-    let (at, cause) = opening(state, service, zone, now)?;
+pub(crate) fn expected(
+    state: &ServiceState,
+    service: &Service,
+    zone: Tz,
+    now: &Instant,
+    expires: Option<Timestamp>,
+) -> Option<Timestamp> {
+    let (at, cause) = opening(state, service, zone, now, expires)?;
     if cause != Cause::Timetable {
         return Some(at);
     }
-    let due = due(state, service, zone)?;
+    let due = due(state, service, zone, expires)?;
     Some(at.min(schedule::next_open(due, &service.windows, due, zone)))
 }
 
@@ -190,7 +218,7 @@ mod tests {
     #[test]
     fn lateness_counts_from_the_opening_that_was_missed() {
         let (service, state) = service("every = \"10d\"\nwindow = \"Sat 22:00-Sun 04:00\"");
-        let expected = |text| expected(&state, &service, Tz::UTC, &now(text)).expect("it has a timetable");
+        let expected = |text| expected(&state, &service, Tz::UTC, &now(text), None).expect("it has a timetable");
         // Due on Sunday the 15th at noon; the next window opens on Saturday the 21st.
         assert_eq!(expected("2026-11-16T00:00:00Z"), at("2026-11-21T22:00:00Z"), "waiting for the window is not late");
         assert_eq!(expected("2026-11-25T00:00:00Z"), at("2026-11-21T22:00:00Z"), "a missed window is");
@@ -199,17 +227,24 @@ mod tests {
     #[test]
     fn a_key_that_ends_by_itself_is_due_before() {
         let (mut service, state) = service("");
-        assert_eq!(due(&state, &service, Tz::UTC), None, "on demand alone");
-        service.valid_for = Some(Duration::from_secs(100 * 24 * 3600));
-        assert_eq!(due(&state, &service, Tz::UTC), Some(at("2026-11-05T12:00:00Z") + chrono::TimeDelta::days(90)));
+        let due = |service: &Service, days: i64| {
+            let end = at("2026-11-05T12:00:00Z") + TimeDelta::days(days);
+            let due = due(&state, service, Tz::UTC, (days > 0).then_some(end))?;
+            Some((due - at("2026-11-05T12:00:00Z")).num_days())
+        };
+        assert_eq!(due(&service, 0), None, "on demand alone");
+        assert_eq!((due(&service, 100), due(&service, 730)), (Some(90), Some(700)), "a tenth before, or a month");
+        assert_eq!(due(&service, 1), Some(0), "never later than half its life");
+        service.windows = schedule::Window::parse("Sat 22:00-Sun 04:00").into_iter().collect();
+        assert_eq!(due(&service, 30), Some(22), "the window may come round a week late");
         service.timetable = schedule::Timetable::Every(Duration::from_secs(10 * 24 * 3600));
-        assert_eq!(due(&state, &service, Tz::UTC), Some(at("2026-11-15T12:00:00Z")));
+        assert_eq!(due(&service, 100), Some(10));
     }
 
     #[test]
     fn without_a_window_lateness_counts_from_the_due_time() {
         let (service, state) = service("every = \"10d\"");
-        let expected = |text| expected(&state, &service, Tz::UTC, &now(text));
+        let expected = |text| expected(&state, &service, Tz::UTC, &now(text), None);
         assert_eq!(expected("2026-11-06T00:00:00Z"), Some(at("2026-11-15T12:00:00Z")));
         assert_eq!(expected("2026-12-01T00:00:00Z"), Some(at("2026-11-15T12:00:00Z")));
     }

@@ -133,7 +133,8 @@ fn clean(runner: &Runner) -> bool {
 fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> ServiceReport {
     let state = &runner.state;
     let service = runner.policy.as_ref();
-    let next = service.and_then(|service| plan::expected(state, service, policy.daemon.timezone, now));
+    let next =
+        service.and_then(|service| plan::expected(state, service, policy.daemon.timezone, now, runner.seen().expires));
     let late = next.is_some_and(|at| now.wall.signed_duration_since(at) > OVERDUE_SLACK) && state.rotation.is_none();
     let issuer = match (&state.rotation, service) {
         (Some(rotation), _) => rotation.snapshot.issuer.object.clone(),

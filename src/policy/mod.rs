@@ -109,8 +109,6 @@ pub struct Service {
     pub group: Option<String>,
     /// Places that hold the same key and are left to somebody else.
     pub accept_holders: Vec<TargetName>,
-    /// How long its keys live, where they end by themselves.
-    pub valid_for: Option<Duration>,
     /// Where its keys are minted.
     pub issuer: IssuerSpec,
     /// Where its key is held; at least one.

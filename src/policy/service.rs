@@ -58,7 +58,7 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let valid_for =
         kinds.issuers.iter().find(|kind| kind.name == issuer.kind).and_then(|kind| (kind.valid_for)(&issuer));
     if let (Some(valid_for), Some((_, spot))) = (valid_for, &draft.issuer) {
-        settled.check_validity(valid_for, &who, spot, document);
+        settled.check_validity(valid_for, &who, zone, spot, document);
     }
     draft.service = Some(Service {
         name: ServiceName::new(name),
@@ -74,7 +74,6 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         on_drift: settled.on_drift,
         group,
         accept_holders,
-        valid_for,
         issuer,
         targets,
     });

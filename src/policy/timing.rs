@@ -142,18 +142,33 @@ impl Timing {
 }
 
 impl Settled {
-    /// A key that ends by itself must be replaced and retired before it does; without a timetable it is rotated in time all the same.
-    pub(super) fn check_validity(&self, valid_for: Duration, who: &str, spot: &Spot, document: &Document<'_>) {
-        let Timetable::Every(every) = self.timetable else { return };
+    /// A key that ends by itself must be replaced before it does, and the rotation before must be over by then.
+    pub(super) fn check_validity(
+        &self,
+        valid_for: Duration,
+        who: &str,
+        zone: Tz,
+        spot: &Spot,
+        document: &Document<'_>,
+    ) {
+        let every = match &self.timetable {
+            Timetable::Every(every) => *every,
+            Timetable::Cron(cron) => cron.gaps(zone).map(|(_, longest)| longest).unwrap_or_default(),
+            Timetable::OnDemand => Duration::ZERO,
+        };
         let late = self.jitter.longest(&self.timetable) + longest_window_gap(&self.windows);
         let takes = every + late + self.terms.soak + self.terms.watch;
         if takes >= valid_for {
             let what = format!(
-                "{who} has keys that end by themselves after {}, and the next one is in place only after up to {}",
+                "{who} has keys that end by themselves after {}, and the next one may be in place only after {}",
                 format_duration(valid_for),
                 spoken(takes)
             );
-            document.mistake_at(spot, what, format!("make `valid_for` {} or longer, or `every` shorter", above(takes)));
+            document.mistake_at(
+                spot,
+                what,
+                format!("make `valid_for` {} or longer, or rotate more often", above(takes)),
+            );
         }
     }
 }

@@ -290,7 +290,6 @@ fn target_advice(spec: &TargetSpec, asked: Result<WithoutKey, Fault>) -> TargetA
     }
 }
 
-/// What a fault comes to for whoever reads it. What passes by itself is no trouble of an operator's, unless nothing can be reached.
 /// What is told of rights; `next` is for those that are in doubt.
 fn of_standing(standing: Standing, next: String) -> Finding {
     match standing {
@@ -299,6 +298,7 @@ fn of_standing(standing: Standing, next: String) -> Finding {
     }
 }
 
+/// What a fault comes to for whoever reads it. What passes by itself is no trouble of an operator's, unless nothing can be reached.
 fn of_fault(about: &str, fault: &Fault, system: &str) -> Finding {
     let next = match fault {
         Fault::NotSent(_) | Fault::Unknown(_) => {
