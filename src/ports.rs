@@ -42,9 +42,10 @@ pub trait Issuer: Send + Sync {
     async fn list(&self) -> Result<Listing, Fault>;
 
     /// Makes a key. NOT REPEATABLE, unless the issuer's shape says so: sends at most one request, on a fresh connection, with no
-    /// retry beneath it. It may look again and again how that request goes on, where the provider answers before it is done: the one wait
-    /// behind these traits, and a bounded one. After `Unknown` a key may exist whose secret is lost. `replaces` names the idle key whose slot is taken,
-    /// where keys live in slots; a slot that holds another key by now is `Refused`, untouched.
+    /// retry beneath it. It may look again and again how that request goes on, where the provider answers before it is done, and so may
+    /// [`Issuer::delete`]: the waits behind these traits, and bounded ones. After `Unknown` a key may exist whose secret is lost.
+    /// `replaces` names the idle key whose slot is taken, where keys live in slots; a slot that holds another key by now is
+    /// `Refused`, untouched.
     async fn mint(&self, intent: &IntentId, replaces: Option<&KeyId>) -> Result<MintedKey, Fault>;
 
     /// Uses the key as its consumer does. Repeatable; changes nothing.

@@ -103,8 +103,6 @@ fn refusal(call: &Call, answer: &Answer) -> Fault {
     let refused = |reason: Reason, help: &str| Fault::Refused { reason, why: format!("{text}{help}") };
     match (answer.status, told.code.as_str()) {
         (429, _) => retry(),
-        // A busy directory says it with 409 (nais/azurerator issue 448) and with 503 (azure-cli issue 23081); the second may come
-        // after the deed like any other.
         // 408 and 499 say that somebody gave up waiting, and not what became of it.
         (408 | 499 | 500.., _) => Fault::Unknown(text.clone()),
         (401, _) => refused(Reason::LoginRefused, "; this is the rotator's own login"),
@@ -126,7 +124,8 @@ fn refusal(call: &Call, answer: &Answer) -> Fault {
             "; the tenant allows this application no secrets: have it exempted, or switch the service to an identity",
         ),
         (409, "ReadOnlyDisabledSubscription") => refused(Reason::Refused, ""),
-        // Something else is being done to the account just now; Cosmos DB says it with 412.
+        // Something else is being done just now: Cosmos DB says it with 412, a directory with 409 (nais/azurerator issue 448), and some
+        // with 503 (azure-cli issue 23081), which may come after the deed like any other.
         (409 | 412, _) => retry(),
         _ => refused(Reason::Refused, ""),
     }

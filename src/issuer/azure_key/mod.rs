@@ -26,7 +26,6 @@ use crate::model::{
     Timestamp,
 };
 use crate::net::Context;
-use crate::net::client::Answer;
 use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
 use crate::table::Table;
 
@@ -260,11 +259,11 @@ impl AzureKey {
     }
 
     /// Replaces the key in a slot. NOT REPEATABLE. Whoever calls this has just seen that the slot holds what is to be replaced.
-    async fn regenerate(&self, call: &Call, slot: &str) -> Result<Answer, Fault> {
+    async fn regenerate(&self, call: &Call, slot: &str) -> Result<(), Fault> {
         let (action, member) = self.resource.kind.regeneration();
         let path = format!("{}/{action}", self.resource.keyed());
         let body: Value = json!({ member: slot });
-        self.azure.arm(call, Method::POST, &path, self.version(), Some(&body)).await
+        self.azure.arm(call, Method::POST, &path, self.version(), Some(&body)).await.map(drop)
     }
 
     fn regeneration(&self, what: &str) -> Call {
@@ -273,12 +272,12 @@ impl AzureKey {
     }
 
     /// What is in the slot after a regeneration that was answered; `before` is what it held.
-    async fn regenerated(&self, call: &Call, before: &Slot, answer: &Answer) -> Result<Slot, Fault> {
+    ///
+    /// As `listKeys` shows it, whatever stands in the answer: a key is called by the time that ARM shows beside it, and the document's
+    /// own example of the answer shows none (SPEC storage `StorageAccountRegenerateKey.json`).
+    async fn regenerated(&self, call: &Call, before: &Slot) -> Result<Slot, Fault> {
         let new = |slots: Vec<Slot>| slots.into_iter().find(|slot| slot.name == before.name && slot.key != before.key);
-        if let Some(slot) = slots::read(self.resource.kind, &answer.body).and_then(new) {
-            return Ok(slot);
-        }
-        // Cosmos DB shows no keys in its answer, and may not be done yet. A look changes nothing, so it may be repeated.
+        // Cosmos DB may not be done yet. A look changes nothing, so it may be repeated.
         let begun = Instant::now();
         loop {
             match self.slots().await {
@@ -347,13 +346,14 @@ impl AzureKey {
 
 #[async_trait]
 impl Issuer for AzureKey {
-    /// `azure:` with the account's ARM id, and what tells it from one that was made again under its name.
+    /// `azure:` with the account's name, which is unique in its cloud, and what tells it from one that was made again under that name.
+    /// Not the ARM id: an account keeps its keys when it is moved to another group or subscription.
     async fn identity(&self) -> Result<AccountIdentity, Fault> {
         let properties = self.account().await?;
         let made = properties.creation_time.or(properties.created_at).map(|at| at.timestamp_millis().to_string());
         let instance = properties.instance_id.filter(|id| uuid::Uuid::try_parse(id).is_ok());
         let made = instance.or(made).map(|made| format!("#{made}")).unwrap_or_default();
-        Ok(AccountIdentity::new(format!("azure:{}{made}", self.resource.account.to_lowercase())))
+        Ok(AccountIdentity::new(format!("azure:{}{made}", self.resource.short())))
     }
 
     async fn list(&self) -> Result<Listing, Fault> {
@@ -395,8 +395,8 @@ impl Issuer for AzureKey {
                 "no slot holds key {replaces} any more; they hold {held}, and rekeyd retry looks again"
             )));
         };
-        let answer = self.regenerate(&call, before.name).await?;
-        let slot = self.regenerated(&call, &before, &answer).await?;
+        self.regenerate(&call, before.name).await?;
+        let slot = self.regenerated(&call, &before).await?;
         Ok(MintedKey { created: slot.created, material: self.material(slot.id(), slot.key) })
     }
 
@@ -456,8 +456,8 @@ impl Issuer for AzureKey {
         };
         let (slots, _) = self.slots().await.map_err(before)?;
         let Some(before) = slots.into_iter().find(|held| held.name == slot && held.id() == *key) else { return Ok(()) };
-        let answer = self.regenerate(&call, slot).await?;
-        self.regenerated(&call, &before, &answer).await.map(drop)
+        self.regenerate(&call, slot).await?;
+        self.regenerated(&call, &before).await.map(drop)
     }
 
     /// ARM shows it again, so a secret that somebody brings is compared.

@@ -94,13 +94,13 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
     }
     let (account, system) = (account?, system?);
     let config = Config {
-        client_id: client_id?.to_lowercase(),
+        client_id: client_id?,
         tenant_id: account.tenant_id.clone()?,
         storage_account: storage_account?,
         valid_for_s: valid_for.as_secs(),
         probe: probe?,
         authority_host: account.authority_if_other().map(str::to_owned),
-        application_object_id: object_id?.to_lowercase(),
+        application_object_id: object_id?,
     };
     Some(IssuerSpec {
         kind: KIND.name.to_owned(),
@@ -116,17 +116,18 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
     })
 }
 
-/// An id becomes part of an address.
+/// An id, in the one spelling that Entra shows.
 fn read_id(table: &mut Table<'_>, key: &'static str) -> Option<String> {
     let id = table.text(key)?;
-    if uuid::Uuid::try_parse(&id).is_err() {
-        let help = match key {
-            "client_id" => "the application's page in Entra shows it as \"Application (client) ID\"",
-            _ => "the application's page in Entra shows it as \"Object ID\"; it is not the client id",
-        };
-        table.mistake(key, format!("`{id}` is no id of Entra"), help);
+    if let Ok(parsed) = uuid::Uuid::try_parse(&id) {
+        return Some(parsed.hyphenated().to_string());
     }
-    Some(id)
+    let help = match key {
+        "client_id" => "the application's page in Entra shows it as \"Application (client) ID\"",
+        _ => "the application's page in Entra shows it as \"Object ID\"; it is not the client id",
+    };
+    table.mistake(key, format!("`{id}` is no id of Entra"), help);
+    None
 }
 
 fn material(spec: &IssuerSpec) -> Option<MaterialKind> {
@@ -270,11 +271,10 @@ impl EntraSecret {
 
 #[async_trait]
 impl Issuer for EntraSecret {
-    /// `entra:` with tenant, object id and client id: one made again under its name has other ids.
+    /// `entra:` with object id and client id: one made again under its name has other ids.
     async fn identity(&self) -> Result<AccountIdentity, Fault> {
         let (application, _) = self.application().await?;
-        let (tenant, client) = (&self.config.tenant_id, &application.app_id);
-        Ok(AccountIdentity::new(format!("entra:{tenant}/{}/{client}", application.id).to_lowercase()))
+        Ok(AccountIdentity::new(format!("entra:{}/{}", application.id, application.app_id).to_lowercase()))
     }
 
     async fn list(&self) -> Result<Listing, Fault> {
