@@ -155,8 +155,8 @@ impl ServiceState {
         if moves && issuer.shape.has_slots() {
             let ids: Vec<_> = listing.keys.iter().map(|listed| listed.id.as_str()).collect();
             let why = format!(
-                "{} has two slots, and nobody has said which of {} is free to be replaced; put one of them into the targets and \
-                 adopt it, or name the former issuer in the policy again",
+                "{} has two slots, and nobody has said which of {} is free to be replaced; put one of them into the targets \
+                 and say so (rekeyd adopt, with its id and --idle-slot-free), or name the former issuer in the policy again",
                 issuer.object,
                 ids.join(" and ")
             );

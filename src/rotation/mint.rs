@@ -80,8 +80,8 @@ impl ServiceState {
         {
             let why = format!(
                 "{other} is no target of this service and shows the end of idle key {idle}, which the new key would replace, so \
-                 nothing was minted; make it a target and rekeyd moves it, or move it by hand, or say accept_holders in the \
-                 policy where it is another key with the same end"
+                 nothing was minted; move it by hand, or say accept_holders in the policy where it is another key with the same \
+                 end, then retry; before it can be made a target, rekeyd abandon must end this rotation"
             );
             events.push(self.halted(Reason::TargetChanged, &why));
             return Conclusion::record(events);
