@@ -35,9 +35,11 @@ use crate::model::{Instant, IntentId, JobId, KeyId, Keyless, Reason, RotationId,
 
 mod apply;
 mod conclude;
+mod ending;
 pub mod event;
 pub mod evidence;
 mod finding;
+mod lost;
 mod mint;
 mod passage;
 mod push;

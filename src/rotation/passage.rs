@@ -1,14 +1,13 @@
-//! What each event of a rotation does to it, from Opened to Closed.
+//! What each event of a rotation does to it, from Opened to the last Verified, and back.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Instant, KeyId, Reading, TargetName};
 
-use super::event::{Event, Outcome, RotationKind, Snapshot};
+use super::event::{Event, RotationKind, Snapshot};
 use super::retire::{Stage, Why};
-use super::state::LostPush;
-use super::{Course, Current, EnableFirst, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, TargetProgress};
+use super::{Course, Current, EnableFirst, JobEnd, Mint, Phase, Push, Rotation, ServiceState, TargetProgress};
 
 impl ServiceState {
     pub(super) fn fold_rotation(&mut self, event: &Event, at: &Instant) -> Result<(), ()> {
@@ -369,115 +368,6 @@ impl ServiceState {
         }
         Ok(())
     }
-
-    /// What a rotation that is over has sent and lost is remembered: it may come after the next one's push.
-    pub(super) fn remember_lost_pushes(&mut self, rotation: &Rotation, at: &Instant) {
-        self.lost_pushes.retain(|push| !push.left(at).is_zero());
-        let new: Vec<_> =
-            rotation.lost_pushes(at).into_iter().filter(|push| !self.lost_pushes.contains(push)).collect();
-        self.lost_pushes.extend(new);
-    }
-
-    /// How much longer a push of a key that an earlier rotation lost may still be carried out.
-    pub(super) fn lost_push_left(&self, key: &KeyId, now: &Instant) -> Duration {
-        let of_key = self.lost_pushes.iter().filter(|push| push.key == *key);
-        of_key.map(|push| push.left(now)).max().unwrap_or_default()
-    }
-
-    /// When the last push of another key was begun that an earlier rotation lost at a target.
-    fn lost_before(&self, target: &TargetName, installing: Option<&KeyId>, at: &Instant) -> Option<Instant> {
-        let other = |push: &&LostPush| push.target == *target && Some(&push.key) != installing;
-        let running = self.lost_pushes.iter().filter(other).filter(|push| !push.left(at).is_zero());
-        running.map(|push| &push.begun).reduce(|last, begun| if begun.is_after(last) { begun } else { last }).cloned()
-    }
-
-    pub(super) fn close(&mut self, outcome: &Outcome, at: &Instant) -> Result<(), ()> {
-        let rotation = self.rotation.take().ok_or(())?;
-        self.remember_lost_pushes(&rotation, at);
-        match outcome {
-            Outcome::Done if rotation.phase >= Phase::Deployed => self.tally.done += 1,
-            Outcome::RolledBack if rotation.phase >= Phase::Deployed => {
-                self.tally.rolled_back += 1;
-                self.failures += 1;
-                // The restored key is as old as it was, and the next rotation would be opened at once.
-                let by = if let Course::RollingBack { by, .. } = &rotation.course { by.as_str() } else { "" };
-                let key = rotation.installing.as_ref().map_or("", KeyId::as_str);
-                let message = format!(
-                    "key {key} was put back, on the word of {by}; the newer key is gone, and no other is made until somebody \
-                     has looked"
-                );
-                self.halt = Some(Halt { reason: super::Reason::RolledBack, message, at: at.wall });
-            }
-            Outcome::Failed { reason, why } if matches!(rotation.course, Course::Undoing { .. }) => {
-                self.tally.failed += 1;
-                self.failures += 1;
-                self.halt = Some(Halt { reason: *reason, message: why.clone(), at: at.wall });
-            }
-            // A key that may have been made would be forgotten.
-            Outcome::Abandoned { .. } if rotation.phase == Phase::Minting => return Err(()),
-            Outcome::Abandoned { holds, .. } => {
-                self.tally.abandoned += 1;
-                self.abandon(&rotation, holds.as_ref(), at)?;
-            }
-            _ => return Err(()),
-        }
-        Ok(())
-    }
-
-    /// The operator says which key the targets hold; the other one becomes a debt.
-    fn abandon(&mut self, rotation: &Rotation, holds: Option<&KeyId>, at: &Instant) -> Result<(), ()> {
-        self.halt = None;
-        let both = [rotation.installing.clone(), rotation.retiring.clone()];
-        let holds = match holds {
-            Some(key) if both.iter().flatten().any(|known| known == key) => key.clone(),
-            Some(_) => return Err(()),
-            // Nothing was pushed, so the targets hold what they held.
-            None if !rotation.any_touched() && rotation.course == Course::Forward => rotation.former.key.clone(),
-            None => return Err(()),
-        };
-        let mut unsure = Duration::ZERO;
-        for target in &rotation.targets {
-            let mut held = BTreeSet::from([holds.clone()]);
-            // A job that may still run may store the other key after the operator has looked.
-            let under_way = matches!(target.push, Push::Begun { .. } | Push::Unknown { .. } | Push::Submitted { .. });
-            let (lost, other_lost) = (target.last_lost().is_some(), target.other_lost.is_some());
-            if under_way || lost {
-                held.extend(rotation.installing.clone());
-            }
-            if other_lost {
-                held.extend(rotation.retiring.clone());
-            }
-            if under_way || lost || other_lost {
-                let spec = rotation.snapshot.targets.iter().find(|found| found.spec.name == target.name);
-                let timeout = spec.map_or(Duration::ZERO, |found| found.spec.job_timeout);
-                unsure = unsure.max(timeout).max(rotation.snapshot.terms.soak_unproven);
-            }
-            self.may_hold.insert(target.name.clone(), held);
-        }
-        let lives: Vec<(KeyId, Snapshot)> =
-            both.iter().flatten().map(|key| (key.clone(), self.where_it_lives(rotation, key))).collect();
-        if let Some((_, home)) = lives.iter().find(|(key, _)| *key == holds) {
-            self.home = Some(home.issuer.clone());
-            self.account = Some(home.account.clone());
-        }
-        if self.leaving.remove(&holds).is_some_and(|leaving| !leaving.is_untouched(at)) {
-            return Err(());
-        }
-        for (key, place) in lives {
-            if key == holds {
-                self.current = Some(rotation.as_current(key, at));
-            } else if !self.leaving.contains_key(&key) && rotation.kind.replaces() {
-                let watch = rotation.snapshot.terms.watch;
-                self.leave_from(&key, Why::Debt, at, unsure, watch, Some(place));
-                if let Some(retirement) = self.leaving.get_mut(&key) {
-                    retirement.unproven = !unsure.is_zero();
-                    retirement.ours = rotation.is_ours(&key);
-                    retirement.silent_since = Some(at.clone());
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Rotation {
@@ -521,11 +411,9 @@ impl Rotation {
             confirmed: None,
         }
     }
-}
 
-impl Rotation {
     /// The key as the current one: the former keeps its birthday and its standing, a new one is ours.
-    fn as_current(&self, key: KeyId, at: &Instant) -> Current {
+    pub(super) fn as_current(&self, key: KeyId, at: &Instant) -> Current {
         if key == self.former.key {
             return self.former.clone();
         }
@@ -550,25 +438,6 @@ impl Rotation {
         Ok(())
     }
 
-    /// The pushes that were lost or are under way, and may still be carried out.
-    pub(super) fn lost_pushes(&self, now: &Instant) -> Vec<LostPush> {
-        let mut lost = Vec::new();
-        for target in &self.targets {
-            let under_way = match &target.push {
-                Push::Begun { at, .. } | Push::Unknown { at, .. } | Push::Submitted { at, .. } => Some(at),
-                _ => None,
-            };
-            let installing = under_way.or(target.last_lost());
-            for (key, begun) in [(&self.installing, installing), (&self.retiring, target.other_lost.as_ref())] {
-                let (Some(key), Some(begun)) = (key.clone(), begun.cloned()) else { continue };
-                let takes = self.job_timeout(&target.name);
-                lost.push(LostPush { target: target.name.clone(), key, begun, takes });
-            }
-        }
-        lost.retain(|push| !push.left(now).is_zero());
-        lost
-    }
-
     /// How long after a job a target may go by the old key: what was asked with it just before may be seen that much later too,
     /// and says nothing against the target.
     fn longest_readback(&self) -> Duration {
@@ -583,14 +452,6 @@ impl Rotation {
 impl TargetProgress {
     fn pending(name: TargetName) -> Self {
         Self { name, push: Push::Pending, attempts: 0, touched: false, lost: None, other_lost: None, trouble: None }
-    }
-
-    /// When the last push was begun whose job is not known to be over.
-    fn last_lost(&self) -> Option<&Instant> {
-        match &self.push {
-            Push::Ended { begun, how: JobEnd::Lost | JobEnd::Guessed, .. } => Some(begun),
-            _ => self.lost.as_ref(),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::model::{
 };
 
 use super::event::{Cause, RotationKind, Snapshot};
+use super::lost::LostPush;
 use super::retire::Retirement;
 
 /// What we know of one service: the fold of its events.
@@ -271,26 +272,6 @@ pub struct TargetProgress {
     pub other_lost: Option<Instant>,
     /// What the last failed attempt said.
     pub trouble: Option<String>,
-}
-
-/// A push that may still be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostPush {
-    /// Where.
-    pub target: TargetName,
-    /// Of which key.
-    pub key: KeyId,
-    /// When it was begun.
-    pub begun: Instant,
-    /// How long its job may take from then.
-    pub takes: Duration,
-}
-
-impl LostPush {
-    /// How much longer it may run.
-    pub(super) fn left(&self, now: &Instant) -> Duration {
-        self.takes.saturating_sub(now.since(&self.begun))
-    }
 }
 
 /// Where a push stands.
