@@ -29,6 +29,7 @@ mod preflight;
 mod session;
 mod shown;
 mod site;
+mod tables;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,8 +54,8 @@ use self::keyless::keyless_object;
 pub const KIND: super::Kind = super::Kind {
     name: "arcgis",
     system: Some("arcgis"),
-    read_system: config::read_system,
-    read: config::read,
+    read_system: tables::read_system,
+    read: tables::read,
     expect: config::expect,
     jobs_max: |system| config::deployment(system).map(|deployment| deployment.max_jobs),
     connect,

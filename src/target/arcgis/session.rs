@@ -516,7 +516,7 @@ mod tests {
             "product = \"kubernetes\"\nadmin_url = \"https://gis.example.com/x/admin\"\nusername = \"rotator\"\n\
              password = {{ file = {password:?} }}"
         );
-        let config = crate::table::read(&text, "policy.toml", super::super::config::read_system).expect("it is sound");
+        let config = crate::table::read(&text, "policy.toml", super::super::tables::read_system).expect("it is sound");
         let at = SystemRef { table: "arcgis".to_owned(), name: "prod".to_owned() };
         let system = SystemSpec { at, config: config.expect("it is complete") };
         let context = Context { proxy: None, no_proxy: Vec::new(), guard, shared };
