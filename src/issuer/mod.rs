@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{IssuerSpec, MaterialKind, SystemSpec};
+use serde::de::DeserializeOwned;
+
+use crate::model::{IssuerSpec, MaterialKind, Reason, SystemSpec};
 use crate::net::Context;
 use crate::ports::{Fault, Issuer};
 use crate::table::Table;
@@ -37,6 +39,20 @@ pub struct Kind {
 /// For kinds whose keys live until somebody takes them away.
 fn for_ever(_spec: &IssuerSpec) -> Option<Duration> {
     None
+}
+
+/// The kind's own table, as the journal keeps it.
+///
+/// # Errors
+/// `policy-mismatch` where it is none of this build's.
+fn config<T: DeserializeOwned>(spec: &IssuerSpec) -> Result<T, Fault> {
+    serde_json::from_value(spec.config.clone())
+        .map_err(|error| mismatch(spec, format!("its configuration was written by another rekeyd: {error}")))
+}
+
+/// Why a port cannot be made out of a spec.
+fn mismatch(spec: &IssuerSpec, what: impl std::fmt::Display) -> Fault {
+    Fault::Refused { reason: Reason::PolicyMismatch, why: format!("connect to issuer {}: {what}", spec.object) }
 }
 
 /// A port, or why it could not be made.

@@ -96,13 +96,8 @@ fn is_user(text: &str) -> bool {
 }
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
-    let object = &spec.object;
-    let mismatch = |what: String| Fault::Refused {
-        reason: Reason::PolicyMismatch,
-        why: format!("connect to issuer {object}: {what}"),
-    };
-    let config: Config = serde_json::from_value(spec.config.clone())
-        .map_err(|error| mismatch(format!("its configuration was written by another rekeyd: {error}")))?;
+    let mismatch = |what: String| super::mismatch(spec, what);
+    let config: Config = super::config(spec)?;
     let account = match (&spec.system, Account::of(system)) {
         (_, Some(account)) => account,
         (Some(at), None) => return Err(mismatch(format!("the policy has no usable [{at}]"))),

@@ -1,5 +1,7 @@
 //! How the tables read: what a person may write wrongly, and what is kept of what is right.
 
+use std::time::Duration;
+
 use super::*;
 use crate::model::SystemRef;
 use crate::table;

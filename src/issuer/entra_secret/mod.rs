@@ -141,10 +141,7 @@ fn valid_for(spec: &IssuerSpec) -> Option<Duration> {
 }
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
-    let config: Config = serde_json::from_value(spec.config.clone()).map_err(|error| Fault::Refused {
-        reason: Reason::PolicyMismatch,
-        why: format!("connect to issuer {}: its configuration was written by another rekeyd: {error}", spec.object),
-    })?;
+    let config: Config = super::config(spec)?;
     let azure = Azure::connect(system, &spec.object, context)?;
     let on = format!("application {}", config.application_object_id);
     Ok(Arc::new(EntraSecret { config, azure, on }))

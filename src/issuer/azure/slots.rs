@@ -11,19 +11,19 @@ use crate::model::{KeyId, Secret, Timestamp};
 
 /// A slot and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(in crate::issuer) struct Slot {
     /// As a regeneration names it.
-    pub(super) name: &'static str,
-    pub(super) key: Secret,
+    pub(in crate::issuer) name: &'static str,
+    pub(in crate::issuer) key: Secret,
     /// Where ARM says it beside the key.
-    pub(super) created: Option<Timestamp>,
+    pub(in crate::issuer) created: Option<Timestamp>,
 }
 
 impl Slot {
     /// `key1@2026-11-22T12:00:00.123Z`: the slot, and since when it holds what it holds. Where ARM does not say that in the same
     /// answer (Cosmos DB, Service Bus, a storage account's keys that were never regenerated), the beginning of the key's SHA-256
     /// takes its place: 48 bits of a hash of 256 random bits or more tell nothing of the key.
-    pub(super) fn id(&self) -> KeyId {
+    pub(in crate::issuer) fn id(&self) -> KeyId {
         KeyId::new(match self.created {
             Some(created) => format!("{}@{}", self.name, created.to_rfc3339_opts(SecondsFormat::Millis, true)),
             None => format!("{}@sha256-{}", self.name, fingerprint(&self.key)),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::azure::account::{SETTLE, is_storage_account};
-use crate::table::did_you_mean;
+use super::account::{SETTLE, is_storage_account};
+use crate::table::{Table, did_you_mean};
 
 /// A service whose accounts have keys in two slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AccountKind {
+pub(in crate::issuer) enum AccountKind {
     /// `Microsoft.Storage/storageAccounts`.
     Storage,
     /// `Microsoft.DocumentDB/databaseAccounts`. Its read-only keys are left alone.
@@ -21,17 +21,46 @@ const ROOT_RULE: &str = "RootManageSharedAccessKey";
 
 /// An account by its ARM id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Resource {
-    pub(super) kind: AccountKind,
+pub(in crate::issuer) struct Resource {
+    pub(in crate::issuer) kind: AccountKind,
     /// The account or namespace: `/subscriptions/…/storageAccounts/gisstore`.
-    pub(super) account: String,
+    pub(in crate::issuer) account: String,
     /// Its name.
-    pub(super) name: String,
+    pub(in crate::issuer) name: String,
     /// The shared access policy whose keys are meant; Service Bus only.
-    pub(super) rule: Option<String>,
+    pub(in crate::issuer) rule: Option<String>,
 }
 
-pub(super) const FORM: &str = "resource_id = \"/subscriptions/SUBSCRIPTION/resourceGroups/GROUP/providers/Microsoft.Storage/storageAccounts/NAME\"";
+const FORM: &str = "resource_id = \"/subscriptions/SUBSCRIPTION/resourceGroups/GROUP/providers/Microsoft.Storage/storageAccounts/NAME\"";
+
+/// Reads `resource_id`; mistakes go into the report.
+pub(in crate::issuer) fn read(table: &mut Table<'_>) -> Option<Resource> {
+    let id = table.text("resource_id")?;
+    match Resource::parse(&id) {
+        Ok(resource) => Some(resource),
+        Err(why) => {
+            table.mistake(
+                "resource_id",
+                format!("`resource_id` names no account with keys: {why}"),
+                format!("write `{FORM}`"),
+            );
+            None
+        }
+    }
+}
+
+/// Reads `exclusive`, which must be true: a mint destroys what the idle slot held.
+pub(in crate::issuer) fn read_exclusive(table: &mut Table<'_>) -> bool {
+    let exclusive = table.flag("exclusive", false);
+    if !exclusive {
+        table.mistake(
+            "exclusive",
+            "an account has two keys and a rotation replaces the one that is not in use, so both must be rekeyd's to manage",
+            "see that nobody uses the other key, then write exclusive = true",
+        );
+    }
+    exclusive
+}
 
 impl AccountKind {
     const ALL: [AccountKind; 3] = [Self::Storage, Self::Cosmos, Self::ServiceBus];
@@ -53,7 +82,7 @@ impl AccountKind {
     }
 
     /// Versions of ARM's API that are generally available, and old enough to be everywhere.
-    pub(super) fn version(self) -> &'static str {
+    pub(in crate::issuer) fn version(self) -> &'static str {
         match self {
             Self::Storage => "2024-01-01",
             Self::Cosmos => "2024-11-15",
@@ -62,7 +91,7 @@ impl AccountKind {
     }
 
     /// The two slots, as a regeneration names them. Storage's `kerb1` and `kerb2` and Cosmos DB's read-only keys are not ours.
-    pub(super) fn slots(self) -> [&'static str; 2] {
+    pub(in crate::issuer) fn slots(self) -> [&'static str; 2] {
         match self {
             Self::Storage => ["key1", "key2"],
             Self::Cosmos => ["primary", "secondary"],
@@ -71,7 +100,7 @@ impl AccountKind {
     }
 
     /// The action that makes a new key, and the member of its body that names the slot.
-    pub(super) fn regeneration(self) -> (&'static str, &'static str) {
+    pub(in crate::issuer) fn regeneration(self) -> (&'static str, &'static str) {
         match self {
             Self::Storage => ("regenerateKey", "keyName"),
             Self::Cosmos => ("regenerateKey", "keyKind"),
@@ -81,7 +110,7 @@ impl AccountKind {
 
     /// How long a new key is not tried. Azure promises no time after which it is known at every front end; a minute is often seen to be
     /// enough, and Cosmos DB's page on unauthorized requests speaks of seconds to days. A probe that is refused is repeated anyway.
-    pub(super) fn propagation(self) -> Duration {
+    pub(in crate::issuer) fn propagation(self) -> Duration {
         match self {
             Self::Storage | Self::ServiceBus => Duration::from_secs(60),
             Self::Cosmos => Duration::from_secs(5 * 60),
@@ -89,7 +118,7 @@ impl AccountKind {
     }
 
     /// Horizon of an unknown regeneration. Cosmos DB takes "one minute to multiple hours" for one ("How to rotate keys").
-    pub(super) fn settle(self) -> Duration {
+    pub(in crate::issuer) fn settle(self) -> Duration {
         match self {
             Self::Storage | Self::ServiceBus => SETTLE,
             Self::Cosmos => Duration::from_secs(4 * 3600),
@@ -97,7 +126,7 @@ impl AccountKind {
     }
 
     /// What a person calls such an account.
-    pub(super) fn called(self) -> &'static str {
+    pub(in crate::issuer) fn called(self) -> &'static str {
         match self {
             Self::Storage => "storage account",
             Self::Cosmos => "Cosmos DB account",
@@ -108,7 +137,7 @@ impl AccountKind {
 
 impl Resource {
     /// Takes an ARM id apart; else what is wrong with it, and the nearest word that is right. ARM compares ids without case.
-    pub(super) fn parse(id: &str) -> Result<Self, String> {
+    pub(in crate::issuer) fn parse(id: &str) -> Result<Self, String> {
         let id = id.trim_end_matches('/');
         let parts: Vec<&str> = id.split('/').collect();
         if let Some(odd) = parts.iter().skip(1).find(|part| !is_segment(part)) {
@@ -145,7 +174,7 @@ impl Resource {
     }
 
     /// What has the keys: the account, or the namespace's policy.
-    pub(super) fn keyed(&self) -> String {
+    pub(in crate::issuer) fn keyed(&self) -> String {
         match &self.rule {
             Some(rule) => format!("{}/authorizationRules/{rule}", self.account),
             None => self.account.clone(),
@@ -153,7 +182,7 @@ impl Resource {
     }
 
     /// What tells it from every other account of an Azure, without case: names of one service are unique in the world.
-    pub(super) fn short(&self) -> String {
+    pub(in crate::issuer) fn short(&self) -> String {
         let name = self.name.to_lowercase();
         match (self.kind, &self.rule) {
             (AccountKind::Storage, _) => name,
@@ -165,7 +194,7 @@ impl Resource {
     }
 
     /// For messages: `storage account gisstore`.
-    pub(super) fn called(&self) -> String {
+    pub(in crate::issuer) fn called(&self) -> String {
         match &self.rule {
             Some(rule) => format!("policy {rule} of {} {}", self.kind.called(), self.name),
             None => format!("{} {}", self.kind.called(), self.name),
@@ -173,7 +202,7 @@ impl Resource {
     }
 
     /// The right to do something with it: `listKeys/action`, or `read` of the account itself.
-    pub(super) fn right(&self, action: &str) -> String {
+    pub(in crate::issuer) fn right(&self, action: &str) -> String {
         let below = if self.rule.is_some() && action != "read" { "/authorizationRules" } else { "" };
         format!("{}/{}{below}/{action}", self.kind.provider(), self.kind.collection())
     }
