@@ -162,7 +162,7 @@ impl World {
     }
 
     async fn observe(&self, place: &Place, state: &ServiceState) -> Found {
-        let listing = match self.list(place.current_at.as_ref().unwrap_or(&place.issuer)).await {
+        let mut listing = match self.list(place.current_at.as_ref().unwrap_or(&place.issuer)).await {
             // Whoever needs no key any more may have taken the right, or the user, away.
             Err(Fault::Refused { .. }) if state.uses_no_key().is_some() => {
                 crate::ports::Listing { keys: Vec::new(), quota: None, date: None }
@@ -171,7 +171,15 @@ impl World {
         };
         let readings = self.readings(place).await?;
         let others = self.others(place).await?;
-        Ok(Finding::Observed { listing, readings, others, probe: self.probe_current(place, state).await? })
+        let held = self.current_material(place, state).await?;
+        // An issuer that cannot list what was made of its keys does not list when that ends.
+        if let Some(material) = &held {
+            for listed in listing.keys.iter_mut().filter(|listed| listed.id == *material.key()) {
+                listed.expires = listed.expires.or(material.ends());
+            }
+        }
+        let probe = self.probe_current(place, held.as_ref()).await?;
+        Ok(Finding::Observed { listing, readings, others, probe })
     }
 
     async fn slots(&self, place: &Place) -> Found {
@@ -193,7 +201,8 @@ impl World {
         // First, since it may take the longest, and what is decided on most is to be as fresh as it can be.
         let others = self.others(place).await?;
         let account = self.account(&place.issuer).await?;
-        let probe = self.probe_current(place, state).await?;
+        let held = self.current_material(place, state).await?;
+        let probe = self.probe_current(place, held.as_ref()).await?;
         let readings = self.readings(place).await?;
         let issuer = self.issuer(&place.issuer)?;
         let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await;
@@ -231,13 +240,17 @@ impl World {
         Ok(Finding::Health { targets, old_is_held })
     }
 
-    async fn probe_current(&self, place: &Place, state: &ServiceState) -> Result<Option<Probe>, Fault> {
+    /// What targets need of the current key, where its secret is held.
+    async fn current_material(&self, place: &Place, state: &ServiceState) -> Result<Option<Material>, Fault> {
         let Some(current) = &state.current else { return Ok(None) };
-        let held = self.journal.material(&place.service, &current.key).await.map_err(journal_fault)?;
-        let Some(material) = held else { return Ok(None) };
+        self.journal.material(&place.service, &current.key).await.map_err(journal_fault)
+    }
+
+    async fn probe_current(&self, place: &Place, material: Option<&Material>) -> Result<Option<Probe>, Fault> {
+        let Some(material) = material else { return Ok(None) };
         let spec = place.current_at.as_ref().unwrap_or(&place.issuer);
         let issuer = self.issuer(spec)?;
-        self.metered(&spec.object, "probe", issuer.probe(&material)).await.map(Some)
+        self.metered(&spec.object, "probe", issuer.probe(material)).await.map(Some)
     }
 
     async fn probe(&self, place: &Place, key: &KeyId) -> Result<Probe, Fault> {

@@ -2,10 +2,11 @@
 //!
 //! Knows no target's spelling of it. The ids and names in here are not secret; whatever is has the type [`Secret`].
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{KeyId, Secret};
+use super::{KeyId, Secret, Timestamp};
 
 /// What a target needs of a key, by credential model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +153,13 @@ impl Material {
         }
     }
 
+    /// When it ends by itself, as it says itself: only a SAS token does.
+    pub fn ends(&self) -> Option<Timestamp> {
+        let Self::SasToken { token, .. } = self else { return None };
+        let query = token.expose();
+        sas_time(&percent_decoded(parameter(query.strip_prefix('?').unwrap_or(query), "se=")?))
+    }
+
     /// Everything of it that no message may hold: the secret, and the parts of it that are secret by themselves. With a SAS token
     /// goes its signature, as it stands in the token and decoded, since a server that took the token apart may repeat that alone.
     pub fn secrets(&self) -> Vec<Secret> {
@@ -159,7 +167,7 @@ impl Material {
         if let Self::SasToken { token, .. } = self {
             let query = token.expose();
             let query = query.strip_prefix('?').unwrap_or(query);
-            let signature = query.split('&').find_map(|pair| pair.strip_prefix("sig="));
+            let signature = parameter(query, "sig=");
             let mut also = |text: &str| {
                 if !text.is_empty() && all.iter().all(|known| known.expose() != text) {
                     all.push(Secret::new(text.to_owned()));
@@ -173,6 +181,21 @@ impl Material {
         }
         all
     }
+}
+
+/// What stands behind `name=` in a query, as it stands there.
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name))
+}
+
+/// A time as a SAS may have it ("Formatting date/time values in SAS"): of a day, of a minute, or of a second.
+fn sas_time(text: &str) -> Option<Timestamp> {
+    let full = match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        17 => format!("{}:00Z", text.strip_suffix('Z')?),
+        _ => text.to_owned(),
+    };
+    Some(DateTime::parse_from_rfc3339(&full).ok()?.with_timezone(&Utc))
 }
 
 /// `%2B` as `+`; whatever is no such escape stays as it is. Empty where the bytes are no text.
@@ -264,6 +287,22 @@ mod tests {
         for (material, kind) in all().iter().zip(kinds) {
             assert_eq!(serde_json::from_str::<MaterialKind>(&kind).ok(), Some(material.kind()));
         }
+    }
+
+    #[test]
+    fn a_token_says_when_it_ends() {
+        let ends = |token: &str| {
+            let token = Secret::new(token.to_owned());
+            let ends = Material::SasToken { id: KeyId::new("k"), account: "a".to_owned(), token }.ends();
+            ends.map(|end| end.to_rfc3339())
+        };
+        for token in ["sv=1&se=2027-02-01T10%3A00%3A00Z&sig=x", "?se=2027-02-01T10:00Z&sig=x"] {
+            assert_eq!(ends(token).as_deref(), Some("2027-02-01T10:00:00+00:00"), "{token}");
+        }
+        assert_eq!(ends("se=2027-02-01&sig=x").as_deref(), Some("2027-02-01T00:00:00+00:00"));
+        assert_eq!(ends("se=soon&sig=x"), None);
+        assert_eq!(ends("sig=x&use=2027-02-01"), None);
+        assert!(all().iter().all(|material| material.ends().is_none()), "no other kind says it");
     }
 
     #[test]

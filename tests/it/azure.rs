@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use rekeyd::issuer::Kind;
-use rekeyd::model::{SystemRef, SystemSpec};
+use rekeyd::model::{Reason, SystemRef, SystemSpec};
 use rekeyd::ports::{Fault, Issuer};
 use rekeyd::table;
 use rekeyd_lab::Azure;
@@ -52,4 +52,17 @@ pub fn connect_as(kind: &Kind, account: &str, issuer: &str) -> Result<Arc<dyn Is
     let spec = table::read(issuer, "issuer", |table| (kind.read)(table, Some(&system)));
     let spec = spec.unwrap_or_else(|report| panic!("{report}")).expect("a spec");
     (kind.connect)(&spec, Some(&system), &context())
+}
+
+/// How many requests of this name the Azure got.
+pub fn sent(azure: &Azure, request: &str) -> usize {
+    azure.requests().iter().filter(|line| line.operation == request).count()
+}
+
+/// Why something was refused.
+pub fn reason<T: std::fmt::Debug>(answer: Result<T, Fault>) -> (Reason, String) {
+    match answer {
+        Err(Fault::Refused { reason, why }) => (reason, why),
+        other => panic!("not refused: {other:?}"),
+    }
 }

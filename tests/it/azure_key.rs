@@ -9,7 +9,7 @@ use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Shape};
 use rekeyd::ports::{Fault, Issuer, Listing, Probe, Standing};
 use rekeyd_lab::{Azure, AzureOptions, AzureRole, Fault as Mishap};
 
-use super::azure::{connect, connect_with};
+use super::azure::{connect, connect_with, reason, sent};
 use super::azurite::azurite;
 use super::contract::{self, Operation, World};
 
@@ -97,20 +97,9 @@ impl World for Account {
     }
 }
 
-fn sent(azure: &Azure, request: &str) -> usize {
-    azure.requests().iter().filter(|line| line.operation == request).count()
-}
-
 async fn first(issuer: &Arc<dyn Issuer>) -> (KeyId, KeyId) {
     let listing = issuer.list().await.expect("lists");
     (listing.keys[0].id.clone(), listing.keys[1].id.clone())
-}
-
-fn reason<T: std::fmt::Debug>(answer: Result<T, Fault>) -> (Reason, String) {
-    match answer {
-        Err(Fault::Refused { reason, why }) => (reason, why),
-        other => panic!("not refused: {other:?}"),
-    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use rekeyd::model::{IntentId, KeyId, Material, Reason, Shape};
 use rekeyd::ports::{Fault, Issuer, Listing, Probe, Standing};
 use rekeyd_lab::{Azure, AzureOptions, Fault as Mishap, PasswordPolicy};
 
-use super::azure::connect;
+use super::azure::{connect, reason, sent};
 use super::contract::{self, Operation, World};
 
 const RIGHT: &str = "Application.ReadWrite.OwnedBy";
@@ -75,7 +75,7 @@ impl World for Application {
     }
 
     fn sent(&self, request: &str) -> usize {
-        self.azure.requests().iter().filter(|line| line.operation == request).count()
+        sent(&self.azure, request)
     }
 
     fn allow(&self, _operation: Operation, yes: bool) -> String {
@@ -85,13 +85,6 @@ impl World for Application {
             self.azure.deny(RIGHT)
         }
         RIGHT.to_owned()
-    }
-}
-
-fn reason<T: std::fmt::Debug>(answer: Result<T, Fault>) -> (Reason, String) {
-    match answer {
-        Err(Fault::Refused { reason, why }) => (reason, why),
-        other => panic!("not refused: {other:?}"),
     }
 }
 

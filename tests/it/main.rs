@@ -5,6 +5,7 @@ mod aws_iam;
 mod azure;
 mod azure_key;
 mod azure_rotation;
+mod azure_sas;
 mod azurite;
 mod contract;
 mod daemon;

@@ -43,6 +43,8 @@ pub(in crate::issuer) enum Credential<'a> {
     Key(&'a Secret),
     /// A token of Entra.
     Token(&'a Secret),
+    /// A shared access signature, which stands in the query; a `?` at its head belongs to nobody.
+    Sas(&'a Secret),
 }
 
 /// Reads `[service.issuer].probe`; mistakes go into the report.
@@ -71,7 +73,7 @@ pub(in crate::issuer) fn read_expect(probe: &mut Table<'_>) -> Expect {
 }
 
 /// Azure's rule for names of containers, and the three of its own that begin with `$`. It becomes part of a path.
-fn is_container(text: &str) -> bool {
+pub(in crate::issuer) fn is_container(text: &str) -> bool {
     let plain = |text: &str| {
         (3..=63).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -91,7 +93,7 @@ impl Container {
         now: Timestamp,
     ) -> Result<Probe, Fault> {
         let call = Call::new(format!("list one blob of container {} in storage account {account}", self.container));
-        let url = format!(
+        let mut url = format!(
             "{}/{}?restype=container&comp=list&maxresults=1",
             self.endpoint_url.as_deref().unwrap_or(endpoint),
             self.container
@@ -108,10 +110,31 @@ impl Container {
                 ("x-ms-version", shared_key::VERSION.to_owned()),
                 ("authorization", format!("Bearer {}", token.expose())),
             ],
+            // It is made to be part of the address, which no message of ours shows.
+            Credential::Sas(token) => {
+                url = format!("{url}&{}", token.expose().trim_start_matches('?'));
+                vec![("x-ms-version", shared_key::VERSION.to_owned())]
+            }
         };
         let request = headers.into_iter().fold(Request::get(url), |request, (name, value)| request.header(name, value));
         let answer = http.send(call.what(), request).await?;
         judge(&call, &answer, self.expect)
+    }
+
+    /// Its name.
+    pub(in crate::issuer) fn name(&self) -> &str {
+        &self.container
+    }
+
+    /// What must succeed.
+    pub(in crate::issuer) fn expect(&self) -> Expect {
+        self.expect
+    }
+
+    /// Whether the policy says that the blob service is reached without TLS, which it may be on this machine alone.
+    pub(in crate::issuer) fn is_plain(&self, policy: &Account) -> bool {
+        let url = self.endpoint(policy, "account");
+        url.is_some_and(|url| url.starts_with("http://"))
     }
 
     /// Where the blob service of `account` is, as far as the policy says.

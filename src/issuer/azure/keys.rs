@@ -187,14 +187,11 @@ impl Keys {
 
     /// What is in the slots.
     pub(in crate::issuer) async fn list(&self) -> Result<Listing, Fault> {
-        self.list_as(|slot| (slot.key.tail(), None)).await
+        self.list_as(|slot| slot.key.tail()).await
     }
 
-    /// The same, where the targets hold something else than the key itself: the end of that, and when it ends.
-    pub(in crate::issuer) async fn list_as(
-        &self,
-        held: impl Fn(&Slot) -> (Option<Tail>, Option<Timestamp>),
-    ) -> Result<Listing, Fault> {
+    /// The same, where the targets hold something else than the key itself: with the end of that.
+    pub(in crate::issuer) async fn list_as(&self, tail: impl Fn(&Slot) -> Option<Tail>) -> Result<Listing, Fault> {
         let made = match self.resource.kind {
             AccountKind::Cosmos => self.account().await?.keys_metadata.unwrap_or_default(),
             AccountKind::Storage | AccountKind::ServiceBus => Metadata::default(),
@@ -206,10 +203,14 @@ impl Keys {
             "secondary" => generated(&made.secondary_master_key),
             _ => slot.created,
         };
-        let keys = slots.iter().map(|slot| {
-            let (tail, expires) = held(slot);
+        let keys = slots.iter().map(|slot| ListedKey {
+            id: slot.id(),
+            active: true,
+            created: created(slot),
             // Azure notes nobody's intent beside a key.
-            ListedKey { id: slot.id(), active: true, created: created(slot), intent: None, tail, expires }
+            intent: None,
+            tail: tail(slot),
+            expires: None,
         });
         Ok(Listing { keys: keys.collect(), quota: Some(slots.len()), date })
     }

@@ -12,4 +12,4 @@ pub(super) mod keys;
 mod login;
 pub(super) mod resource;
 pub(super) mod rights;
-mod slots;
+pub(super) mod slots;

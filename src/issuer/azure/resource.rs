@@ -62,6 +62,12 @@ pub(in crate::issuer) fn read_exclusive(table: &mut Table<'_>) -> bool {
     exclusive
 }
 
+/// What services share when they share an account's keys, whatever they make of them; two may not. Without the name of the policy's
+/// table: one account under two of them is still one.
+pub(in crate::issuer) fn object(resource: &Resource) -> String {
+    format!("azure-key:{}", resource.short())
+}
+
 impl AccountKind {
     const ALL: [AccountKind; 3] = [Self::Storage, Self::Cosmos, Self::ServiceBus];
 

@@ -72,8 +72,7 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
     Some(IssuerSpec {
         kind: KIND.name.to_owned(),
         system: Some(system.at.clone()),
-        // Without the table's name: one account under two of them is still one, and its slots are too.
-        object: format!("{}:{}", KIND.name, resource.short()),
+        object: resource::object(&resource),
         shape: Shape::Slots,
         exclusive,
         propagation: resource.kind.propagation(),
