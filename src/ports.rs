@@ -57,6 +57,18 @@ pub trait Issuer: Send + Sync {
         Ok(None)
     }
 
+    /// What targets hold that is made of a key by this issuer, where they do not hold the key itself; `key` is another issuer's, over
+    /// the same keys. The same key yields the same. Sends nothing.
+    fn derive(&self, key: &Material) -> Result<Material, Fault> {
+        Err(Fault::Refused {
+            reason: Reason::PolicyMismatch,
+            why: format!(
+                "key {} was to be turned into something else, and its issuer makes nothing of keys",
+                key.key()
+            ),
+        })
+    }
+
     /// When the key was last used. Repeatable.
     async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault>;
 

@@ -52,7 +52,11 @@ impl Offline {
         log::start(log::COMMAND);
         let path = startup::journal_path(&policy);
         let journal = Arc::new(startup::journal(&policy, Mode::Existing)?);
-        policy.services.retain(|service| services.contains(&service.name));
+        // Whoever names a service that moves with another one is told so by the engine, which must know of it.
+        policy.services.retain(|service| {
+            let follows = service.followers.iter().any(|follower| services.contains(&follower.name));
+            follows || services.contains(&service.name)
+        });
         for service in &mut policy.services {
             // Only what is ordered is begun here.
             service.timetable = Timetable::OnDemand;

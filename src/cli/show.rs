@@ -65,6 +65,7 @@ pub(super) async fn history(policy_path: &Path, service: ServiceName, json: bool
             match found {
                 Some(lines) => lines,
                 None if policy.service(&service).is_some() => Vec::new(),
+                None if let Some(why) = policy.no_keys_of_its_own(&service) => return Ok(unknown(&why)),
                 None => return Ok(unknown(&format!("neither policy nor journal knows a service {service}"))),
             }
         }

@@ -68,6 +68,9 @@ impl Engine {
     }
 
     fn unknown(&self, service: &ServiceName) -> String {
+        if let Some(why) = self.policy.no_keys_of_its_own(service) {
+            return why;
+        }
         let known: Vec<_> = self.services.keys().map(ServiceName::as_str).collect();
         format!("there is no service {service}; there are: {}", known.join(", "))
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
-use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, TargetName, TargetSpec};
+use crate::model::{
+    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Tail, TargetName, TargetSpec, Timestamp,
+};
 use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
 use crate::rotation::{Effect, Evidence, Finding, Found, Others, ServiceState};
@@ -69,16 +71,25 @@ impl World {
             Effect::PlanMint if place.issuer.shape.has_slots() => self.slots(place).await,
             Effect::PlanMint | Effect::Absence(_) => self.list_with_account(&place.issuer).await,
             Effect::SettleMint => self.settle_mint(place, state).await,
-            Effect::Probe(key) => self.probe(place, key).await.map(Finding::Probe),
+            Effect::Probe(key) => {
+                let material = self.material(place, key).await?;
+                let targets: Vec<&TargetSpec> = place.targets.iter().collect();
+                self.probe_as(place, &targets, &material).await.map(Finding::Probe)
+            }
             Effect::BeforePush(target) => {
                 let listing = self.list(&place.issuer).await?;
                 let key = installing(state)?;
                 let (port, spec) = self.target(place, target).await?;
                 let keyless = state.keyless.get(key);
-                let probe = match keyless {
+                let (probe, derived) = match keyless {
                     // Only its consumer, which asks the cloud who it is, can tell whether it works.
-                    Some(_) => Probe::Works,
-                    None => self.probe(place, key).await?,
+                    Some(_) => (Probe::Works, None),
+                    None => {
+                        let material = self.material(place, key).await?;
+                        let handed = self.handed(spec, &material)?;
+                        let derived = spec.derived_by.as_ref().and_then(|_| handed.secret().tail());
+                        (self.probe_as(place, &[spec], &material).await?, derived)
+                    }
                 };
                 let inspect = async {
                     match keyless {
@@ -87,7 +98,7 @@ impl World {
                     }
                 };
                 let inspected = self.metered(spec.name.as_str(), "inspect", inspect).await?;
-                Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs, listing })
+                Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs, listing, derived })
             }
             Effect::Push(target) => {
                 let key = installing(state)?;
@@ -97,7 +108,8 @@ impl World {
                 }
                 let material = self.material(place, key).await?;
                 let (port, spec) = self.target(place, target).await?;
-                self.metered(spec.name.as_str(), "push", port.push(&material)).await.map(Finding::Receipt)
+                let handed = self.handed(spec, &material)?;
+                self.metered(spec.name.as_str(), "push", port.push(&handed)).await.map(Finding::Receipt)
             }
             Effect::SettlePush(target) => {
                 let (port, spec) = self.target(place, target).await?;
@@ -175,7 +187,7 @@ impl World {
         // An issuer that cannot list what was made of its keys does not list when that ends.
         if let Some(material) = &held {
             for listed in listing.keys.iter_mut().filter(|listed| listed.id == *material.key()) {
-                listed.expires = listed.expires.or(material.ends());
+                listed.expires = listed.expires.into_iter().chain(self.ends(place, state, material)).min();
             }
         }
         let probe = self.probe_current(place, held.as_ref()).await?;
@@ -248,15 +260,61 @@ impl World {
 
     async fn probe_current(&self, place: &Place, material: Option<&Material>) -> Result<Option<Probe>, Fault> {
         let Some(material) = material else { return Ok(None) };
-        let spec = place.current_at.as_ref().unwrap_or(&place.issuer);
-        let issuer = self.issuer(spec)?;
-        self.metered(&spec.object, "probe", issuer.probe(material)).await.map(Some)
+        if let Some(elsewhere) = &place.current_at {
+            // What the targets hold that is derived from it was derived there.
+            return self.probe_at(elsewhere, material).await.map(Some);
+        }
+        // Of a key that a person handed over, what they hold was made by that person, and cannot always be made again.
+        let targets = place.targets.iter().filter(|spec| self.handed(spec, material).is_ok());
+        self.probe_as(place, &targets.collect::<Vec<_>>(), material).await.map(Some)
     }
 
-    async fn probe(&self, place: &Place, key: &KeyId) -> Result<Probe, Fault> {
-        let material = self.material(place, key).await?;
-        let issuer = self.issuer(&place.issuer)?;
-        self.metered(&place.issuer.object, "probe", issuer.probe(&material)).await
+    /// Tries a key, and whatever these targets hold that is derived from it; the first that does not work tells for all.
+    async fn probe_as(&self, place: &Place, targets: &[&TargetSpec], material: &Material) -> Result<Probe, Fault> {
+        let probe = self.probe_at(&place.issuer, material).await?;
+        let mut tried: Vec<&IssuerSpec> = Vec::new();
+        for spec in targets {
+            let Some(by) = spec.derived_by.as_deref().filter(|by| probe == Probe::Works && !tried.contains(by)) else {
+                continue;
+            };
+            tried.push(by);
+            let derived = self.probe_at(by, &self.handed(spec, material)?).await?;
+            if derived != Probe::Works {
+                return Ok(derived);
+            }
+        }
+        Ok(probe)
+    }
+
+    async fn probe_at(&self, spec: &IssuerSpec, material: &Material) -> Result<Probe, Fault> {
+        let issuer = self.issuer(spec)?;
+        self.metered(&spec.object, "probe", issuer.probe(material)).await
+    }
+
+    /// What a target is handed for a key: the key, or what its issuer derives from it.
+    fn handed(&self, spec: &TargetSpec, material: &Material) -> Result<Material, Fault> {
+        match &spec.derived_by {
+            Some(by) => self.issuer(by)?.derive(material),
+            None => Ok(material.clone()),
+        }
+    }
+
+    /// The targets that hold something derived from a key, and the end of what would be derived from this one now.
+    pub(super) fn derived(&self, place: &Place, material: Option<&Material>) -> Vec<(TargetName, Option<Tail>)> {
+        let end = |spec: &TargetSpec| self.handed(spec, material?).ok()?.secret().tail();
+        let specs = place.targets.iter().filter(|spec| spec.derived_by.is_some());
+        specs.map(|spec| (spec.name.clone(), end(spec))).collect()
+    }
+
+    /// When something ends by itself that the targets hold of the current key: of what is derived, where the targets are known to
+    /// hold what would be derived now.
+    fn ends(&self, place: &Place, state: &ServiceState, material: &Material) -> Vec<Timestamp> {
+        let derived = place.targets.iter().filter(|spec| spec.derived_by.is_some()).filter_map(|spec| {
+            let handed = self.handed(spec, material).ok()?;
+            let is_there = state.end_at(&spec.name, material.key()) == handed.secret().tail().as_ref();
+            handed.ends().filter(|_| is_there)
+        });
+        material.ends().into_iter().chain(derived).collect()
     }
 
     async fn account(&self, spec: &IssuerSpec) -> Result<AccountIdentity, Fault> {
@@ -374,6 +432,9 @@ impl World {
             // One that cannot be opened cannot be hidden either; whoever needs it says so.
             if let Ok(Some(material)) = self.journal.material(&place.service, &key).await {
                 secrets.extend(material.secrets());
+                let derived = place.targets.iter().filter(|spec| spec.derived_by.is_some());
+                let derived = derived.filter_map(|spec| self.handed(spec, &material).ok());
+                secrets.extend(derived.flat_map(|derived| derived.secrets()));
             }
         }
         port.know(secrets);

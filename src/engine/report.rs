@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Instant, KeyId, Reason, ServiceName, TargetName, Timestamp};
-use crate::policy::Policy;
+use crate::policy::{Follower, Policy};
 use crate::rotation::{Effect, Phase, Tally};
 
 use super::{Runner, plan};
@@ -122,7 +122,31 @@ const OVERDUE_SLACK: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 
 pub(super) fn report(services: &BTreeMap<ServiceName, Runner>, policy: &Policy, now: &Instant) -> Report {
     let shown = services.iter().filter(|(_, runner)| runner.policy.is_some() || !clean(runner));
-    Report { at: Some(now.wall), services: shown.map(|(name, runner)| one(name, runner, policy, now)).collect() }
+    let mut reports: Vec<ServiceReport> = shown.map(|(name, runner)| one(name, runner, policy, now)).collect();
+    for runner in services.values() {
+        let Some(service) = &runner.policy else { continue };
+        let Some(root) = reports.iter().find(|report| report.name == service.name).cloned() else { continue };
+        reports.extend(service.followers.iter().map(|follower| following(&root, follower)));
+    }
+    reports.sort_by(|one, other| one.name.cmp(&other.name));
+    Report { at: Some(now.wall), services: reports }
+}
+
+/// A service without keys of its own stands as the one stands that it follows, whose counts and troubles are not told twice.
+fn following(root: &ServiceReport, follower: &Follower) -> ServiceReport {
+    let moves = format!("moves with {}", root.name);
+    let message = root.message.as_ref().map_or_else(|| moves.clone(), |message| format!("{moves}: {message}"));
+    ServiceReport {
+        name: follower.name.clone(),
+        issuer: follower.issuer.clone(),
+        targets: follower.targets.clone(),
+        message: Some(message),
+        strangers: Vec::new(),
+        debt: Vec::new(),
+        tally: Tally::default(),
+        durations: Vec::new(),
+        ..root.clone()
+    }
 }
 
 /// Nothing of the service is left to be done.

@@ -33,8 +33,19 @@ pub struct Kind {
     pub material: fn(&IssuerSpec) -> Option<MaterialKind>,
     /// How long its keys live, where they end by themselves: the next one is due before that.
     pub valid_for: fn(&IssuerSpec) -> Option<Duration>,
+    /// How it makes what targets hold out of another service's keys (`from`), where it can.
+    pub derivation: Option<Derivation>,
     /// Makes the port. Reads secrets; sends nothing yet.
     pub connect: fn(&IssuerSpec, Option<&SystemSpec>, &Context) -> Connected,
+}
+
+/// How a kind makes what targets hold out of the keys of another service, which rotates them.
+pub struct Derivation {
+    /// Reads `[service.issuer]`, all of it but `kind`, `account` and `from`. Mistakes go into the table's report.
+    pub read: fn(&mut Table<'_>) -> Option<serde_json::Value>,
+    /// The issuer that derives, now that it is known whose keys these are: of the service that has `root` for an issuer, in the account
+    /// given. `Err`: why nothing can be made of those.
+    pub over: fn(serde_json::Value, &IssuerSpec, Option<&SystemSpec>) -> Result<IssuerSpec, String>,
 }
 
 /// For kinds whose keys live until somebody takes them away.

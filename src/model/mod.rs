@@ -250,6 +250,8 @@ pub struct TargetSpec {
     pub job_timeout: Duration,
     /// First pause between two looks at a job; it grows to 30 s.
     pub poll: Duration,
+    /// Where it holds something derived from the service's key and not the key itself (a SAS): the issuer that derives it.
+    pub derived_by: Option<Box<IssuerSpec>>,
     /// The kind's own table, as its file reads it.
     pub config: serde_json::Value,
 }

@@ -17,6 +17,7 @@ use crate::{issuer, target};
 
 mod checks;
 mod daemon;
+mod follow;
 mod service;
 mod systems;
 mod timing;
@@ -111,8 +112,23 @@ pub struct Service {
     pub accept_holders: Vec<TargetName>,
     /// Where its keys are minted.
     pub issuer: IssuerSpec,
-    /// Where its key is held; at least one.
+    /// Where its key is held, or what is derived from it; at least one.
     pub targets: Vec<TargetSpec>,
+    /// The services that hold what is derived from this one's key, and move with it.
+    pub followers: Vec<Follower>,
+    /// How long what the targets hold of a new key is good, where it ends by itself.
+    pub valid_for: Option<Duration>,
+}
+
+/// A service of the policy without keys of its own (`from`). Its targets stand among those of the service it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follower {
+    /// Its name.
+    pub name: ServiceName,
+    /// The issuer that derives what its targets hold, as the status shows it.
+    pub issuer: String,
+    /// Its targets.
+    pub targets: Vec<TargetName>,
 }
 
 /// What the surroundings say about directories (systemd's `StateDirectory=` and `RuntimeDirectory=`).
@@ -189,11 +205,13 @@ impl Policy {
             root.warn("service", "the policy has no services, so that there is nothing to do");
         }
         drop(root);
-        let drafts: Vec<service::Draft> =
+        let mut drafts: Vec<service::Draft> =
             tables.into_iter().map(|table| service::read(table, &defaults, &systems, kinds, zone)).collect();
+        follow::join(&document, &mut drafts, &systems, kinds, zone);
         checks::between(&document, &drafts);
         let findings = document.finish()?;
-        let services: Option<Vec<Service>> = drafts.into_iter().map(|draft| draft.service).collect();
+        let own = drafts.into_iter().filter(|draft| draft.follows.is_none());
+        let services: Option<Vec<Service>> = own.map(|draft| draft.service).collect();
         let (Some(daemon), Some(services)) = (daemon, services) else {
             // A reader gave up without a word. That is our mistake, and no reason for a running daemon to panic on a reload.
             let help = "this is a mistake of rekeyd, not of the policy: please report it, with the policy";
@@ -212,6 +230,19 @@ impl Policy {
     /// A service by its name.
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
         self.services.iter().find(|service| service.name == *name)
+    }
+
+    /// The service whose keys another one's targets move with, where that one has none of its own.
+    pub fn followed_by(&self, name: &ServiceName) -> Option<&Service> {
+        self.services.iter().find(|service| service.followers.iter().any(|follower| follower.name == *name))
+    }
+
+    /// What to say to whoever names a service that has no keys of its own.
+    pub fn no_keys_of_its_own(&self, name: &ServiceName) -> Option<String> {
+        let root = &self.followed_by(name)?.name;
+        Some(format!(
+            "{name} has no key of its own: what its targets hold is derived from the key of {root} and moves with it; name {root}"
+        ))
     }
 
     /// The accounts and deployments that services refer to.

@@ -3,7 +3,7 @@
 use chrono_tz::Tz;
 
 use super::systems::{self, Systems};
-use super::timing::Timing;
+use super::timing::{self, Settled, Timing};
 use super::{Kinds, Service};
 use crate::model::{IssuerSpec, ServiceName, TargetName, TargetSpec};
 use crate::table::{Spot, Table, did_you_mean};
@@ -16,6 +16,26 @@ pub(super) struct Draft {
     pub(super) issuer: Option<(String, Spot)>,
     pub(super) targets: Vec<(String, Spot)>,
     pub(super) service: Option<Service>,
+    /// How its timing is checked against what others make of its keys; absent where it has none.
+    pub(super) settled: Option<Settled>,
+    /// Whose keys it takes; it is no service of its own then.
+    pub(super) follows: Option<Follows>,
+}
+
+/// What a service without keys of its own says.
+pub(super) struct Follows {
+    /// The service it follows.
+    pub(super) root: (String, Spot),
+    /// The account it names all the same.
+    pub(super) account: Option<(String, Spot)>,
+    pub(super) kind: &'static str,
+    /// As its kind reads it; `None` where there is a mistake.
+    pub(super) derivation: Option<serde_json::Value>,
+    /// Where its issuer stands.
+    pub(super) head: Spot,
+    /// Its targets and what it leaves to others; `None` where there is a mistake.
+    pub(super) targets: Option<Vec<TargetSpec>>,
+    pub(super) accept_holders: Vec<TargetName>,
 }
 
 /// Issuer kinds of the policy's language; one that this build does not have is refused as such, not as unknown.
@@ -36,22 +56,36 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let accept_holders = accept_holders(&mut table);
     let who = name.as_ref().map_or_else(|| "this service".to_owned(), |name| format!("`{name}`"));
     let document = table.document();
-    let settled = Timing::read(&mut table).settle(defaults, &who, zone, document);
+    let timing = Timing::read(&mut table);
 
     let mut draft = Draft {
         name: name.as_ref().map(|name| (ServiceName::new(name.clone()), table.spot("name"))),
         renamed_from: renamed_from.as_ref().map(|old| (ServiceName::new(old.clone()), table.spot("renamed_from"))),
         ..Draft::default()
     };
-    let issuer = issuer(&mut table, &of, systems, kinds);
-    if let Some((spec, spot)) = &issuer {
-        draft.issuer = Some((spec.object.clone(), spot.clone()));
-    }
+    let origin = origin(&mut table, &of, systems, kinds);
     let targets = targets(&mut table, &of, systems, kinds);
     draft.targets =
         targets.iter().flatten().map(|(spec, spot)| (spec.name.as_str().to_owned(), spot.clone())).collect();
-
     let targets: Option<Vec<TargetSpec>> = targets.into_iter().map(|target| Some(target?.0)).collect();
+
+    let issuer = match origin {
+        Some(Origin::Another(follows)) => {
+            let root = &follows.root.0;
+            for key in timing::KEYS.iter().chain(&["renamed_from", "group"]).filter(|key| table.has(key)) {
+                let what = format!("{who} moves with `{root}` and has no `{key}` of its own");
+                document.mistake_at(&table.key_spot(key), what, format!("say it in `{root}`, or remove it"));
+            }
+            draft.follows = Some(Follows { targets, accept_holders, ..follows });
+            return draft;
+        }
+        Some(Origin::Own(spec, spot)) => Some((spec, spot)),
+        None => None,
+    };
+    let settled = timing.settle(defaults, &who, zone, document);
+    if let Some((spec, spot)) = &issuer {
+        draft.issuer = Some((spec.object.clone(), spot.clone()));
+    }
     let (Some(name), Some((mut issuer, _)), Some(mut targets)) = (name, issuer, targets) else { return draft };
     issuer.propagation = settled.propagation.unwrap_or(issuer.propagation);
     tell_what_comes(&issuer, &mut targets, kinds);
@@ -63,10 +97,10 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     draft.service = Some(Service {
         name: ServiceName::new(name),
         renamed_from: renamed_from.map(ServiceName::new),
-        timetable: settled.timetable,
+        timetable: settled.timetable.clone(),
         jitter: settled.jitter,
-        windows: settled.windows,
-        terms: settled.terms,
+        windows: settled.windows.clone(),
+        terms: settled.terms.clone(),
         observe: settled.observe,
         max_age: settled.max_age,
         break_window: settled.break_window,
@@ -76,7 +110,10 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         accept_holders,
         issuer,
         targets,
+        followers: Vec::new(),
+        valid_for,
     });
+    draft.settled = Some(settled);
     draft
 }
 
@@ -91,7 +128,7 @@ fn accept_holders(table: &mut Table<'_>) -> Vec<TargetName> {
 }
 
 /// Tells every target what the issuer's keys are made of. Neither sees the other; this is where both are known.
-fn tell_what_comes(issuer: &IssuerSpec, targets: &mut [TargetSpec], kinds: Kinds<'_>) {
+pub(super) fn tell_what_comes(issuer: &IssuerSpec, targets: &mut [TargetSpec], kinds: Kinds<'_>) {
     let kind = kinds.issuers.iter().find(|kind| kind.name == issuer.kind);
     let Some(material) = kind.and_then(|kind| (kind.material)(issuer)) else { return };
     for target in targets {
@@ -101,7 +138,15 @@ fn tell_what_comes(issuer: &IssuerSpec, targets: &mut [TargetSpec], kinds: Kinds
     }
 }
 
-fn issuer(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>) -> Option<(IssuerSpec, Spot)> {
+/// Where the keys of a service come from.
+enum Origin {
+    /// From an issuer of its own; where it stands.
+    Own(IssuerSpec, Spot),
+    /// They are another service's.
+    Another(Follows),
+}
+
+fn origin(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>) -> Option<Origin> {
     if !service.has("issuer") {
         let what = format!("`issuer` is missing in {}", service.title());
         service.mistake("issuer", what, "add a table [service.issuer] below it, with `kind = \"aws-iam\"`");
@@ -111,13 +156,28 @@ fn issuer(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>
     let served: Vec<&'static str> = kinds.issuers.iter().map(|kind| kind.name).collect();
     let name = kind(&mut table, "issuer", &served, ISSUERS)?;
     let kind = kinds.issuers.iter().find(|kind| kind.name == name)?;
+    if let Some(derivation) = kind.derivation.as_ref().filter(|_| table.has("from")) {
+        let root = table.name("from").map(|root| (root, table.spot("from")));
+        let account = table.text_or("account").map(|account| (account, table.spot("account")));
+        let derivation = (derivation.read)(&mut table);
+        let (targets, accept_holders) = (None, Vec::new());
+        return Some(Origin::Another(Follows {
+            root: root?,
+            account,
+            kind: name,
+            derivation,
+            head,
+            targets,
+            accept_holders,
+        }));
+    }
     let system = match kind.system {
         Some(group) => systems::refer(&mut table, "account", group, systems),
         None => Ok(None),
     };
     let spec = (kind.read)(&mut table, system.unwrap_or(None))?;
     system.ok()?;
-    Some((spec, head))
+    Some(Origin::Own(spec, head))
 }
 
 /// Every target; `None` for one with a mistake.

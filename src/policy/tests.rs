@@ -28,6 +28,7 @@ const KINDS: Kinds<'static> = Kinds {
             },
             material: |_| Some(MaterialKind::AccessKey),
             valid_for: |_| None,
+            derivation: None,
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
         issuer::Kind {
@@ -37,6 +38,7 @@ const KINDS: Kinds<'static> = Kinds {
             read: |_, _| None,
             material: |_| None,
             valid_for: |_| None,
+            derivation: None,
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
     ],
@@ -57,6 +59,7 @@ const KINDS: Kinds<'static> = Kinds {
                 readback: Duration::ZERO,
                 job_timeout: Duration::ZERO,
                 poll: Duration::ZERO,
+                derived_by: None,
                 config: serde_json::Value::Null,
             })
         },

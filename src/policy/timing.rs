@@ -12,6 +12,26 @@ use crate::table::{Document, Spot, Table, Zero};
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// What [`Timing::read`] asks for.
+pub(super) const KEYS: &[&str] = &[
+    "every",
+    "cron",
+    "jitter",
+    "window",
+    "propagation",
+    "probes",
+    "probe_interval",
+    "soak",
+    "soak_unproven",
+    "watch",
+    "observe",
+    "max_age",
+    "break_window",
+    "on_signal",
+    "on_drift",
+    "keep_secret",
+];
+
 /// What one table says; `None` is silence.
 #[derive(Default)]
 pub(super) struct Timing {

@@ -66,9 +66,10 @@ impl ServiceState {
                 self.vouch(key, by);
                 self.tails.extend(tail.clone().map(|tail| (key.clone(), tail)));
             }
-            Event::Adopted { key, created, by, readings, account, issuer, tail } => {
+            Event::Adopted { key, created, by, readings, account, issuer, tail, derived } => {
                 let unsure = self.adopt(key, created.unwrap_or(at.wall), by, at)?;
                 self.tails.extend(tail.clone().map(|tail| (key.clone(), tail)));
+                self.note_derived(readings.iter().map(|(target, _)| (target, derived.contains(target))));
                 // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
                     if *reading == Reading::Nothing {
@@ -76,8 +77,8 @@ impl ServiceState {
                         continue;
                     }
                     self.may_hold.insert(target.clone(), BTreeSet::from([key.clone()]));
-                    if let (Reading::Tail(tail), false) = (reading, self.tails.contains_key(key)) {
-                        self.tails.insert(key.clone(), tail.clone());
+                    if let Reading::Tail(tail) = reading {
+                        self.learn_end(target, key, tail);
                     }
                 }
                 for (target, keys) in unsure {
@@ -295,6 +296,7 @@ impl ServiceState {
                 }
                 self.forget_held(key);
                 self.tails.remove(key);
+                self.derived.values_mut().for_each(|ends| drop(ends.remove(key)));
                 if self.previous.as_ref() == Some(key) {
                     self.previous = None;
                 }
@@ -383,7 +385,9 @@ impl ServiceState {
     pub fn only_vouches(&self, key: &KeyId, readings: &[(TargetName, Reading)], now: &Instant) -> bool {
         if let Some(retirement) = self.leaving.get(key) {
             let asked = self.halt.as_ref().is_some_and(|halt| halt.reason == super::Reason::AdoptNeeded);
-            let shown = self.adoption_contradicted(key, None, readings).is_none();
+            // A key that leaves was at its targets already, and how they hold it is known.
+            let derived: Vec<_> = self.derived.keys().map(|target| (target.clone(), None)).collect();
+            let shown = self.adoption_contradicted(key, None, readings, &derived).is_none();
             let goes_on = self.rotation.is_some() && !self.adoption_ends_rotation();
             return goes_on || asked || !retirement.may_serve_again(now) || !shown;
         }

@@ -58,8 +58,8 @@ impl ServiceState {
                 self.settled(&account, &listing, &uses, &readings, now)
             }
             (Effect::Probe(key), Finding::Probe(probe)) => self.probed(key, probe, now),
-            (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs, listing }) => {
-                self.before_push(target, SeenBefore { probe, reading, jobs, listing }, now)
+            (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs, listing, derived }) => {
+                self.before_push(target, SeenBefore { probe, reading, jobs, listing, derived }, now)
             }
             (Effect::Push(target), Finding::Receipt(receipt)) => {
                 Conclusion::record(vec![Event::Submitted { target: target.clone(), job: receipt.job }])
@@ -253,7 +253,9 @@ impl ServiceState {
         match self.read_back(target, reading, current) {
             ReadBack::Old(Some(key)) => Some(format!("{target} shows key {key} instead of {current}")),
             // Where nothing is known of what the target shows, this reading becomes the first thing known.
-            _ if !self.tails.contains_key(current) && matches!(reading, Reading::Tail(_) | Reading::Hidden) => None,
+            _ if self.end_at(target, current).is_none() && matches!(reading, Reading::Tail(_) | Reading::Hidden) => {
+                None
+            }
             ReadBack::New | ReadBack::CannotTell => None,
             // A service that inherits has nothing of its own to show; the policy's explicit add is what changes that.
             ReadBack::Other if *reading == Reading::Nothing && !self.has_shown(target) => None,
@@ -358,6 +360,8 @@ impl ServiceState {
             account: Some(account),
             issuer: Some(issuer),
             tail: None,
+            // Where targets hold what is derived, keys live in slots, and which is in use is an operator's to say.
+            derived: Vec::new(),
         }])
     }
 
@@ -396,9 +400,7 @@ impl ServiceState {
             drift.push(format!("current key {current} ends by itself at {at}; rotate it before"));
         }
         // Known before the next mint, and in time to say what it is: it will stop the retire.
-        let end = self.tails.get(current);
-        let same_key = others.shown.iter().filter(|(_, reading)| reading.tail().is_some() && reading.tail() == end);
-        drift.extend(same_key.map(|(other, _)| {
+        drift.extend(others.showing(&self.ends_of(current)).map(|other| {
             format!("{other} shows current key {current} too and is no target of this service; see accept_holders")
         }));
         // No stop: whoever may not look there may still rotate. But no silence either.
@@ -462,20 +464,27 @@ impl ServiceState {
         Some(self.halted(Reason::AccountChanged, &why))
     }
 
-    /// Why an operator's word that the targets hold `key` cannot be right: what they show says otherwise.
+    /// Why an operator's word that the targets hold `key`, or those in `derived` something derived from it, cannot be right: what
+    /// they show says otherwise. With each of those stands the end of what would be derived now, where that is known; a person may have
+    /// derived something else.
     pub fn adoption_contradicted(
         &self,
         key: &KeyId,
         tail: Option<&Tail>,
         readings: &[(TargetName, Reading)],
+        derived: &[(TargetName, Option<Tail>)],
     ) -> Option<String> {
-        let known = tail.or(self.tails.get(key));
         readings.iter().find_map(|(target, reading)| {
             if let (Reading::Keyless(word), false) = (reading, self.keyless.contains_key(key)) {
                 return Some(format!("{target} uses {word}, which is no key, and not key {key}"));
             }
             let shown = reading.tail()?;
-            let other = self.tails.iter().find(|(other, tail)| *other != key && *tail == shown);
+            let (known, ends) = match derived.iter().find(|(name, _)| name == target) {
+                Some((_, end)) if end.as_ref() == Some(shown) => return None,
+                Some(_) => (self.derived.get(target).and_then(|ends| ends.get(key)), self.derived.get(target)),
+                None => (tail.or(self.tails.get(key)), Some(&self.tails)),
+            };
+            let other = ends.into_iter().flatten().find(|(other, tail)| *other != key && *tail == shown);
             match (known, other) {
                 (Some(known), _) if known == shown => None,
                 (_, Some((other, _))) => Some(format!("{target} shows key {other}, and not {key}")),

@@ -29,6 +29,8 @@ pub enum Event {
         issuer: Option<Box<IssuerSpec>>,
         /// The end of its secret, where that came with the word.
         tail: Option<Tail>,
+        /// The targets that hold something derived from it and not the key itself.
+        derived: Vec<TargetName>,
     },
     /// Somebody ordered a rotation; it is opened when window, group and budget allow.
     Ordered {
@@ -169,6 +171,8 @@ pub enum Event {
         key: KeyId,
         /// The jobs known there before.
         jobs: Vec<JobId>,
+        /// The end of what is handed over, where that is derived from the key.
+        derived: Option<Tail>,
     },
     /// The target took it.
     Submitted {

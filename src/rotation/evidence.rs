@@ -135,12 +135,13 @@ impl ServiceState {
 
     /// Another place of the same deployments that shows the key: whoever uses it would lose it with ours.
     fn held_by_another(&self, retirement: &Retirement, seen: &Evidence) -> Option<String> {
-        let end = self.tails.get(&retirement.key)?;
-        let current = self.current.as_ref().and_then(|current| self.tails.get(&current.key));
-        if retirement.despite_use || current == Some(end) {
+        if retirement.despite_use {
             return None;
         }
-        let (other, _) = seen.others.shown.iter().find(|(_, reading)| reading.tail() == Some(end))?;
+        let current = self.current.as_ref().map(|current| self.ends_of(&current.key)).unwrap_or_default();
+        let ends = self.ends_of(&retirement.key).into_iter().filter(|end| !current.contains(end));
+        let ends: Vec<_> = ends.collect();
+        let other = seen.others.showing(&ends).next()?;
         Some(format!(
             "{other} is no target of this service and shows the end of old key {}; make it a target and rekeyd moves it, or move \
              it by hand, or say accept_holders in the policy where it is another key with the same end",
@@ -203,7 +204,8 @@ impl ServiceState {
             }
             // The end of its secret is shown, and that of the current key is another or unknown: no proof, and reason enough.
             let shown = reading.tail();
-            let alone = shown.is_some() && self.tails.get(leaving) == shown && self.tails.get(current) != shown;
+            let alone =
+                shown.is_some() && self.end_at(target, leaving) == shown && self.end_at(target, current) != shown;
             let shows_it = alone || self.read_back(target, reading, leaving) == ReadBack::New;
             // What was a target once and shows the key is what an operator's word is about; a target never is.
             let accepted = self.leaving.get(leaving).is_some_and(|retirement| retirement.despite_use);

@@ -1,5 +1,6 @@
 //! What effects find and what follows from it, as plain data between the engine and the machine.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use crate::model::{
@@ -35,6 +36,15 @@ pub struct Others {
     pub shown: Vec<(String, Reading)>,
     /// Those that nobody could look at, each with the reason.
     pub unread: Vec<String>,
+}
+
+impl Others {
+    /// Those that show one of these ends.
+    pub(super) fn showing<'a>(&'a self, ends: &[impl Borrow<Tail>]) -> impl Iterator<Item = &'a str> {
+        let shows =
+            |reading: &Reading| reading.tail().is_some_and(|shown| ends.iter().any(|end| end.borrow() == shown));
+        self.shown.iter().filter(move |(_, reading)| shows(reading)).map(|(other, _)| other.as_str())
+    }
 }
 
 /// What an effect found in the world.
@@ -121,6 +131,8 @@ pub enum Finding {
         jobs: Vec<JobId>,
         /// The issuer's keys.
         listing: Listing,
+        /// The end of what would be handed over, where that is derived from the key.
+        derived: Option<Tail>,
     },
     /// The push was taken.
     Receipt(Receipt),

@@ -119,9 +119,7 @@ impl ServiceState {
     /// Another place of the same deployments that shows the end of an idle key: whoever uses it would lose it with its slot.
     fn shown_by<'a>(&self, idle: &KeyId, listing: &Listing, others: &'a Others) -> Option<&'a str> {
         let listed = listing.keys.iter().find(|listed| listed.id == *idle)?;
-        let end = listed.tail.as_ref()?;
-        let (other, _) = others.shown.iter().find(|(_, reading)| reading.tail() == Some(end))?;
-        Some(other)
+        others.showing(listed.tail.as_slice()).next()
     }
 
     /// Where a new key would go at an issuer.

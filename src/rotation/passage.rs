@@ -123,7 +123,7 @@ impl ServiceState {
                     rotation.phase = Phase::Minted;
                 }
             }
-            Event::PushBegun { target, key, jobs } => {
+            Event::PushBegun { target, key, jobs, derived } => {
                 if rotation.installing.as_ref() != Some(key)
                     || !matches!(rotation.phase, Phase::Ready | Phase::Deploying)
                     || rotation.enable_first.is_some()
@@ -136,6 +136,9 @@ impl ServiceState {
                     return Err(());
                 }
                 progress.push = Push::Begun { at: at.clone(), jobs: jobs.clone() };
+                if let (Some(end), Some(ends)) = (derived, self.derived.get_mut(target)) {
+                    ends.insert(key.clone(), end.clone());
+                }
                 progress.attempts += 1;
                 rotation.phase = Phase::Deploying;
                 self.may_hold.entry(target.clone()).or_default().insert(key.clone());
@@ -258,6 +261,7 @@ impl ServiceState {
             target.other_lost = self.lost_before(&target.name, rotation.installing.as_ref(), at);
         }
         let snapshot = &rotation.snapshot;
+        self.note_derived(snapshot.targets.iter().map(|found| (&found.spec.name, found.spec.derived_by.is_some())));
         for found in &snapshot.targets {
             if !matches!(found.reading, Reading::Keyless(_)) {
                 self.forget_keyless(&found.spec.name, current);
@@ -265,8 +269,9 @@ impl ServiceState {
             self.may_hold.entry(found.spec.name.clone()).or_default().insert(current.clone());
             let (Reading::Tail(shown), true) = (&found.reading, rotation.kind.replaces()) else { continue };
             // What a push is ordered to replace tells nothing of the key that is pushed.
-            if !self.tails.contains_key(current) && !self.tails.values().any(|known| known == shown) {
-                self.tails.insert(current.clone(), shown.clone());
+            let ends = self.derived.get(&found.spec.name).unwrap_or(&self.tails);
+            if !ends.values().any(|known| known == shown) {
+                self.learn_end(&found.spec.name, current, shown);
             }
         }
         if self.home.is_none() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Health, Instant, JobId, JobState, KeyId, Listing, Probe, Reading, Reason, TargetName};
+use crate::model::{Health, Instant, JobId, JobState, KeyId, Listing, Probe, Reading, Reason, Tail, TargetName};
 
 use super::event::Event;
 use super::evidence::clocks_differ;
@@ -25,12 +25,14 @@ pub(super) struct SeenBefore {
     pub reading: Reading,
     pub jobs: Vec<JobId>,
     pub listing: Listing,
+    pub derived: Option<Tail>,
 }
 
 impl ServiceState {
     pub(super) fn before_push(&self, target: &TargetName, seen: SeenBefore, now: &Instant) -> Conclusion {
         let rotation = self.open_rotation();
         let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
+        let is_unknown = self.is_unknown_to_us(target, &seen.reading, &key, seen.derived.as_ref());
         let halt = |reason, why: String| Conclusion::record(vec![self.halted(reason, &why)]);
         // Putting back a key that worked mends something, and waits for no clock.
         let is_new = rotation.course == Course::Forward && rotation.kind.replaces();
@@ -39,10 +41,7 @@ impl ServiceState {
         }
         let listed = seen.listing.keys.iter().find(|listed| listed.id == key);
         // A journal restored from an older copy would put back a key that the world has left behind.
-        if let (true, Some(newer)) = (
-            listed.is_none() || self.is_unknown_to_us(target, &seen.reading, &key),
-            self.newer_than_journal(&seen.listing, now),
-        ) {
+        if let (true, Some(newer)) = (listed.is_none() || is_unknown, self.newer_than_journal(&seen.listing, now)) {
             return self.behind(
                 &seen.listing,
                 Some(&rotation.snapshot.issuer),
@@ -58,7 +57,7 @@ impl ServiceState {
         if let Probe::NotYet(why) | Probe::Wrong(why) | Probe::NotAllowed(why) = seen.probe {
             return self.not_fit_to_push(rotation, target, key, why, now);
         }
-        if self.is_unknown_to_us(target, &seen.reading, &key) {
+        if is_unknown {
             return halt(
                 Reason::TargetChanged,
                 format!(
@@ -67,11 +66,18 @@ impl ServiceState {
                 ),
             );
         }
-        Conclusion::record(vec![Event::PushBegun { target: target.clone(), key, jobs: seen.jobs }])
+        let (target, jobs, derived) = (target.clone(), seen.jobs, seen.derived);
+        Conclusion::record(vec![Event::PushBegun { target, key, jobs, derived }])
     }
 
-    /// Whether a target shows what neither the journal nor the opening of this rotation accounts for.
-    fn is_unknown_to_us(&self, target: &TargetName, reading: &Reading, key: &KeyId) -> bool {
+    /// Whether a target shows what neither the journal nor the opening of this rotation accounts for, nor what is to be pushed.
+    fn is_unknown_to_us(&self, target: &TargetName, reading: &Reading, key: &KeyId, derived: Option<&Tail>) -> bool {
+        // The journal learns the end of what is derived with the push; a key whose end is unknown would excuse anything.
+        if let (Some(end), None) = (derived, self.end_at(target, key)) {
+            let mut knowing = self.clone();
+            knowing.learn_end(target, key, end);
+            return knowing.is_unknown_to_us(target, reading, key, None);
+        }
         let snapshot = &self.open_rotation().snapshot;
         let opened = snapshot.targets.iter().find(|found| found.spec.name == *target).map(|found| &found.reading);
         opened != Some(reading) && self.read_back(target, reading, key) == ReadBack::Other

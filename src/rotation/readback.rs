@@ -2,8 +2,7 @@
 //!
 //! ArcGIS shows four characters of a secret, so only a difference is evidence; equal tails are [`ReadBack::CannotTell`].
 
-use crate::model::Reading;
-use crate::model::{KeyId, TargetName};
+use crate::model::{KeyId, Reading, Tail, TargetName};
 
 use super::ServiceState;
 
@@ -21,6 +20,38 @@ pub enum ReadBack {
 }
 
 impl ServiceState {
+    /// The end that a target shows while it holds this key, where that is known.
+    pub fn end_at(&self, target: &TargetName, key: &KeyId) -> Option<&Tail> {
+        match self.derived.get(target) {
+            // Nothing is derived from what is no key.
+            Some(ends) if !self.keyless.contains_key(key) => ends.get(key),
+            _ => self.tails.get(key),
+        }
+    }
+
+    /// The ends by which a key is known anywhere: its own, and those of what was derived from it.
+    pub fn ends_of(&self, key: &KeyId) -> Vec<&Tail> {
+        let derived = self.derived.values().filter_map(|ends| ends.get(key));
+        self.tails.get(key).into_iter().chain(derived).collect()
+    }
+
+    /// Notes which targets hold what is derived, by this name; what is known of any other as such is forgotten.
+    pub(super) fn note_derived<'t>(&mut self, targets: impl Iterator<Item = (&'t TargetName, bool)>) {
+        for (target, is_derived) in targets {
+            if is_derived {
+                self.derived.entry(target.clone()).or_default();
+            } else {
+                self.derived.remove(target);
+            }
+        }
+    }
+
+    /// Learns the end by which a target shows a key, unless that is known.
+    pub(super) fn learn_end(&mut self, target: &TargetName, key: &KeyId, end: &Tail) {
+        let ends = self.derived.get_mut(target).unwrap_or(&mut self.tails);
+        ends.entry(key.clone()).or_insert_with(|| end.clone());
+    }
+
     /// Holds a target's reading against `key` and everything else the target may hold.
     pub fn read_back(&self, target: &TargetName, reading: &Reading, key: &KeyId) -> ReadBack {
         let others: Vec<&KeyId> = self.may_hold.get(target).into_iter().flatten().filter(|held| *held != key).collect();
@@ -38,9 +69,10 @@ impl ServiceState {
             }
             Reading::Tail(shown) | Reading::Keyless(shown) => shown,
         };
-        let wanted = self.tails.get(key);
-        let fits: Vec<&KeyId> = others.iter().filter(|other| self.tails.get(**other) == Some(shown)).copied().collect();
-        let untold = matches!(reading, Reading::Tail(_)) && others.iter().any(|other| !self.tails.contains_key(*other));
+        let wanted = self.end_at(target, key);
+        let end_of = |other: &KeyId| self.end_at(target, other);
+        let fits: Vec<&KeyId> = others.iter().filter(|other| end_of(other) == Some(shown)).copied().collect();
+        let untold = matches!(reading, Reading::Tail(_)) && others.iter().any(|other| end_of(other).is_none());
         match (wanted == Some(shown), fits.first()) {
             (true, None)
                 if !untold && opened.is_none_or(|before| before.tail() != Some(shown) || others.is_empty()) =>

@@ -44,6 +44,9 @@ pub struct ServiceState {
     pub lost_pushes: Vec<LostPush>,
     /// The end of each key's secret, where known.
     pub tails: BTreeMap<KeyId, Tail>,
+    /// At the targets that hold something derived from a key and not the key itself: the end of what was derived from each, where
+    /// known.
+    pub derived: BTreeMap<TargetName, BTreeMap<KeyId, Tail>>,
     /// What the service was switched to that is no key, by the id that stands for it.
     pub keyless: BTreeMap<KeyId, Keyless>,
     /// Keys at the issuer that the journal does not know, as last seen.

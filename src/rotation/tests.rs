@@ -341,6 +341,7 @@ fn a_key_taken_on_by_itself_is_disabled_and_then_waits_for_a_word() {
         account: None,
         issuer: None,
         tail: None,
+        derived: Vec::new(),
     });
     assert_eq!(walk.step(), Step::Run(Effect::Evidence(key(OLD), Act::Delete)));
     assert_eq!(walk.state.current.as_ref().map(|current| current.key.clone()), Some(key(NEW)));
@@ -463,6 +464,15 @@ fn a_target_that_shows_nothing_of_its_own_is_not_said_to_hold_the_adopted_key() 
     let mut walk = Walk::new(&[]);
     let readings = vec![(TargetName::new("inherits"), Reading::Nothing), (TargetName::new("a"), tail("oldt"))];
     let by = AdoptedBy::Operator("test".into());
-    walk.record(Event::Adopted { key: key(OLD), created: None, by, readings, account: None, issuer: None, tail: None });
+    walk.record(Event::Adopted {
+        key: key(OLD),
+        created: None,
+        by,
+        readings,
+        account: None,
+        issuer: None,
+        tail: None,
+        derived: Vec::new(),
+    });
     assert_eq!(walk.state.may_hold.keys().map(TargetName::as_str).collect::<Vec<_>>(), ["a"]);
 }

@@ -1,24 +1,32 @@
-//! The main job on Azure with the real program: a storage account's key and an application's secret are rotated while ArcGIS reads
-//! its containers with them, and nobody is refused. At the lab's blob service, and at azurite where there is one.
+//! The main job on Azure with the real program: keys of storage accounts, what is signed with them, and an application's secret are
+//! rotated while ArcGIS reads its containers with them, and nobody is refused. At the lab's blob service and at azurite, where there is
+//! one; the consumers read where the keys are proved.
 
 use std::time::{Duration, Instant};
 
 use rekeyd_lab::{ArcGisOptions, AwsOptions, Azure, AzureOptions, Fault as Mishap, ServiceSpec, key_name};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::azurite::azurite;
+use super::azurite::{Azurite, azurite};
 use super::support::{PolicyText, Scene, wait_until};
 
-/// The cloud service that holds a key of the account, and the one that holds a secret of the application.
+/// Cloud services: one holds a key of the account, one a SAS signed with the same key, one a SAS of another account whose keys nobody
+/// holds, one a secret of the application.
 const KEY: &str = "blobkey001";
+const SAS: &str = "blobsas001";
+const OWN: &str = "blobown001";
 const APP: &str = "blobapp001";
-const SERVICES: [&str; 2] = ["blob-key", "blob-app"];
 const CONTAINER: &str = "tiles";
+/// How long Azure takes until everybody knows of a change.
+const LAG: Duration = Duration::from_millis(300);
+const HOUR: Duration = Duration::from_secs(3600);
 
 struct Story {
     scene: Scene,
     azure: Azure,
+    /// By its ARM id: the account that two services live on, and the one of the SAS alone.
     account: String,
+    own: String,
     object_id: String,
     client_id: String,
     /// Of the application's secret that a person made: its id, and itself.
@@ -26,88 +34,152 @@ struct Story {
 }
 
 impl Story {
-    async fn new(settle: &str, blob_url: Option<String>, name: &str) -> Story {
+    /// At the lab's blob service.
+    async fn new(settle: &str) -> Story {
+        Story::with(settle, "gisstore", None).await
+    }
+
+    /// The accounts have this name and one that begins with it.
+    async fn with(settle: &str, name: &str, azurite: Option<&'static Azurite>) -> Story {
         let options = ArcGisOptions { job_duration: Duration::from_millis(300), ..ArcGisOptions::default() };
         let scene = Scene::with(AwsOptions::default(), options).await;
-        let azure = Azure::start(AzureOptions::default()).await;
-        let account = azure.add_storage_account(name);
-        azure.add_container(&account, CONTAINER);
+        let azure = Azure::start(AzureOptions { key_lag: LAG, propagation: LAG, ..AzureOptions::default() }).await;
+        if let Some(azurite) = azurite {
+            azure.serve_blobs_at(&azurite.endpoint);
+            azurite.follow(&azure);
+        }
+        let mut accounts = Vec::new();
+        for name in [name.to_owned(), format!("{name}2")] {
+            match azurite {
+                Some(azurite) => {
+                    let id = azurite.add_account(&azure, &name);
+                    azurite.put_container(&name, &azure.slot(&id, "key1").value, CONTAINER).await;
+                    accounts.push(id);
+                }
+                None => {
+                    let id = azure.add_storage_account(&name);
+                    azure.add_container(&id, CONTAINER);
+                    accounts.push(id);
+                }
+            }
+        }
+        let [account, own] = accounts.try_into().expect("two");
         let (object_id, client_id) = azure.add_application("arcgis");
         let by_hand = azure.create_password(&object_id, "made by hand");
-        let arcgis = &scene.arcgis;
-        arcgis.use_azure(&azure);
-        arcgis.add_provider("azureazure", "AZURE", None);
-        for id in [KEY, APP] {
-            arcgis.add_service_with(ServiceSpec::azure_blob_store(id, "azureazure", CONTAINER));
-        }
-        let key = azure.slot(&account, "key1").value;
-        let held = json!({ "storageAccountName": name, "storageAccountKey": key });
-        arcgis.set_credential_object(KEY, &json!({ "type": "STORAGE-ACCOUNT-KEY", "secret": held }));
-        let principal = json!({ "tenantId": azure.tenant_id(), "clientId": client_id, "clientSecret": by_hand.1 });
-        let held = json!({ "type": "SERVICE-PRINCIPAL", "secret": { "storageAccountName": name },
-            "servicePrincipal": principal });
-        arcgis.set_credential_object(APP, &held);
-        scene.write_secret("azure-secret", &azure.admin().1);
-        scene.write_secret("by-hand", &by_hand.1);
-        let story = Story { scene, azure, account, object_id, client_id, by_hand };
-        let blob_url = blob_url.unwrap_or_else(|| story.azure.blob_url());
-        story.scene.write_policy(&PolicyText { more: story.policy(settle, &blob_url, name), ..PolicyText::default() });
+        let story = Story { scene, azure, account, own, object_id, client_id, by_hand };
+        story.furnish(name, azurite.is_none());
+        let scene = &story.scene;
+        scene.write_secret("azure-secret", &story.azure.admin().1);
+        scene.write_secret("by-hand", &story.by_hand.1);
+        scene.write_policy(&PolicyText { more: story.policy(settle, name), ..PolicyText::default() });
         story
     }
 
-    fn policy(&self, settle: &str, blob_url: &str, name: &str) -> String {
+    /// What ArcGIS holds before anybody rotates. Tokens of the lab's Entra open no container at azurite.
+    fn furnish(&self, name: &str, with_application: bool) {
+        let (arcgis, azure) = (&self.scene.arcgis, &self.azure);
+        arcgis.use_azure(azure);
+        arcgis.add_provider("azureazure", "AZURE", None);
+        let store = |id: &str, held: Value| {
+            arcgis.add_service_with(ServiceSpec::azure_blob_store(id, "azureazure", CONTAINER));
+            arcgis.set_credential_object(id, &held);
+        };
+        let secret =
+            json!({ "storageAccountName": name, "storageAccountKey": azure.slot(&self.account, "key1").value });
+        store(KEY, json!({ "type": "STORAGE-ACCOUNT-KEY", "secret": secret }));
+        let signed = |account: &str, name: &str| {
+            let token = azure.account_sas(account, "key1", HOUR);
+            json!({ "type": "SAS-TOKEN", "secret": { "storageAccountName": name, "sasToken": token } })
+        };
+        store(SAS, signed(&self.account, name));
+        store(OWN, signed(&self.own, &format!("{name}2")));
+        if with_application {
+            let principal =
+                json!({ "tenantId": azure.tenant_id(), "clientId": self.client_id, "clientSecret": self.by_hand.1 });
+            let secret = json!({ "storageAccountName": name });
+            store(APP, json!({ "type": "SERVICE-PRINCIPAL", "secret": secret, "servicePrincipal": principal }));
+        }
+        self.scene.write_secret("own-sas", &self.token(OWN));
+    }
+
+    fn policy(&self, settle: &str, name: &str) -> String {
         let secret = self.scene.path("azure-secret").display().to_string();
-        let account = super::azure::account(
-            &self.azure,
-            &secret,
-            &format!("blob_url = \"{blob_url}\"\nsettle = \"{settle}\"\nrequest_timeout = \"5s\"\n"),
-        );
-        let [key, app] = [
-            format!("kind = \"azure-key\"\nresource_id = \"{}\"\nexclusive = true", self.account),
+        let blob_url = self.azure.blob_url();
+        let more = format!("blob_url = \"{blob_url}\"\nsettle = \"{settle}\"\nrequest_timeout = \"5s\"\n");
+        let account = super::azure::account(&self.azure, &secret, &more);
+        let timing = "propagation = \"0s\"\nprobes = 2\nprobe_interval = \"50ms\"\nsoak = \"600ms\"\nsoak_unproven = \"600ms\"\n\
+                      watch = \"300ms\"\nobserve = \"1s\"\n";
+        let service = |service: &str, timing: &str, issuer: &str, place: &str| {
             format!(
-                "kind = \"entra-secret\"\napplication_object_id = \"{}\"\nclient_id = \"{}\"\nstorage_account = \"{name}\"",
-                self.object_id, self.client_id
-            ),
-        ];
-        let service = |service: &str, issuer: &str, place: &str| {
-            format!(
-                "[[service]]\nname = \"{service}\"\npropagation = \"0s\"\nprobes = 2\nprobe_interval = \"50ms\"\nsoak = \"300ms\"\n\
-                 soak_unproven = \"300ms\"\nwatch = \"300ms\"\nobserve = \"1s\"\n[service.issuer]\naccount = \"main\"\n{issuer}\n\
-                 probe = {{ container = \"{CONTAINER}\" }}\n[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\n\
-                 service_id = \"{place}\"\n"
+                "[[service]]\nname = \"{service}\"\n{timing}[service.issuer]\n{issuer}\nprobe = {{ container = \"{CONTAINER}\" }}\n\
+                 [[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\nservice_id = \"{place}\"\n"
             )
         };
-        let [of_key, of_app] = [service(SERVICES[0], &key, KEY), service(SERVICES[1], &app, APP)];
-        format!("[azure.main]\n{account}\n{of_key}{of_app}")
+        let resource = |kind: &str, id: &str| {
+            format!("kind = \"{kind}\"\naccount = \"main\"\nresource_id = \"{id}\"\nexclusive = true")
+        };
+        let app = format!(
+            "kind = \"entra-secret\"\naccount = \"main\"\napplication_object_id = \"{}\"\nclient_id = \"{}\"\n\
+             storage_account = \"{name}\"",
+            self.object_id, self.client_id
+        );
+        let of_own =
+            format!("{}\npermissions = \"rwl\"\ncontainer = \"{CONTAINER}\"", resource("azure-sas", &self.own));
+        [
+            format!("[azure.main]\n{account}\n"),
+            service("blob-key", timing, &resource("azure-key", &self.account), KEY),
+            service("blob-sas", "", "kind = \"azure-sas\"\nfrom = \"blob-key\"\npermissions = \"rwdl\"", SAS),
+            service("blob-own", timing, &of_own, OWN),
+            service("blob-app", timing, &app, APP),
+        ]
+        .concat()
     }
 
-    /// Says which keys are in use; returns the id of the account's.
-    fn adopt(&self) -> String {
+    /// The token that a cloud service holds.
+    fn token(&self, place: &str) -> String {
+        let held = self.scene.arcgis.credential_object(place).expect("it holds something");
+        held["secret"]["sasToken"].as_str().expect("a SAS").to_owned()
+    }
+
+    fn adopt_application(&self) {
         let file = self.scene.path("by-hand").display().to_string();
-        let adopted = self.scene.run(&["adopt", SERVICES[1], &self.by_hand.0, "--secret-file", &file]);
+        let adopted = self.scene.run(&["adopt", "blob-app", &self.by_hand.0, "--secret-file", &file]);
         assert_eq!(adopted.code, Some(0), "{adopted:?}");
-        self.adopt_key()
     }
 
-    fn adopt_key(&self) -> String {
-        let listed = self.scene.run(&["adopt", SERVICES[0], "no-such-key"]);
+    /// Says that `key1` is in use; returns its id.
+    fn adopt_slot(&self, service: &str, more: &[&str]) -> String {
+        let listed = self.scene.run(&["adopt", service, "no-such-key"]);
         assert_eq!(listed.code, Some(1), "{listed:?}");
         let said = format!("{}{}", listed.out, listed.err);
         let id =
             said.split_whitespace().map(|word| word.trim_matches([',', '.'])).find(|word| word.starts_with("key1@"));
         let id = id.unwrap_or_else(|| panic!("no key1 in {said}")).to_owned();
         // The first rotation destroys what the other slot holds.
-        let hasty = self.scene.run(&["adopt", SERVICES[0], &id]);
+        let hasty = self.scene.run(&["adopt", service, &id]);
         let said = format!("{}{}", hasty.out, hasty.err);
         assert_eq!(hasty.code, Some(1), "{hasty:?}");
         assert!(said.contains("puts its new key in place of key2@") && said.contains("--idle-slot-free"), "{said}");
-        let adopted = self.scene.run(&["adopt", SERVICES[0], &id, "--idle-slot-free"]);
+        let adopted = self.scene.run(&[&["adopt", service, &id, "--idle-slot-free"], more].concat());
         assert_eq!(adopted.code, Some(0), "{adopted:?}");
         id
     }
 
-    fn rotate(&self) {
-        let ran = self.scene.run(&["rotate", SERVICES[0], SERVICES[1], "--wait=done"]);
+    /// With the token that is in use: which key signed it is seen.
+    fn adopt_own(&self) {
+        let file = self.scene.path("own-sas").display().to_string();
+        let listed = self.scene.run(&["adopt", "blob-own", "no-such-key"]);
+        let said = format!("{}{}", listed.out, listed.err);
+        let idle = said.split_whitespace().map(|word| word.trim_matches([',', '.'])).find(|id| id.starts_with("key2@"));
+        let wrong = ["adopt", "blob-own", idle.expect("two slots"), "--idle-slot-free", "--secret-file", &file];
+        let wrong = self.scene.run(&wrong);
+        assert_eq!(wrong.code, Some(1), "{wrong:?}");
+        assert!(format!("{}{}", wrong.out, wrong.err).contains("it is signed with key key1@"), "{wrong:?}");
+        self.adopt_slot("blob-own", &["--secret-file", &file]);
+    }
+
+    fn rotate(&self, services: &[&str]) {
+        let ran = self.scene.run(&[&["rotate"], services, &["--wait=done"]].concat());
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
 
@@ -118,6 +190,14 @@ impl Story {
         assert_eq!(self.scene.arcgis.held_key_name(KEY), Some(key_name(name, &key)));
     }
 
+    fn assert_no_refusals(&self, places: &[&str]) {
+        assert_eq!(self.scene.arcgis.consumer_refusals(), 0);
+        for id in places {
+            let count = self.scene.arcgis.consumer(id);
+            assert!(count.requests > 20 && count.healthy && count.failures == 0, "{id}: {count:?}");
+        }
+    }
+
     fn assert_no_secret_seen(&self) {
         let mut secrets = self.azure.all_secrets();
         secrets.extend(self.scene.aws.all_secrets());
@@ -126,81 +206,153 @@ impl Story {
     }
 }
 
+/// Lists the container with a token, as anybody who has it could.
+async fn opens(story: &Story, name: &str, token: &str) -> u16 {
+    let url = format!("{}/{name}/{CONTAINER}?restype=container&comp=list&{token}", story.azure.blob_url());
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a plain client");
+    http.get(url).send().await.expect("the blob service answers").status().as_u16()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_and_a_secret_are_rotated_and_nobody_is_refused() {
-    let story = Story::new("300ms", None, "gisstore").await;
+async fn a_key_what_is_signed_with_it_and_a_secret_are_rotated_and_nobody_is_refused() {
+    let story = Story::new("300ms").await;
     tokio::task::spawn_blocking(move || two_rotations(&story)).await.expect("it ends well");
 }
 
 fn two_rotations(story: &Story) {
     let daemon = story.scene.start();
-    let first = story.adopt();
+    story.adopt_application();
+    let first = story.adopt_slot("blob-key", &[]);
+    story.adopt_own();
     for (round, slot) in [(1, "key2"), (2, "key1")] {
-        story.rotate();
+        story.rotate(&["blob-key", "blob-own", "blob-app"]);
         story.assert_holds(slot);
-        assert_eq!(story.azure.regenerations(), 2 * round, "one to make a key, one to retire the other");
+        assert_eq!(
+            story.azure.regenerations(),
+            4 * round,
+            "of each account one to make a key, one to retire the other"
+        );
         assert_eq!(story.azure.mints(), round, "one secret for each rotation");
         let left = story.azure.passwords(&story.object_id);
         assert_eq!(left.len(), 1, "{left:?}");
         assert!(left[0].display_name.as_deref().is_some_and(|label| label.starts_with("rekeyd ")), "{left:?}");
+        assert_used_before_the_other_was_removed(&story.azure, &left[0].key_id);
     }
-    let history = story.scene.run(&["history", SERVICES[0]]);
+    let history = story.scene.run(&["history", "blob-key"]);
     assert!(history.out.contains(&first) && history.out.contains("who says that the idle slot is free"), "{history:?}");
     // The key that was adopted without a secret file was known all the same: ARM shows it.
-    assert_eq!(story.scene.arcgis.consumer_refusals(), 0);
-    for id in [KEY, APP] {
-        let count = story.scene.arcgis.consumer(id);
-        assert!(count.requests > 20 && count.healthy && count.failures == 0, "{id}: {count:?}");
-    }
+    story.assert_no_refusals(&[KEY, SAS, OWN, APP]);
     let doctor = story.scene.run(&["doctor"]);
     assert!(doctor.out.contains("azure-key:gisstore") && doctor.out.contains("idle is key2@"), "{doctor:?}");
     drop(daemon);
     story.assert_no_secret_seen();
 }
 
-/// The blob service of others: it refuses a regenerated key from ARM's answer on. It takes no tokens of the lab's, so the application
-/// is left alone there.
+/// A consumer keeps its token for an hour, and would not notice that the secret behind it is gone: so the order is told by who asked for
+/// what.
+fn assert_used_before_the_other_was_removed(azure: &Azure, new: &str) {
+    let requests = azure.requests();
+    let at = |operation: &str, about: &str| {
+        let asked = |line: &&rekeyd_lab::RequestLine| line.operation == operation && line.access_key_id == about;
+        requests.iter().filter(|line| line.executed).find(asked).map(|line| line.at)
+    };
+    let used = at("ConsumerToken", new).expect("the consumer logged in with the new secret");
+    let removed = requests.iter().rfind(|line| line.operation == "RemovePassword" && line.executed);
+    assert!(removed.is_some_and(|line| line.at > used), "the old secret went before the new one was in use");
+}
+
+/// One rotation moves the account's key and what is signed with it, and both before the old slot dies.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_rotated_at_azurite_and_nobody_is_refused() {
+async fn a_sas_moves_with_the_key_it_is_signed_with() {
+    let story = Story::new("300ms").await;
+    let by_hand = story.token(SAS);
+    let (story, tokens) = tokio::task::spawn_blocking(move || {
+        let daemon = story.scene.start();
+        story.adopt_slot("blob-key", &[]);
+        // It has no keys of its own, and says whose it has.
+        let said = "blob-sas has no key of its own: what its targets hold is derived from the key of blob-key and moves with it";
+        for (words, code) in [(&["rotate", "blob-sas"][..], 1), (&["pause", "blob-sas"], 1), (&["plan", "blob-sas"], 2)] {
+            let ran = story.scene.run(words);
+            assert_eq!(ran.code, Some(code), "{ran:?}");
+            assert!(format!("{}{}", ran.out, ran.err).contains(said), "{ran:?}");
+        }
+        let mut tokens = vec![by_hand];
+        for _ in 0..2 {
+            story.rotate(&["blob-key"]);
+            tokens.push(story.token(SAS));
+        }
+        let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).expect("JSON");
+        let services = status["services"].as_array().expect("services");
+        let of = |name: &str| services.iter().find(|service| service["name"] == name).expect("it is listed").clone();
+        let (root, follower) = (of("blob-key"), of("blob-sas"));
+        assert_eq!(follower["targets"], json!(["arcgis:prod:blobsas001"]));
+        assert_eq!((&follower["issuer"], &follower["message"]), (&json!("azure-sas:gisstore"), &json!("moves with blob-key")));
+        assert_eq!((&follower["current_key"], &follower["state"]), (&root["current_key"], &json!("idle")));
+        assert_eq!(root["targets"], json!(["arcgis:prod:blobkey001", "arcgis:prod:blobsas001"]));
+
+        let history = story.scene.run(&["history", "blob-key"]).out;
+        let line = |from: usize, what: &str| history[from..].find(what).map(|at| from + at);
+        let pushed = line(0, "to arcgis:prod:blobsas001").unwrap_or_else(|| panic!("never pushed: {history}"));
+        let verified = line(pushed, "arcgis:prod:blobsas001").expect("and verified");
+        let deleted = line(0, "deleting").unwrap_or_else(|| panic!("nothing was retired: {history}"));
+        assert!(verified < deleted, "{history}");
+        story.assert_no_refusals(&[KEY, SAS]);
+        drop(daemon);
+        story.assert_no_secret_seen();
+        (story, tokens)
+    })
+    .await
+    .expect("it ends well");
+    tokio::time::sleep(LAG).await;
+    for (n, (token, status)) in tokens.iter().zip([403, 403, 200]).enumerate() {
+        assert_eq!(opens(&story, "gisstore", token).await, status, "token {n}");
+    }
+}
+
+/// The blob service of others: from ARM's answer on it refuses a regenerated key and what is signed with it, and the consumers read
+/// there.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_sas_are_rotated_at_azurite_and_nobody_is_refused() {
     let Some(azurite) = azurite().await else { return };
-    let azure_name = "rotatedstore";
-    let story = Story::new("300ms", Some(azurite.endpoint.clone()), azure_name).await;
-    azurite.follow(&story.azure);
+    let name = "rotatedstore";
+    let story = Story::with("300ms", name, Some(azurite)).await;
     let keys = ["key1", "key2"].map(|slot| story.azure.slot(&story.account, slot).value);
-    azurite.set_keys(azure_name, [&keys[0], &keys[1]]);
-    azurite.put_container(azure_name, &keys[0], CONTAINER).await;
+    let tokens = [story.token(SAS), story.token(OWN)];
     let story = tokio::task::spawn_blocking(move || {
         let daemon = story.scene.start();
-        story.adopt_key();
+        story.adopt_slot("blob-key", &[]);
+        story.adopt_own();
         for slot in ["key2", "key1"] {
-            let ran = story.scene.run(&["rotate", SERVICES[0], "--wait=done"]);
-            assert_eq!(ran.code, Some(0), "{ran:?}");
+            story.rotate(&["blob-key", "blob-own"]);
             story.assert_holds(slot);
         }
-        assert_eq!(story.scene.arcgis.consumer_refusals(), 0);
+        story.assert_no_refusals(&[KEY, SAS, OWN]);
         drop(daemon);
         story.assert_no_secret_seen();
         story
     });
     let story = story.await.expect("it ends well");
-    // Of all the keys there ever were azurite takes the two that are in the slots.
+    // Of all that there ever was azurite takes what is in the slots and what is signed with it.
     for (n, key) in keys.iter().enumerate() {
-        let answer = azurite.list(azure_name, key, CONTAINER).await;
-        assert_eq!(answer.short(), "403 AuthorizationFailure", "key {n} is dead");
+        assert_eq!(azurite.list(name, key, CONTAINER).await.short(), "403 AuthorizationFailure", "key {n} is dead");
+    }
+    for (token, name) in tokens.iter().zip([name, "rotatedstore2"]) {
+        assert_eq!(azurite.list_with_sas(name, token, CONTAINER).await.short(), "403 AuthorizationFailure");
     }
     let now = story.azure.slot(&story.account, "key1").value;
-    assert_eq!(azurite.list(azure_name, &now, CONTAINER).await.short(), "200");
+    assert_eq!(azurite.list(name, &now, CONTAINER).await.short(), "200");
+    assert_eq!(azurite.list_with_sas(name, &story.token(SAS), CONTAINER).await.short(), "200");
 }
 
 /// A request sent before this start, and forgotten with an older journal, would take whatever is in its slot when it arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_slot_is_filled_before_what_was_sent_earlier_must_have_arrived() {
-    let story = Story::new("3s", None, "gisstore").await;
+    let story = Story::new("3s").await;
     let started = tokio::task::spawn_blocking(move || {
         let started = Instant::now();
         let daemon = story.scene.start();
-        story.adopt();
-        let ran = story.scene.run(&["rotate", SERVICES[0]]);
+        story.adopt_slot("blob-key", &[]);
+        let ran = story.scene.run(&["rotate", "blob-key"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         wait_until("the first regeneration", || story.azure.regenerations() == 1);
         drop(daemon);
@@ -213,18 +365,19 @@ async fn no_slot_is_filled_before_what_was_sent_earlier_must_have_arrived() {
 /// The answer to a regeneration is lost: it is settled by looking, and the slot is left alone until nothing can arrive any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_costs_time_and_nothing_else() {
-    let story = Story::new("2s", None, "gisstore").await;
+    let story = Story::new("2s").await;
     tokio::task::spawn_blocking(move || {
         let daemon = story.scene.start();
-        story.adopt();
+        story.adopt_application();
+        story.adopt_slot("blob-key", &[]);
         story.azure.fault("RegenerateKey", Mishap::LostReply);
         story.azure.fault("AddPassword", Mishap::LostReply);
-        story.rotate();
+        story.rotate(&["blob-key", "blob-app"]);
         story.assert_holds("key2");
         assert_eq!(story.azure.regenerations(), 3, "one was lost, one made the key, one retired the other");
         let left = story.azure.passwords(&story.object_id);
         assert_eq!((story.azure.mints(), left.len()), (2, 1), "the secret nobody has was found by its label: {left:?}");
-        assert_eq!(story.scene.arcgis.consumer_refusals(), 0);
+        story.assert_no_refusals(&[KEY, SAS, APP]);
         drop(daemon);
         story.assert_no_secret_seen();
     })

@@ -55,6 +55,7 @@ stories! {
     bad_holder
     bad_jitter
     bad_name
+    bad_sas
     bad_secret_reference
     bad_window
     empty

@@ -103,7 +103,8 @@ fn told(history: run::History) -> ExitCode {
     if history.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Every strike, and every pair of them, in a world of every shape, with targets that know no jobs, and on the way to a role.
+/// Every strike, and every pair of them, in a world of every shape, with targets that know no jobs, on the way to a role, and with
+/// what is signed with a key beside the key.
 fn exhaustive(options: &Options) -> bool {
     let depth = if options.pairs { Depth::Pairs } else { Depth::Singles };
     let (mut counts, mut finds) = (Counts::default(), Finds::default());
@@ -116,7 +117,8 @@ fn exhaustive(options: &Options) -> bool {
         (Shape::Slots, true, 1),
     ]
     .map(|(shape, shows, targets)| Scene::switched(shape, shows, targets));
-    for scene in shapes.chain(jobless).chain(switched).chain([Scene::providers(1)]) {
+    let signed = [true, false].map(Scene::signed);
+    for scene in shapes.chain(jobless).chain(switched).chain([Scene::providers(1)]).chain(signed) {
         let started = Instant::now();
         let (more, found) = exhaustive::exhaust(&scene, depth, &mut |_| {});
         println!("{}: {} histories in {:.1} s", scene.title, more.histories, started.elapsed().as_secs_f64());

@@ -14,7 +14,7 @@ use rekeyd::ports::{
 };
 
 use crate::faults::{Op, Strike};
-use crate::world::{Actor, Deed, Outcome, Shared, World, epoch};
+use crate::world::{Actor, Deed, Outcome, Shared, World, epoch, signed};
 
 /// Makes the ports of one process.
 pub struct SimConnect {
@@ -24,7 +24,8 @@ pub struct SimConnect {
 
 impl Connect for SimConnect {
     fn issuer(&self, spec: &IssuerSpec) -> Result<Arc<dyn Issuer>, Fault> {
-        Ok(Arc::new(SimIssuer { shared: self.shared.clone(), process: self.process, object: spec.object.clone() }))
+        let (object, signs) = (spec.object.clone(), spec.kind == SIGNER);
+        Ok(Arc::new(SimIssuer { shared: self.shared.clone(), process: self.process, object, signs }))
     }
 
     fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault> {
@@ -57,10 +58,14 @@ impl Meter for NoMeter {
     fn request(&self, _: &str, _: &'static str, _: &'static str, _: Duration) {}
 }
 
+/// The kind of issuer that signs with another's keys.
+pub const SIGNER: &str = "signer";
+
 struct SimIssuer {
     shared: Shared,
     process: usize,
     object: String,
+    signs: bool,
 }
 
 struct SimTarget {
@@ -190,13 +195,19 @@ impl Issuer for SimIssuer {
     async fn probe(&self, material: &Material) -> Result<Probe, Fault> {
         let (object, process) = (&self.object, self.process);
         self.look(Op::Probe, object, |world| {
-            let probe = world.probe(object, material)?;
+            let probe = world.probe(object, material, self.signs)?;
             if probe == Probe::Works {
                 world.note_seen(process, Op::Probe, material.key().as_str());
             }
             Ok(probe)
         })
         .await
+    }
+
+    fn derive(&self, key: &Material) -> Result<Material, Fault> {
+        assert!(self.signs, "nothing is derived by an issuer of keys");
+        let secret = Secret::new(signed(key.secret().expose()));
+        Ok(Material::AccessKey { id: key.key().clone(), secret })
     }
 
     async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault> {
@@ -259,6 +270,12 @@ impl Target for SimTarget {
     }
 
     async fn push(&self, material: &Material) -> Result<Receipt, Fault> {
+        {
+            // A place that is handed the wrong thing would store it, and its consumer be refused; no history goes on from there.
+            let world = self.shared.world();
+            let is_signed = material.secret().expose().starts_with("signed-") && !world.is_derived(material.key());
+            assert_eq!(world.places[&self.name].is_signed, is_signed, "{} is handed what it cannot use", self.name);
+        }
         self.hand_over(material.key()).await
     }
 

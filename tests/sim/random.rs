@@ -137,6 +137,7 @@ fn cast(name: &str, chance: &mut Chance) -> Cast {
     cast.shows = !chance.one_in(4);
     cast.exclusive = cast.exclusive || chance.one_in(3);
     cast.on_drift_push = chance.one_in(3);
+    cast.signed = shape == Shape::Slots && chance.one_in(2);
     cast.list_lag = Duration::from_secs(*chance.pick(&[0, 0, 7, 50]));
     cast
 }

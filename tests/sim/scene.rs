@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::engine::{Decide, Machine};
-use rekeyd::model::{AccountIdentity, Instant, KeyId, Keyless, Reading, ServiceName, Shape, TargetName};
+use rekeyd::model::{AccountIdentity, Instant, IssuerSpec, KeyId, Keyless, Reading, ServiceName, Shape, TargetName};
 use rekeyd::policy::{Environment, Policy};
 use rekeyd::ports::{Connect, Journal, Record};
 use rekeyd::rotation::event::{AdoptedBy, Event};
 
 use crate::journal::CutJournal;
-use crate::ports::SimConnect;
+use crate::ports::{SIGNER, SimConnect};
 use crate::world::{Actor, At, ByHand, Place, Shared, Vault, World, epoch};
 
 /// One service of a scene.
@@ -36,6 +36,8 @@ pub struct Cast {
     pub providers: bool,
     /// Whether an operator wants it switched to a role, and not rotated.
     pub switched: bool,
+    /// Whether its second target holds what is signed with the key, and not the key itself.
+    pub signed: bool,
     /// How often by itself; a month where it is rotated once.
     pub every: &'static str,
 }
@@ -57,6 +59,7 @@ impl Cast {
             ends_alike: false,
             providers: false,
             switched: false,
+            signed: false,
             every: "30d",
         }
     }
@@ -69,8 +72,14 @@ impl Cast {
     pub fn put_in_place(&self, world: &mut World) {
         world.vaults.entry(self.object()).or_insert_with(|| vault(self));
         for name in self.target_names() {
-            world.places.entry(name).or_insert_with(|| place(self));
+            let is_signed = self.is_signed(&name);
+            world.places.entry(name).or_insert_with(|| Place { is_signed, ..place(self) });
         }
+    }
+
+    /// Whether this target of it holds what is signed.
+    pub fn is_signed(&self, target: &str) -> bool {
+        self.signed && target.ends_with("-2")
     }
 
     pub fn target_names(&self) -> Vec<String> {
@@ -141,6 +150,12 @@ impl Scene {
     pub fn switched(shape: Shape, shows: bool, targets: usize) -> Scene {
         let title = format!("{shape:?} to a role, {} tail, {targets} target(s)", if shows { "a" } else { "no" });
         Scene::new(title, vec![Cast { switched: true, shows, ..Cast::new("store", shape, targets) }])
+    }
+
+    /// One service with a key at one target, and what is signed with it at another.
+    pub fn signed(shows: bool) -> Scene {
+        let title = format!("Slots, a key and what is signed with it, {} tail", if shows { "a" } else { "no" });
+        Scene::new(title, vec![Cast { signed: true, shows, ..Cast::new("store", Shape::Slots, 2) }])
     }
 
     /// One service whose targets know no jobs.
@@ -216,6 +231,7 @@ fn place(cast: &Cast) -> Place {
         jobless: cast.jobless,
         watched: false,
         sick: false,
+        is_signed: false,
     }
 }
 
@@ -225,7 +241,10 @@ fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
     let at = Instant { wall: epoch(), boot: Duration::ZERO, boot_id: "boot-0".into() };
     let readings: Vec<(TargetName, Reading)> =
         cast.target_names().iter().map(|target| (TargetName::new(target.clone()), world.read(target))).collect();
-    let spec = policy.service(&name).expect("the policy names the cast").issuer.clone();
+    let service = policy.service(&name).expect("the policy names the cast");
+    let spec = service.issuer.clone();
+    let derived = service.targets.iter().filter(|target| target.derived_by.is_some());
+    let derived = derived.map(|target| target.name.clone()).collect();
     let event = Event::Adopted {
         key: key.clone(),
         created: Some(epoch() - chrono::TimeDelta::days(31)),
@@ -234,6 +253,7 @@ fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
         account: Some(AccountIdentity::new("aws:123456789012")),
         issuer: Some(Box::new(spec)),
         tail: None,
+        derived,
     };
     let material = world.material(key).expect("it was just made");
     world.shelves[0].materials.insert((name.clone(), key.clone()), material);
@@ -284,7 +304,12 @@ pub fn policy(cast: &[Cast]) -> Policy {
         service.issuer.last_used_lag = cast.use_lag;
         // What only the real ports read is left out: a history copies it thousands of times.
         service.issuer.config = serde_json::Value::Null;
-        service.targets.iter_mut().for_each(|target| target.config = serde_json::Value::Null);
+        for target in &mut service.targets {
+            target.config = serde_json::Value::Null;
+            if cast.is_signed(target.name.as_str()) {
+                target.derived_by = Some(Box::new(IssuerSpec { kind: SIGNER.to_owned(), ..service.issuer.clone() }));
+            }
+        }
     }
     policy
 }

@@ -96,6 +96,13 @@ impl Vault {
     }
 }
 
+/// What is signed with a secret: it begins and ends otherwise, and ends alike where the secrets do.
+pub fn signed(secret: &str) -> String {
+    let (head, end) = secret.split_at(secret.len() - 4);
+    let end: String = end.bytes().map(|digit| char::from(b'a' + digit % 16)).collect();
+    format!("signed-{head}{end}")
+}
+
 /// A place that holds a key and uses it all the time.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -121,6 +128,8 @@ pub struct Place {
     pub watched: bool,
     /// It fails for a reason of its own.
     pub sick: bool,
+    /// It takes what is signed with a key, and not the key.
+    pub is_signed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -257,6 +266,11 @@ impl World {
     pub fn find(&self, key: &KeyId) -> Option<(&str, &Key)> {
         let mut all = self.vaults.iter().flat_map(|(object, vault)| vault.keys.iter().map(move |key| (&**object, key)));
         all.find(|(_, known)| known.id == *key)
+    }
+
+    /// Whether targets hold what is derived from this key by its own issuer.
+    pub fn is_derived(&self, key: &KeyId) -> bool {
+        self.find(key).is_some_and(|(object, _)| self.vaults[object].shape == Shape::Derived)
     }
 
     /// Whether a key lives in a slot.

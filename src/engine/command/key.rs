@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use super::super::order::Reply;
 use super::super::{Engine, Performed, Place, World};
 use crate::model::{
-    AccountIdentity, IssuerSpec, KeyId, LastUse, Listing, Material, Reading, Secret, ServiceName, TargetName, Timestamp,
+    AccountIdentity, IssuerSpec, KeyId, LastUse, Listing, Material, Reading, Secret, ServiceName, Tail, TargetName,
+    Timestamp,
 };
 use crate::ports::JournalError;
 use crate::rotation::event::{AdoptedBy, Event};
@@ -39,6 +40,8 @@ pub(crate) struct Asked {
     material: Option<Material>,
     /// Why the order cannot be followed.
     objection: Option<String>,
+    /// The targets that hold something derived from the key, with the end of what would be derived now, where that is known.
+    derived: Vec<(TargetName, Option<Tail>)>,
 }
 
 impl Pending {
@@ -54,7 +57,7 @@ impl Pending {
         let material = match world.known(&place.issuer, key, secret.clone()).await {
             Ok(material) => material,
             Err(fault) if brought => {
-                return Asked { material: None, objection: Some(fault.why().to_owned()) };
+                return Asked { objection: Some(fault.why().to_owned()), ..Asked::default() };
             }
             // Without its secret it is adopted all the same; `rollback` and `repush` then say what they lack.
             Err(_) => None,
@@ -63,9 +66,10 @@ impl Pending {
             Some(material) => world.is_wrong(&place.issuer, material).await,
             None => None,
         };
+        let derived = world.derived(place, material.as_ref());
         let objection = wrong.filter(|_| brought);
         let objection = objection.map(|why| format!("the secret given does not belong to key {key}: {why}"));
-        Asked { material, objection }
+        Asked { material, objection, derived }
     }
 }
 
@@ -167,7 +171,7 @@ impl Engine {
         seen: Seen,
         asked: Asked,
     ) -> Result<Reply, JournalError> {
-        let Asked { material, objection } = asked;
+        let Asked { material, objection, derived } = asked;
         let state = &self.services[name].state;
         let about_old = state.only_vouches(&key, &seen.readings, &self.clock.now());
         let Some(listed) = seen.listing.keys.iter().find(|listed| listed.id == key).cloned() else {
@@ -184,7 +188,7 @@ impl Engine {
         }
         let tail = material.as_ref().and_then(|material| material.secret().tail());
         let contradicted =
-            if about_old { None } else { state.adoption_contradicted(&key, tail.as_ref(), &seen.readings) };
+            if about_old { None } else { state.adoption_contradicted(&key, tail.as_ref(), &seen.readings, &derived) };
         if let Some(why) = objection.filter(|_| listed.active).or(contradicted) {
             return Ok(Reply::one(name, false, why));
         }
@@ -196,6 +200,7 @@ impl Engine {
             account: Some(seen.account),
             issuer: Some(seen.issuer),
             tail,
+            derived: derived.into_iter().map(|(target, _)| target).collect(),
         };
         let secret = if material.is_some() { ", and its secret is sealed" } else { "" };
         if !self.record(name, event, material.as_ref()).await? {

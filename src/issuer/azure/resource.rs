@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::account::{SETTLE, is_storage_account};
+use crate::model::IssuerSpec;
 use crate::table::{Table, did_you_mean};
 
 /// A service whose accounts have keys in two slots.
@@ -60,6 +61,11 @@ pub(in crate::issuer) fn read_exclusive(table: &mut Table<'_>) -> bool {
         );
     }
     exclusive
+}
+
+/// The account whose keys an issuer rotates, of a kind that keeps it as `resource_id`.
+pub(in crate::issuer) fn of(spec: &IssuerSpec) -> Option<Resource> {
+    Resource::parse(spec.config.get("resource_id")?.as_str()?).ok()
 }
 
 /// What services share when they share an account's keys, whatever they make of them; two may not. Without the name of the policy's

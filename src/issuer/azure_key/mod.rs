@@ -32,6 +32,7 @@ pub const KIND: super::Kind = super::Kind {
     read,
     material,
     valid_for: super::for_ever,
+    derivation: None,
     connect,
 };
 

@@ -37,6 +37,7 @@ pub const KIND: super::Kind = super::Kind {
     read,
     material,
     valid_for,
+    derivation: Some(super::Derivation { read: read_derivation, over }),
     connect,
 };
 
@@ -54,6 +55,13 @@ const RESOURCE_TYPES: &str = "sco";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Config {
     resource_id: String,
+    #[serde(flatten)]
+    sas: Sas,
+}
+
+/// What is signed, and how it is tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Sas {
     grant: Grant,
     probe: Container,
 }
@@ -62,9 +70,8 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
     let account = Account::of(system);
     let resource = resource::read(table).filter(|resource| is_storage(table, resource));
     let exclusive = resource::read_exclusive(table);
-    let probe = blob::read(table);
-    let grant = read_grant(table, account.as_ref(), probe.as_ref());
-    let (resource, grant, probe, account, system) = (resource?, grant?, probe?, account?, system?);
+    let sas = read_sas(table);
+    let (resource, sas, account, system) = (resource?, sas?, account?, system?);
     Some(IssuerSpec {
         kind: KIND.name.to_owned(),
         system: Some(system.at.clone()),
@@ -75,8 +82,38 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
         propagation: resource.kind.propagation(),
         settle: account.settle(resource.kind.settle()),
         last_used_lag: None,
-        config: serde_json::to_value(Config { resource_id: resource.keyed(), grant, probe }).ok()?,
+        config: sas.config(&resource, &account)?,
     })
+}
+
+/// With `from`: the account is that service's.
+fn read_derivation(table: &mut Table<'_>) -> Option<serde_json::Value> {
+    serde_json::to_value(read_sas(table)?).ok()
+}
+
+fn over(sas: serde_json::Value, root: &IssuerSpec, system: Option<&SystemSpec>) -> Result<IssuerSpec, String> {
+    let resource = resource::of(root).filter(|_| root.shape == Shape::Slots);
+    let resource = resource.ok_or_else(|| format!("it rotates {}, which signs no SAS", root.object))?;
+    if resource.kind != AccountKind::Storage {
+        return Err(format!("a {} signs no SAS that ArcGIS takes", resource.kind.called()));
+    }
+    let sas: Result<Sas, _> = serde_json::from_value(sas);
+    let config = sas.ok().zip(Account::of(system)).and_then(|(sas, account)| sas.config(&resource, &account));
+    Ok(IssuerSpec {
+        kind: KIND.name.to_owned(),
+        object: format!("{}:{}", KIND.name, resource.short()),
+        shape: Shape::Derived,
+        config: config.ok_or("its account cannot be read")?,
+        ..root.clone()
+    })
+}
+
+impl Sas {
+    /// The whole of it, where the account and its address are known.
+    fn config(mut self, resource: &Resource, account: &Account) -> Option<serde_json::Value> {
+        self.grant.https_only = !self.probe.is_plain(account);
+        serde_json::to_value(Config { resource_id: resource.keyed(), sas: self }).ok()
+    }
 }
 
 fn is_storage(table: &mut Table<'_>, resource: &Resource) -> bool {
@@ -91,7 +128,13 @@ fn is_storage(table: &mut Table<'_>, resource: &Resource) -> bool {
     is_storage
 }
 
-fn read_grant(table: &mut Table<'_>, account: Option<&Account>, probe: Option<&Container>) -> Option<Grant> {
+fn read_sas(table: &mut Table<'_>) -> Option<Sas> {
+    let probe = blob::read(table);
+    let grant = read_grant(table, probe.as_ref());
+    Some(Sas { grant: grant?, probe: probe? })
+}
+
+fn read_grant(table: &mut Table<'_>, probe: Option<&Container>) -> Option<Grant> {
     let container = table.text_or("container");
     if let Some(name) = &container
         && !blob::is_container(name)
@@ -121,6 +164,7 @@ fn read_grant(table: &mut Table<'_>, account: Option<&Account>, probe: Option<&C
     if of_account && !services.contains('b') {
         table.mistake("services", "the SAS would not open the blob service", "add its letter: services = \"b\"");
     }
+    let valid_for = table.duration("valid_for", Zero::Refused).unwrap_or(VALID_FOR);
     let permissions = permissions?;
     let lists = permissions.contains('l') && (!of_account || resource_types.contains('c'));
     if probe.is_some_and(|probe| probe.expect() == Expect::Read) && !lists {
@@ -131,13 +175,11 @@ fn read_grant(table: &mut Table<'_>, account: Option<&Account>, probe: Option<&C
             "add `l` to `permissions` and `c` to `resource_types`, or write expect = \"authenticates\" in the probe",
         );
     }
-    let valid_for = table.duration("valid_for", Zero::Refused).unwrap_or(VALID_FOR);
     let scope = match container {
         Some(container) => Scope::Container(container),
         None => Scope::Account { services, resource_types },
     };
-    let plain = account.is_some_and(|account| probe.is_some_and(|probe| probe.is_plain(account)));
-    Some(Grant { permissions, scope, https_only: !plain, valid_for_s: valid_for.as_secs() })
+    Some(Grant { permissions, scope, https_only: true, valid_for_s: valid_for.as_secs() })
 }
 
 /// Letters out of `all`, put into its order: of a service SAS any other is an error to Azure.
@@ -158,14 +200,15 @@ fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
 
 fn valid_for(spec: &IssuerSpec) -> Option<Duration> {
     let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
-    Some(Duration::from_secs(config.grant.valid_for_s))
+    Some(Duration::from_secs(config.sas.grant.valid_for_s))
 }
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
     let config: Config = super::config(spec)?;
     let resource = Resource::parse(&config.resource_id).map_err(|why| super::mismatch(spec, why))?;
     let azure = Azure::connect(system, &spec.object, context)?;
-    Ok(Arc::new(AzureSas { keys: Keys::new(resource, azure), grant: config.grant, probe: config.probe }))
+    let Sas { grant, probe } = config.sas;
+    Ok(Arc::new(AzureSas { keys: Keys::new(resource, azure), grant, probe }))
 }
 
 /// One account's signatures.
@@ -225,6 +268,20 @@ impl Issuer for AzureSas {
         // The key exists by now, and what became of it is seen by looking.
         let material = self.sign(&slot.id(), &slot.key).map_err(|why| Fault::Unknown(call.text(why)))?;
         Ok(MintedKey { created: slot.created, material })
+    }
+
+    fn derive(&self, key: &Material) -> Result<Material, Fault> {
+        let resource = &self.keys.resource;
+        let refused = |why: String| Fault::Refused {
+            reason: Reason::PolicyMismatch,
+            why: format!("sign a SAS with key {} of {}: {why}", key.key(), resource.called()),
+        };
+        match key {
+            Material::StorageAccountKey { id, account, key } if *account == resource.name => {
+                self.sign(id, key).map_err(refused)
+            }
+            _ => Err(refused("it is none".to_owned())),
+        }
     }
 
     async fn probe(&self, material: &Material) -> Result<Probe, Fault> {

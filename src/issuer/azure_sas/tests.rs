@@ -19,7 +19,7 @@ fn parsed(id: &str, more: &str) -> Result<IssuerSpec, String> {
 }
 
 fn grant(spec: &IssuerSpec) -> Grant {
-    serde_json::from_value::<Config>(spec.config.clone()).expect("ours").grant
+    serde_json::from_value::<Config>(spec.config.clone()).expect("ours").sas.grant
 }
 
 const PROBE: &str = "probe = { container = \"gis\" }\n";

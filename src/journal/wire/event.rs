@@ -50,6 +50,8 @@ events! {
         issuer: Option<Box<IssuerSpec>>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tail: Option<Tail>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        derived: Vec<TargetName>,
     }
     Ordered as "ordered" { cause: Cause }
     SwitchOrdered as "switch_ordered" { to: Option<Keyless>, by: String }
@@ -88,7 +90,12 @@ events! {
     MintSettled as "mint_settled" { found: Vec<KeyId>, reclaim: bool }
     ProbePassed as "probe_passed" { key: KeyId }
     ProbeFailed as "probe_failed" { key: KeyId, why: String }
-    PushBegun as "push_begun" { target: TargetName, key: KeyId, jobs: Vec<JobId> }
+    PushBegun as "push_begun" {
+        target: TargetName,
+        key: KeyId,
+        jobs: Vec<JobId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] derived: Option<Tail>,
+    }
     Submitted as "submitted" { target: TargetName, job: Option<JobId> }
     PushFailed as "push_failed" { target: TargetName, refused: bool, why: String }
     PushUnknown as "push_unknown" { target: TargetName, why: String }

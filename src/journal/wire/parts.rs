@@ -162,6 +162,7 @@ objects! {
         #[serde(rename = "readback_ms")] readback: Duration,
         #[serde(rename = "job_timeout_ms")] job_timeout: Duration,
         #[serde(rename = "poll_ms")] poll: Duration,
+        #[serde(default, skip_serializing_if = "Option::is_none")] derived_by: Option<Box<IssuerSpec>>,
         config: Value,
     }
     SystemForm of SystemRef { table: String, name: String }

@@ -57,7 +57,7 @@ fn issuer(system: Option<SystemRef>, last_used_lag: Option<Duration>) -> IssuerS
     }
 }
 
-fn target() -> TargetSpec {
+fn spec() -> TargetSpec {
     TargetSpec {
         kind: "arcgis".into(),
         system: Some(SystemRef { table: "arcgis".into(), name: "prod".into() }),
@@ -66,6 +66,7 @@ fn target() -> TargetSpec {
         job_timeout: Duration::from_secs(7200),
         poll: Duration::from_secs(2),
         config: json!({"health": null, "service_id": "eg7hrelq6b"}),
+        derived_by: None,
     }
 }
 
@@ -81,7 +82,7 @@ fn terms(keep_secret: KeepSecret) -> Terms {
 }
 
 fn found(reading: Reading, jobs: Vec<JobId>) -> SnapshotTarget {
-    SnapshotTarget { spec: target(), holder: Holder::new("cloud/services/eg7hrelq6b"), reading, jobs, healthy: true }
+    SnapshotTarget { spec: spec(), holder: Holder::new("cloud/services/eg7hrelq6b"), reading, jobs, healthy: true }
 }
 
 fn snapshot() -> Snapshot {
@@ -117,6 +118,7 @@ pub fn events() -> Vec<Event> {
             account: Some(AccountIdentity::new("aws:123456789012")),
             issuer: Some(Box::new(issuer(None, None))),
             tail: None,
+            derived: Vec::new(),
         },
         Event::Adopted {
             key: key(),
@@ -126,6 +128,7 @@ pub fn events() -> Vec<Event> {
             account: None,
             issuer: None,
             tail: None,
+            derived: Vec::new(),
         },
         Event::Ordered { cause: Cause::Timetable },
         Event::Ordered { cause: Cause::MaxAge },
@@ -173,7 +176,7 @@ pub fn events() -> Vec<Event> {
         Event::MintSettled { found: vec![], reclaim: false },
         Event::ProbePassed { key: key() },
         Event::ProbeFailed { key: key(), why: why() },
-        Event::PushBegun { target: target(), key: key(), jobs: vec![JobId::new("j1")] },
+        Event::PushBegun { target: target(), key: key(), jobs: vec![JobId::new("j1")], derived: None },
         Event::Submitted { target: target(), job: Some(JobId::new("j2")) },
         Event::Submitted { target: target(), job: None },
         Event::PushFailed { target: target(), refused: true, why: why() },
@@ -217,6 +220,7 @@ pub fn events() -> Vec<Event> {
         account: None,
         issuer: Some(Box::new(IssuerSpec { shape, ..issuer(None, None) })),
         tail: None,
+        derived: Vec::new(),
     }));
     events.push(Event::ReclaimOrdered {
         key: key(),
@@ -233,6 +237,7 @@ pub fn events() -> Vec<Event> {
         account: None,
         issuer: None,
         tail: Some(Tail::new("wxyz")),
+        derived: Vec::new(),
     });
     let identity = |storage_account: Option<&str>| Keyless::UserAssignedIdentity {
         client: "0f-client".into(),
@@ -249,5 +254,27 @@ pub fn events() -> Vec<Event> {
         });
     }
     events.push(Event::SwitchOrdered { to: None, by: by() });
+    events.push(Event::Adopted {
+        key: key(),
+        created: None,
+        by: AdoptedBy::Operator(by()),
+        readings: Vec::new(),
+        account: None,
+        issuer: None,
+        tail: None,
+        derived: vec![target()],
+    });
+    let signed = SnapshotTarget {
+        spec: TargetSpec { derived_by: Some(Box::new(issuer(None, None))), ..spec() },
+        ..found(Reading::Hidden, vec![])
+    };
+    events.push(Event::Opened {
+        rotation: RotationId::new("019aa000-0000-7000-8000-000000000005"),
+        cause: Cause::Timetable,
+        kind: RotationKind::Fresh,
+        snapshot: Box::new(Snapshot { targets: vec![signed], ..snapshot() }),
+    });
+    let (jobs, derived) = (Vec::new(), Some(Tail::new("0%3D")));
+    events.push(Event::PushBegun { target: target(), key: key(), jobs, derived });
     events
 }

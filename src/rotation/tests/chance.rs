@@ -11,6 +11,7 @@ fn adopted(id: &str, reading: Reading, end: Option<&str>) -> Event {
         account: Some(account()),
         issuer: None,
         tail: end.map(Tail::new),
+        derived: Vec::new(),
     }
 }
 
@@ -39,6 +40,7 @@ fn nothing_is_minted_or_handed_over_while_the_clocks_differ() {
         reading: tail(shown),
         jobs: vec![],
         listing: an_hour_off(walk, &[OLD, NEW]),
+        derived: None,
     };
     let found = seen(&walk, "oldt");
     assert_eq!(walk.answer(Effect::BeforePush(a()), Ok(found)), vec![]);
@@ -129,8 +131,13 @@ fn a_lost_push_of_an_earlier_rotation_is_waited_for() {
     let snapshot = Box::new(walk.snapshot("oldt"));
     let survey = Finding::Survey { snapshot, listing: listing(&[OLD]) };
     walk.feed_as(Effect::Survey, Ok(survey), RotationKind::Repush(vec![a()]));
-    let before =
-        Finding::BeforePush { probe: Probe::Works, reading: tail("oldt"), jobs: vec![], listing: listing(&[OLD]) };
+    let before = Finding::BeforePush {
+        probe: Probe::Works,
+        reading: tail("oldt"),
+        jobs: vec![],
+        listing: listing(&[OLD]),
+        derived: None,
+    };
     walk.answer(Effect::BeforePush(a()), Ok(before));
     walk.answer(Effect::Push(a()), unknown());
     walk.record(Event::JobLost { target: a(), why: "test".into() });

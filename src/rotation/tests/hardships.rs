@@ -15,6 +15,7 @@ fn adopted(id: &str, shown: &str) -> Event {
         account: Some(account()),
         issuer: Some(Box::new(issuer())),
         tail: None,
+        derived: Vec::new(),
     }
 }
 
@@ -72,12 +73,12 @@ fn a_first_contact_ends_well_with_the_word_it_asks_for() {
 fn a_word_that_the_targets_contradict_is_refused() {
     let walk = Walk::new(&["a"]);
     let shown = vec![(a(), tail("oldt"))];
-    let why = walk.state.adoption_contradicted(&key(NEW), None, &shown).expect("the target shows the old key");
+    let why = walk.state.adoption_contradicted(&key(NEW), None, &shown, &[]).expect("the target shows the old key");
     assert_eq!(why, "a shows key AKIAOLD, and not AKIANEW");
-    assert_eq!(walk.state.adoption_contradicted(&key(OLD), None, &shown), None);
+    assert_eq!(walk.state.adoption_contradicted(&key(OLD), None, &shown, &[]), None);
     let other = vec![(a(), tail("what"))];
-    assert!(walk.state.adoption_contradicted(&key(NEW), Some(&Tail::new("newt")), &other).is_some());
-    assert_eq!(walk.state.adoption_contradicted(&key(NEW), None, &other), None, "nothing known speaks against it");
+    assert!(walk.state.adoption_contradicted(&key(NEW), Some(&Tail::new("newt")), &other, &[]).is_some());
+    assert_eq!(walk.state.adoption_contradicted(&key(NEW), None, &other, &[]), None, "nothing known speaks against it");
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn a_probe_that_fails_for_ever_before_a_push_ends_in_an_undo_and_not_in_a_long_j
         walk.pass(MINUTE);
         let Finding::BeforePush { reading, jobs, listing, .. } = before_push("oldt") else { unreachable!() };
         let probe = Probe::NotYet("gone".into());
-        walk.feed(Effect::BeforePush(a()), Ok(Finding::BeforePush { probe, reading, jobs, listing }));
+        walk.feed(Effect::BeforePush(a()), Ok(Finding::BeforePush { probe, reading, jobs, listing, derived: None }));
     }
     assert!(walk.state.sequence - before <= 3, "{} events", walk.state.sequence - before);
     assert!(matches!(walk.state.rotation.as_ref().map(|open| &open.course), Some(Course::Undoing { .. })));
@@ -293,7 +294,13 @@ fn a_stale_journal_pushes_no_key_the_world_has_left_behind() {
     walk.get_ready();
     let mut ahead = listing(&["AKIANEXT"]);
     ahead.keys[0].created = Some(walk.now.wall + TimeDelta::days(1));
-    let seen = Finding::BeforePush { probe: Probe::Works, reading: Reading::Hidden, jobs: vec![], listing: ahead };
+    let seen = Finding::BeforePush {
+        probe: Probe::Works,
+        reading: Reading::Hidden,
+        jobs: vec![],
+        listing: ahead,
+        derived: None,
+    };
     walk.answer(Effect::BeforePush(a()), Ok(seen));
     assert_eq!(walk.reason(), Some(Reason::JournalBehind));
     walk.record(adopted("AKIANEXT", "next"));

@@ -25,8 +25,13 @@ impl Walk {
 
     /// One push of whatever is installed, whose target shows this before and afterwards.
     fn hand_over(&mut self, before: Reading, after: Reading) -> Vec<Event> {
-        let found =
-            Finding::BeforePush { probe: Probe::Works, reading: before, jobs: vec![], listing: listing(&[OLD]) };
+        let found = Finding::BeforePush {
+            probe: Probe::Works,
+            reading: before,
+            jobs: vec![],
+            listing: listing(&[OLD]),
+            derived: None,
+        };
         self.answer(Effect::BeforePush(a()), Ok(found));
         self.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: Some(JobId::new("j1")) })));
         self.answer(Effect::Poll(a(), JobId::new("j1")), Ok(Finding::Job(JobState::Succeeded)));
@@ -163,7 +168,13 @@ fn a_service_comes_back_to_a_key() {
     walk.answer(Effect::Probe(key(NEW)), Ok(Finding::Probe(Probe::Works)));
     walk.waits(Duration::from_secs(5));
     walk.answer(Effect::Probe(key(NEW)), Ok(Finding::Probe(Probe::Works)));
-    let found = Finding::BeforePush { probe: Probe::Works, reading: role(), jobs: vec![], listing: listing(&[NEW]) };
+    let found = Finding::BeforePush {
+        probe: Probe::Works,
+        reading: role(),
+        jobs: vec![],
+        listing: listing(&[NEW]),
+        derived: None,
+    };
     walk.answer(Effect::BeforePush(a()), Ok(found));
     walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: None })));
     let verified = walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("newt"))));
@@ -199,7 +210,7 @@ fn a_target_that_somebody_switched_is_not_taken_for_one_that_holds_the_key() {
     walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot: snapshot.clone(), listing: listing(&[OLD]) }));
     assert_eq!(walk.reason(), Some(Reason::TargetChanged));
     let readings = vec![(a(), role())];
-    assert!(walk.state.adoption_contradicted(&key(OLD), None, &readings).is_some());
+    assert!(walk.state.adoption_contradicted(&key(OLD), None, &readings, &[]).is_some());
 
     // The same where the end of the current key is not known.
     let mut walk = Walk::new(&["a"]);
@@ -235,8 +246,13 @@ fn slots_are_emptied_on_what_the_targets_show_after_a_switch() {
 fn a_role_that_was_given_up_is_held_nowhere() {
     let mut walk = Walk::new(&["a", "b"]);
     walk.switch();
-    let found =
-        |shown| Finding::BeforePush { probe: Probe::Works, reading: shown, jobs: vec![], listing: listing(&[OLD]) };
+    let found = |shown| Finding::BeforePush {
+        probe: Probe::Works,
+        reading: shown,
+        jobs: vec![],
+        listing: listing(&[OLD]),
+        derived: None,
+    };
     let b = TargetName::new("b");
     walk.hand_over(tail("oldt"), role());
     walk.answer(Effect::BeforePush(b.clone()), Ok(found(tail("oldt"))));

@@ -31,6 +31,7 @@ impl Walk {
             account: Some(AccountIdentity::new("aws:1")),
             issuer: None,
             tail: None,
+            derived: Vec::new(),
         });
         walk
     }
@@ -89,6 +90,7 @@ impl Walk {
                 job_timeout: MINUTE * 120,
                 poll: Duration::from_secs(2),
                 config: serde_json::Value::Null,
+                derived_by: None,
             },
             holder: Holder::new(*name),
             reading: tail(shown),
@@ -229,7 +231,13 @@ pub(super) fn minted() -> Finding {
 }
 
 pub(super) fn before_push(shown: &str) -> Finding {
-    Finding::BeforePush { probe: Probe::Works, reading: tail(shown), jobs: vec![], listing: listing(&[OLD, NEW]) }
+    Finding::BeforePush {
+        probe: Probe::Works,
+        reading: tail(shown),
+        jobs: vec![],
+        listing: listing(&[OLD, NEW]),
+        derived: None,
+    }
 }
 
 pub(super) fn unknown() -> Found {

@@ -138,6 +138,7 @@ pub fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<Target
     }
     let config = TargetConfig { place: place?, operation, health, connection, material: None };
     (health_is_sound && connection_is_sound).then(|| TargetSpec {
+        derived_by: None,
         kind: "arcgis".to_owned(),
         system: Some(system.at.clone()),
         name: name(&system.at, &config.place),

@@ -159,7 +159,7 @@ pub fn attempts(state: &ServiceState, snapshot: &Snapshot) -> Vec<Attempt> {
             add(event, *target == nowhere);
         }
         let (key, jobs) = (nobody.clone(), Vec::new());
-        add(Event::PushBegun { target: target.clone(), key, jobs }, true);
+        add(Event::PushBegun { target: target.clone(), key, jobs, derived: None }, true);
     }
     attempts
 }
@@ -191,6 +191,7 @@ fn about_key(key: &KeyId, by: &str, why: &str) -> Vec<Event> {
         account: None,
         issuer: None,
         tail: None,
+        derived: Vec::new(),
     };
     vec![
         adopted(AdoptedBy::FirstContact),
@@ -233,7 +234,7 @@ fn about_target(target: &TargetName, known: &BTreeSet<KeyId>, why: &str) -> Vec<
         Event::Verified { target: target.clone(), proven: false },
     ];
     for key in known {
-        events.push(Event::PushBegun { target: target.clone(), key: key.clone(), jobs: Vec::new() });
+        events.push(Event::PushBegun { target: target.clone(), key: key.clone(), jobs: Vec::new(), derived: None });
         events.push(Event::NotMoved { target: target.clone(), shows: Some(key.clone()) });
     }
     events

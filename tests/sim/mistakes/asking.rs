@@ -121,6 +121,10 @@ impl Issuer for WrongIssuer {
         self.asks.probe(&*self.real, material).await
     }
 
+    fn derive(&self, key: &Material) -> Result<Material, Fault> {
+        self.real.derive(key)
+    }
+
     async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault> {
         self.asks.last_use(&*self.real, key).await
     }

@@ -137,6 +137,7 @@ pub fn stranger_taken_on() -> Plant {
                 account: None,
                 issuer: None,
                 tail: None,
+                derived: Vec::new(),
             }]),
             None => state.conclude(effect, found, now, around),
         }
@@ -282,7 +283,7 @@ pub fn no_look_before_the_push() -> Plant {
             (Effect::BeforePush(target), Finding::BeforePush { probe, jobs, listing, .. }) => {
                 let expected = open(state).snapshot.targets.iter().find(|found| found.spec.name == *target);
                 let reading = expected.map_or(Reading::Hidden, |found| found.reading.clone());
-                Finding::BeforePush { probe, reading, jobs, listing }
+                Finding::BeforePush { probe, reading, jobs, listing, derived: None }
             }
             (_, other) => other,
         });
@@ -295,7 +296,7 @@ pub fn no_probe_before_the_push() -> Plant {
         let found = found.map(|finding| match finding {
             Finding::Probe(_) => Finding::Probe(Probe::Works),
             Finding::BeforePush { reading, jobs, listing, .. } => {
-                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing }
+                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing, derived: None }
             }
             other => other,
         });
@@ -323,7 +324,7 @@ pub fn journal_is_believed() -> Plant {
             }
             Finding::BeforePush { reading, jobs, listing, .. } => {
                 let listing = as_written(state, listing);
-                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing }
+                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing, derived: None }
             }
             other => other,
         });

@@ -5,7 +5,7 @@ use rekeyd::model::{
     Reading, Secret, Shape, Tail, Timestamp,
 };
 
-use super::{At, Key, World, epoch};
+use super::{At, Key, World, epoch, signed};
 
 impl World {
     pub fn list(&self, object: &str) -> Result<Listing, Fault> {
@@ -28,7 +28,8 @@ impl World {
         Ok(Listing { keys: keys.collect(), quota: vault.quota, date: Some(self.date()) })
     }
 
-    pub fn probe(&mut self, object: &str, material: &Material) -> Result<Probe, Fault> {
+    /// `is_signed`: what is signed with the key is tried, and not the key.
+    pub fn probe(&mut self, object: &str, material: &Material, is_signed: bool) -> Result<Probe, Fault> {
         self.use_key(material.key());
         let now = self.now();
         let vault = &self.vaults[object];
@@ -38,7 +39,9 @@ impl World {
         if !key.works() || (!key.made.is_zero() && key.made + vault.propagation > now) {
             return Ok(Probe::NotYet("unknown key".into()));
         }
-        if vault.held_form(&key.secret) != material.secret().expose() {
+        let right = vault.held_form(&key.secret);
+        let right = if is_signed { signed(&right) } else { right };
+        if right != material.secret().expose() {
             return Ok(Probe::Wrong("wrong secret".into()));
         }
         Ok(Probe::Works)
@@ -64,7 +67,10 @@ impl World {
         match self.find(key) {
             // Its type is shown wherever a credential is, masks or none.
             None if is_role(key) => Reading::Keyless(Keyless::IamRole.mark()),
-            Some((_, key)) if place.shows => Reading::Tail(Tail::new(&key.secret[key.secret.len() - 4..])),
+            Some((_, key)) if place.shows => {
+                let held = if place.is_signed { signed(&key.secret) } else { key.secret.clone() };
+                Reading::Tail(Tail::new(&held[held.len() - 4..]))
+            }
             _ => Reading::Hidden,
         }
     }

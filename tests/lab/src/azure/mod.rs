@@ -277,7 +277,12 @@ impl Azure {
     /// In place of `https://ACCOUNT.blob.core.windows.net`, with the account as the first piece of the path, as azurite has it:
     /// `http://127.0.0.1:PORT` and then `/ACCOUNT/CONTAINER`.
     pub fn blob_url(&self) -> String {
-        self.urls[place(Face::Blob)].clone()
+        self.state().blob_url.clone()
+    }
+
+    /// From now on the blob service is this one (an azurite), for what ARM says and for the consumers of an ArcGIS.
+    pub fn serve_blobs_at(&self, url: &str) {
+        url.clone_into(&mut self.state().blob_url);
     }
 
     /// Where the data planes of all Cosmos DB accounts are, each below its name; `documentEndpoint` says it in full.

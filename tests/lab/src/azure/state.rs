@@ -279,8 +279,9 @@ pub(crate) struct State {
     pub(crate) options: AzureOptions,
     /// The address ARM is asked at, for the addresses it answers with.
     pub(crate) arm_url: String,
-    /// Where Cosmos DB is asked for data.
+    /// Where blobs are read.
     pub(crate) blob_url: String,
+    /// Where Cosmos DB is asked for data.
     pub(crate) cosmos_url: String,
     /// Where Service Bus is.
     pub(crate) service_bus_url: String,
