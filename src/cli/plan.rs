@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::daemon::{Failure, startup};
 use crate::engine::examine::told::{Deployment, Level};
 use crate::engine::{look, opening};
 use crate::journal::sqlite;
-use crate::model::{Instant, ServiceName, SystemRef, Timestamp};
+use crate::model::{Instant, ServiceName, Shape, SystemRef, Timestamp};
 use crate::policy::{Policy, Service};
 use crate::ports::{Clock, History};
 use crate::rotation::ServiceState;
@@ -61,7 +62,8 @@ pub(super) async fn plan(
         && policy.service(name).is_none()
     {
         let known: Vec<_> = policy.services.iter().map(|service| service.name.as_str()).collect();
-        eprintln!("rekeyd: there is no service {name}; there are: {}", known.join(", "));
+        let unknown = || format!("there is no service {name}; there are: {}", known.join(", "));
+        eprintln!("rekeyd: {}", policy.no_keys_of_its_own(name).unwrap_or_else(unknown));
         return Ok(Exit::Usage);
     }
     let now = SystemClock::new().now();
@@ -157,8 +159,8 @@ fn one(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> Plan
 }
 
 fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Option<Timestamp>, String) {
-    // Without a look at the issuer nobody knows when a key ends by itself.
-    let next = opening(state, service, zone, now, None);
+    let ends = ends(service, state);
+    let next = opening(state, service, zone, now, ends);
     let at = next.as_ref().map(|(at, _)| *at);
     if let Some(halt) = &state.halt {
         let command = state.next_command(&service.name).unwrap_or_default();
@@ -177,6 +179,7 @@ fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Op
     let Some((opens, cause)) = next else {
         return (None, idle(service, state));
     };
+    let ends = ends.map_or_else(String::new, |ends| format!(", which ends by itself {}", in_seconds(ends)));
     let window = if service.windows.is_empty() {
         String::new()
     } else {
@@ -184,7 +187,14 @@ fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Op
         format!(", inside the window {} ({zone})", windows.join(", "))
     };
     let late = if opens <= now.wall { "; that is now" } else { "" };
-    (Some(opens), format!("{}{window}{late}", reason(service, state, &cause)))
+    (Some(opens), format!("{}{ends}{window}{late}", reason(service, state, &cause)))
+}
+
+/// When the current key, or what is derived from it, ends by itself. Of one that rekeyd made, its making tells; of another, only its
+/// issuer does, which is not asked here.
+fn ends(service: &Service, state: &ServiceState) -> Option<Timestamp> {
+    let current = state.current.as_ref().filter(|_| state.last_success.is_some())?;
+    current.created.checked_add_signed(TimeDelta::from_std(service.valid_for?).ok()?)
 }
 
 fn idle(service: &Service, state: &ServiceState) -> String {
@@ -194,12 +204,20 @@ fn idle(service: &Service, state: &ServiceState) -> String {
             service.name
         );
     }
+    let only_issuer = match service.valid_for {
+        Some(_) => ", or before the key in use ends by itself, which only its issuer tells",
+        None => "",
+    };
     match (&state.current, &service.timetable) {
+        (None, _) if service.issuer.shape.has_slots() => format!(
+            "no current key is known, and which slot is in use is an operator's to say: rekeyd adopt {} KEY_ID --idle-slot-free",
+            service.name
+        ),
         (None, _) => format!(
             "no current key is known: the daemon takes on the one active key in use, or asks for rekeyd adopt {} KEY_ID",
             service.name
         ),
-        (Some(_), Timetable::OnDemand) => "only on demand: it has neither every nor cron".into(),
+        (Some(_), Timetable::OnDemand) => format!("only on demand: it has neither every nor cron{only_issuer}"),
         (Some(_), _) => "its timetable names no time to come".into(),
     }
 }
@@ -224,35 +242,61 @@ fn steps(service: &Service, state: &ServiceState) -> Vec<String> {
     if state.uses_no_key().is_some() {
         return Vec::new();
     }
-    let terms = &service.terms;
+    let (shape, terms, object) = (service.issuer.shape, &service.terms, &service.issuer.object);
     let old = state.current.as_ref().map_or_else(|| "the old key".to_owned(), |current| format!("key {}", current.key));
+    let sign = if shape == Shape::Derived { ", and sign with it" } else { "" };
+    let mint = match shape.has_slots() {
+        true => format!("make a new key at {object} in the idle slot, which ends whatever key is there{sign}"),
+        false => format!("mint a key at {object}"),
+    };
     let mut steps = vec![
-        format!("mint a key at {}", service.issuer.object),
+        mint,
         format!(
             "wait {} and probe it until it works {} times in a row",
             format_duration(service.issuer.propagation),
             terms.probes
         ),
     ];
-    steps.extend(
-        service
-            .targets
-            .iter()
-            .map(|target| format!("probe it, push it to {}, follow the job to its end, read it back", target.name)),
-    );
+    steps.extend(service.targets.iter().map(|target| {
+        let it = match &target.derived_by {
+            Some(by) => format!("sign with it ({}), probe what is signed,", by.object),
+            None => "probe it,".to_owned(),
+        };
+        format!("{it} push it to {}, follow the job to its end, read it back", target.name)
+    }));
+    // What cannot be disabled is left alone for as long as it would have been watched.
+    let watch = if shape.can_disable() { Duration::ZERO } else { terms.watch };
     steps.push(format!(
         "leave {old} usable for {} ({} where a read-back cannot tell)",
-        format_duration(terms.soak),
-        format_duration(terms.soak_unproven)
+        format_duration(terms.soak + watch),
+        format_duration(terms.soak_unproven + watch)
     ));
+    steps.extend(retire(service, state, &old));
+    steps
+}
+
+/// How the old key goes, by what its issuer can do.
+fn retire(service: &Service, state: &ServiceState, old: &str) -> Vec<String> {
+    let (shape, settle) = (service.issuer.shape, format_duration(service.issuer.settle));
     let ours = state.current.as_ref().is_none_or(|current| current.ours);
-    let delete = if ours {
-        format!("delete it, and see it gone from two listings {} apart", format_duration(service.issuer.settle))
-    } else {
-        format!("not delete it: it was taken on by itself, and rekeyd adopt {} has to confirm it", service.name)
-    };
-    steps.push(format!("see {old} silent, disable it, watch for {}", format_duration(terms.watch)));
-    steps.push(delete);
+    let mut steps = vec![match shape.can_disable() {
+        true => format!("see {old} silent, disable it, watch for {}", format_duration(service.terms.watch)),
+        false => {
+            format!(
+                "read every target and try the new key: nothing here can be disabled, and the end of {old} cannot be undone"
+            )
+        }
+    }];
+    steps.push(match (ours, shape.has_slots()) {
+        (false, _) => {
+            format!("not delete it: it was taken on by itself, and rekeyd adopt {} has to confirm it", service.name)
+        }
+        (true, true) => format!(
+            "replace it in its slot by a key that nobody has, which ends every SAS signed with it too, and see it gone from two \
+             listings {settle} apart"
+        ),
+        (true, false) => format!("delete it, and see it gone from two listings {settle} apart"),
+    });
     steps
 }
 
