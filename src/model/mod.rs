@@ -115,6 +115,15 @@ impl Secret {
     }
 }
 
+/// For the fields of an answer that are secret: `#[serde(deserialize_with = "deserialize_secret")]`. The text is moved, not copied. There is
+/// no `Deserialize`, so that nothing becomes a secret, or stops being one, by the way.
+///
+/// # Errors
+/// It is no text.
+pub fn deserialize_secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use super::account::{self, Account};
 use super::certificate::Certificate;
 use super::faults::Call;
-use crate::model::{Reason, Secret, SystemRef};
+use crate::model::{Reason, Secret, SystemRef, deserialize_secret};
 use crate::net::client::{self, Answer, Client, is_loopback};
 use crate::net::identity::Chain;
 use crate::net::redact::Redactor;
@@ -110,7 +110,7 @@ impl Login {
             let why = call.text(format_args!("{tried}: {}", self.redactor.clean(&first_line(&error.to_string()))));
             return Fault::Refused { reason: Reason::LoginRefused, why };
         };
-        let why = call.text(format_args!("{tried}: {} ({status})", self.redactor.clean(said)));
+        let why = call.text(format_args!("{tried}: {said} ({status})"));
         match *status {
             // A page of somebody in between, a metadata service that is being updated (410), a server in trouble: all of it passes.
             _ if !is_oauth => Fault::NotSent(why),
@@ -205,6 +205,13 @@ fn options(account: &Account, client: &Client) -> ClientOptions {
     }
 }
 
+/// A token, as every endpoint gives it (RFC 6749, 5.1).
+#[derive(serde::Deserialize)]
+pub(in crate::issuer) struct Granted {
+    #[serde(deserialize_with = "deserialize_secret")]
+    pub(in crate::issuer) access_token: Secret,
+}
+
 /// Carries the SDK's requests over our client: its proxy, authorities and timeouts are the policy's.
 #[derive(Debug)]
 struct Wire {
@@ -219,8 +226,10 @@ struct Wire {
 struct Sent(Fault);
 
 /// No token, and what was said instead: read here, since the SDK cannot read a description with a line break in it.
+///
+/// Its Display, which the SDK writes to the log, says nothing of the body: whoever repeats what was sent repeats a secret.
 #[derive(Debug, thiserror::Error)]
-#[error("{said} ({status})")]
+#[error("no token ({status})")]
 struct Declined {
     status: u16,
     said: String,
@@ -229,7 +238,8 @@ struct Declined {
 }
 
 impl Declined {
-    fn of(answer: &client::Answer) -> Self {
+    /// `proof` is the form that was sent: what it holds may be repeated.
+    fn of(answer: &client::Answer, proof: &[u8]) -> Self {
         #[derive(Default, serde::Deserialize)]
         #[serde(default)]
         struct Body {
@@ -243,8 +253,22 @@ impl Declined {
             Some(Body { error_description, .. }) => first_line(&error_description),
             None => "a body that is no answer of a token endpoint".to_owned(),
         };
-        Self { status: answer.status, said, is_oauth }
+        Self { status: answer.status, said: secrets_of(proof).clean(&said), is_oauth }
     }
+}
+
+/// What of a request for a token no message may hold: the secret that a policy names, as much as an assertion made for the occasion.
+fn secrets_of(form: &[u8]) -> Redactor {
+    let mut redactor = Redactor::default();
+    let query = Zeroizing::new(String::from_utf8_lossy(form).into_owned());
+    let Ok(mut url) = reqwest::Url::parse("https://localhost/") else { return redactor };
+    url.set_query(Some(&query));
+    for (name, value) in url.query_pairs() {
+        if ["client_secret", "client_assertion"].contains(&&*name) {
+            redactor.learn(&Secret::new(value.into_owned()));
+        }
+    }
+    redactor
 }
 
 #[async_trait::async_trait]
@@ -275,9 +299,8 @@ impl HttpClient for Wire {
         }
         let answer = self.client.send("asking for a token", ours).await;
         let answer = answer.map_err(|fault| azure_core::Error::new(ErrorKind::Other, Sent(fault)))?;
-        let is_token = serde_json::from_slice::<serde_json::Value>(&answer.body);
-        if answer.status != 200 || !is_token.is_ok_and(|body| body["access_token"].is_string()) {
-            return Err(azure_core::Error::new(ErrorKind::Other, Declined::of(&answer)));
+        if answer.status != 200 || serde_json::from_slice::<Granted>(&answer.body).is_err() {
+            return Err(azure_core::Error::new(ErrorKind::Other, Declined::of(&answer, body)));
         }
         Ok(AsyncRawResponse::from_bytes(
             StatusCode::from(answer.status),
@@ -301,4 +324,41 @@ fn find<T: std::error::Error + 'static>(error: &azure_core::Error) -> Option<&T>
 
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declined(status: u16, body: &str, form: &str) -> Declined {
+        let answer = Answer {
+            status,
+            host: String::new(),
+            location: None,
+            retry_after: None,
+            date: None,
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+        };
+        Declined::of(&answer, form.as_bytes())
+    }
+
+    #[test]
+    fn what_repeats_the_proof_is_said_without_it() {
+        let form = "client_id=rotator&client_secret=hush%2Fhush%2Bhush&grant_type=client_credentials";
+        let body = r#"{"error":"invalid_client","error_description":"bad secret hush/hush+hush\r\nTrace ID: 1"}"#;
+        let said = declined(401, body, form);
+        assert!(said.is_oauth && said.said.starts_with("bad secret ") && !said.said.contains("hush"), "{}", said.said);
+        // An assertion is made for the occasion, and known to nobody beforehand.
+        let form = "client_assertion=header.claims.signature-of-it";
+        let said = declined(401, r#"{"error":"bad header.claims.signature-of-it"}"#, form);
+        assert!(!said.said.contains("signature"), "{}", said.said);
+    }
+
+    /// The SDK writes the Display of any error to the log.
+    #[test]
+    fn what_the_sdk_may_log_holds_nothing_that_was_said() {
+        let said = declined(401, r#"{"error":"hush"}"#, "");
+        assert_eq!(said.to_string(), "no token (401)");
+        assert!(!declined(502, "<html>", "").is_oauth);
+    }
 }

@@ -9,7 +9,7 @@ mod certificate;
 pub(super) mod client;
 pub(super) mod faults;
 pub(super) mod keys;
-mod login;
+pub(super) mod login;
 pub(super) mod resource;
 pub(super) mod rights;
 pub(super) mod slots;

@@ -4,10 +4,10 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::resource::AccountKind;
-use crate::model::{KeyId, Secret, Timestamp};
+use crate::model::{KeyId, Secret, Timestamp, deserialize_secret};
 
 /// A slot and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ struct StorageKeys {
 #[serde(rename_all = "camelCase")]
 struct StorageKey {
     key_name: String,
-    #[serde(deserialize_with = "secret")]
+    #[serde(deserialize_with = "deserialize_secret")]
     value: Secret,
     #[serde(default)]
     creation_time: Option<DateTime<Utc>>,
@@ -83,22 +83,18 @@ struct StorageKey {
 
 #[derive(Deserialize)]
 struct CosmosKeys {
-    #[serde(rename = "primaryMasterKey", deserialize_with = "secret")]
+    #[serde(rename = "primaryMasterKey", deserialize_with = "deserialize_secret")]
     primary: Secret,
-    #[serde(rename = "secondaryMasterKey", deserialize_with = "secret")]
+    #[serde(rename = "secondaryMasterKey", deserialize_with = "deserialize_secret")]
     secondary: Secret,
 }
 
 #[derive(Deserialize)]
 struct ServiceBusKeys {
-    #[serde(rename = "primaryKey", deserialize_with = "secret")]
+    #[serde(rename = "primaryKey", deserialize_with = "deserialize_secret")]
     primary: Secret,
-    #[serde(rename = "secondaryKey", deserialize_with = "secret")]
+    #[serde(rename = "secondaryKey", deserialize_with = "deserialize_secret")]
     secondary: Secret,
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-    String::deserialize(deserializer).map(Secret::new)
 }
 
 #[cfg(test)]

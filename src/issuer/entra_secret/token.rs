@@ -2,9 +2,10 @@
 //!
 //! Not the rotator's login, which `azure::login` keeps: here a refusal is an answer, and a token that was kept would prove nothing.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::super::azure::faults::Call;
+use super::super::azure::login::Granted;
 use crate::model::{Reason, Secret};
 use crate::net::client::{Client, Request};
 use crate::net::redact::Redactor;
@@ -21,16 +22,6 @@ pub(super) enum Asked {
     Unknown(String),
     /// The secret has ended.
     Over(String),
-}
-
-#[derive(Deserialize)]
-struct Granted {
-    #[serde(deserialize_with = "secret")]
-    access_token: Secret,
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-    String::deserialize(deserializer).map(Secret::new)
 }
 
 /// A refusal, in OAuth's form; the codes are Entra's ("Microsoft Entra authentication and authorization error codes").
@@ -64,9 +55,14 @@ pub(super) async fn ask(
             .map_err(|_| Fault::Unknown(call.text("status 200 and a body without a token")))?;
         return Ok(Asked::Given(granted.access_token));
     }
-    let Ok(refused) = serde_json::from_slice::<Refused>(&answer.body) else {
+    // JSON of somebody in between says nothing of the secret.
+    let refused: Option<Refused> = serde_json::from_slice(&answer.body).ok();
+    let Some(refused) = refused.filter(|refused| !refused.error.is_empty()) else {
         let why = format!("status {} and a body that is no answer of Entra", answer.status);
-        return Err(Fault::Unknown(call.text(why)));
+        return Err(match answer.status {
+            429 => Fault::Retry { after: answer.retry_after, why: call.text(why) },
+            _ => Fault::Unknown(call.text(why)),
+        });
     };
     let line = refused.error_description.lines().next().unwrap_or_default();
     let line = Redactor::new([secret]).clean(if line.is_empty() { &refused.error } else { line });
@@ -75,10 +71,12 @@ pub(super) async fn ask(
         return Err(Fault::Retry { after: answer.retry_after, why: text });
     }
     let is = |code: i64| refused.error_codes.contains(&code);
-    match () {
-        () if is(7_000_215) => Ok(Asked::Unknown(text)),
-        () if is(7_000_222) => Ok(Asked::Over(text)),
-        () if is(700_016) => Err(Fault::Refused { reason: Reason::NotFound, why: text }),
-        () => Err(Fault::Refused { reason: Reason::Refused, why: text }),
+    if is(7_000_215) {
+        return Ok(Asked::Unknown(text));
     }
+    if is(7_000_222) {
+        return Ok(Asked::Over(text));
+    }
+    let reason = if is(700_016) { Reason::NotFound } else { Reason::Refused };
+    Err(Fault::Refused { reason, why: text })
 }
