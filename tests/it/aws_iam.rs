@@ -348,7 +348,6 @@ impl World for Lab {
     }
 }
 
-#[async_trait]
 impl contract::World for Lab {
     fn issuer(&self) -> Arc<dyn Issuer> {
         connect(self, "store", self.rotator(), "gis-store", "read")

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rekeyd::issuer::azure_key::KIND;
 use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Shape};
 use rekeyd::ports::{Fault, Issuer, Listing, Probe, Standing};
@@ -51,7 +50,6 @@ fn policy(id: &str) -> String {
     format!("resource_id = \"{id}\"\nexclusive = true\nprobe = {{ container = \"{CONTAINER}\" }}")
 }
 
-#[async_trait]
 impl World for Account {
     fn issuer(&self) -> Arc<dyn Issuer> {
         self.issuer.clone()

@@ -4,7 +4,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rekeyd::issuer::azure_sas::KIND;
 use rekeyd::model::{IntentId, KeyId, Material, Reason, Secret, Shape};
 use rekeyd::ports::{Fault, Issuer, Listing, Probe};
@@ -51,7 +50,6 @@ fn policy(id: &str, grant: &str) -> String {
     format!("resource_id = \"{id}\"\nexclusive = true\n{grant}\nprobe = {{ container = \"{CONTAINER}\" }}")
 }
 
-#[async_trait]
 impl World for Account {
     fn issuer(&self) -> Arc<dyn Issuer> {
         self.issuer.clone()

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rekeyd::issuer::entra_secret::KIND;
 use rekeyd::model::{IntentId, KeyId, Material, Reason, Shape};
 use rekeyd::ports::{Fault, Issuer, Listing, Probe, Standing};
@@ -48,7 +47,6 @@ fn policy(azure: &Azure, object_id: &str, client_id: &str, more: &str) -> String
     )
 }
 
-#[async_trait]
 impl World for Application {
     fn issuer(&self) -> Arc<dyn Issuer> {
         self.issuer.clone()

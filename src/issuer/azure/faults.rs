@@ -39,6 +39,9 @@ impl Call {
     }
 }
 
+/// What Graph says of a secret that it does not list (hashicorp/vault-plugin-secrets-azure).
+pub(in crate::issuer) const NO_SUCH_SECRET: &str = "No password credential found";
+
 /// The body of a refusal. Cosmos DB's provider puts both texts at the root.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -56,8 +59,8 @@ struct Said {
 }
 
 /// The code and first line of a refusal, as far as it is one.
-pub(in crate::issuer) struct Told {
-    pub(in crate::issuer) code: String,
+struct Told {
+    code: String,
     message: String,
     status: u16,
 }
@@ -111,6 +114,7 @@ fn refusal(call: &Call, answer: &Answer) -> Fault {
             refused(Reason::MissingRight, &needs.unwrap_or_default())
         }
         (404, _) => refused(Reason::NotFound, ""),
+        (400, _) if told.message.contains(NO_SUCH_SECRET) => refused(Reason::NotFound, ""),
         (409, "ScopeLocked") => refused(
             Reason::Refused,
             "; listing and making keys are writes to Azure, which a ReadOnly lock forbids; a CanNotDelete lock does not",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -139,7 +140,16 @@ impl Keys {
         let (action, member) = self.resource.kind.regeneration();
         let path = format!("{}/{action}", self.resource.keyed());
         let body: Value = json!({ member: slot });
-        self.azure.arm(call, Method::POST, &path, self.version(), Some(&body)).await.map(drop)
+        let answer = self.azure.arm(call, Method::POST, &path, self.version(), Some(&body)).await?;
+        // A login page in between says 200 as well, and has done nothing.
+        let is_answer = match self.resource.kind {
+            AccountKind::Cosmos => answer.body.is_empty() || serde_json::from_slice::<IgnoredAny>(&answer.body).is_ok(),
+            kind => slots::read(kind, &answer.body).is_some(),
+        };
+        match is_answer {
+            true => Ok(()),
+            false => Err(Fault::Unknown(call.text("an answer that is none of this service"))),
+        }
     }
 
     fn regeneration(&self, what: &str) -> Call {
@@ -156,6 +166,7 @@ impl Keys {
         // Cosmos DB may not be done yet. A look changes nothing, so it may be repeated.
         let begun = Instant::now();
         loop {
+            let mut pause = WORK_PAUSE;
             match self.slots().await {
                 Ok((slots, _)) => {
                     if let Some(slot) = new(slots) {
@@ -165,13 +176,15 @@ impl Keys {
                 Err(fault @ Fault::Refused { .. }) => {
                     return Err(Fault::Unknown(call.text(format_args!("answered; {}", fault.why()))));
                 }
+                // A server that is too busy is not helped by being asked at once.
+                Err(Fault::Retry { after: Some(after), .. }) => pause = after.max(WORK_PAUSE),
                 // What passes by itself may do so meanwhile.
                 Err(_) => {}
             }
-            if begun.elapsed() >= WORK_MAX {
+            let Some(left) = WORK_MAX.checked_sub(begun.elapsed()) else {
                 return Err(Fault::Unknown(call.text("answered, and the slot still holds the same key")));
-            }
-            tokio::time::sleep(WORK_PAUSE).await;
+            };
+            tokio::time::sleep(pause.min(left.max(WORK_PAUSE))).await;
         }
     }
 

@@ -11,17 +11,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use reqwest::Method;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::azure::account::{self, Account, is_storage_account};
 use super::azure::blob::{self, Container, Credential};
 use super::azure::client::{Azure, signing_time};
-use super::azure::faults::Call;
+use super::azure::faults::{self, Call};
 use super::azure::rights;
 use crate::model::{
     AccountIdentity, IntentId, IssuerSpec, KeyId, Material, MaterialKind, Reason, Secret, Shape, Standing, SystemSpec,
-    Timestamp,
+    Timestamp, deserialize_secret,
 };
 use crate::net::Context;
 use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
@@ -187,14 +187,10 @@ struct Password {
 #[serde(rename_all = "camelCase")]
 struct Added {
     key_id: String,
-    #[serde(deserialize_with = "secret")]
+    #[serde(deserialize_with = "deserialize_secret")]
     secret_text: Secret,
     #[serde(default)]
     start_date_time: Option<DateTime<Utc>>,
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-    String::deserialize(deserializer).map(Secret::new)
 }
 
 impl EntraSecret {
@@ -366,16 +362,16 @@ impl Issuer for EntraSecret {
         Ok(secret.map(|secret| self.material(key.clone(), secret)))
     }
 
-    /// A secret that is not there is answered with 400, which is a success here; so is one that a replica does not know yet, which is
-    /// why absence is proven by listings.
+    /// 204. A secret that is not there is answered with 400, which is a success here; so is one that a replica does not know yet, which
+    /// is why absence is proven by listings.
     async fn delete(&self, key: &KeyId) -> Result<(), Fault> {
         let call = self.call(&format!("remove secret {key} from"));
         let body = json!({ "keyId": key.as_str() });
         match self.azure.graph(&call, Method::POST, &self.path("removePassword"), Some(&body)).await {
-            Err(Fault::Refused { reason: Reason::Refused, why }) if why.contains("No password credential found") => {
-                Ok(())
-            }
-            answered => answered.map(drop),
+            Ok(answer) if answer.status == 204 => Ok(()),
+            Ok(answer) => Err(Fault::Unknown(call.text(format_args!("status {} and not 204", answer.status)))),
+            Err(Fault::Refused { reason: Reason::NotFound, why }) if why.contains(faults::NO_SUCH_SECRET) => Ok(()),
+            Err(fault) => Err(fault),
         }
     }
 }
