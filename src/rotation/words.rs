@@ -57,6 +57,12 @@ impl ServiceState {
         })
     }
 
+    /// What takes a key for the one in use; where keys live in two slots it says besides that nobody uses the other.
+    fn adopt_command(&self, service: &ServiceName, key: &str) -> String {
+        let in_slots = self.issuer_at_home().is_some_and(|issuer| issuer.shape.has_slots());
+        format!("rekeyd adopt {service} {key}{}", if in_slots { " --idle-slot-free" } else { "" })
+    }
+
     /// What to type next, for a service that is halted or owes a key its issuer will not retire; `None` where nothing is to be typed.
     pub fn next_command(&self, service: &ServiceName) -> Option<String> {
         let Some(halt) = &self.halt else {
@@ -64,12 +70,20 @@ impl ServiceState {
             return refused.then(|| format!("mend what the message names, then rekeyd retry {service}"));
         };
         let stranger = self.strangers.iter().next().map_or("KEY_ID", KeyId::as_str);
+        let adopt = self.adopt_command(service, "KEY_ID");
         let mended = |mend: &str| format!("{mend}, then rekeyd retry {service}");
         let reloaded = |mend: &str| format!("{mend}, then systemctl reload rekeyd and rekeyd retry {service}");
         Some(match halt.reason {
-            Reason::NoCurrentKey => format!("rekeyd adopt {service} KEY_ID, with the key the targets use now"),
+            Reason::NoCurrentKey => {
+                let slots = match self.issuer_at_home() {
+                    Some(_) => "",
+                    // Nothing was adopted yet, so nothing here says how keys live there.
+                    None => " (at Azure with --idle-slot-free, where nobody uses the other of the two)",
+                };
+                format!("{}, with the key the targets use now{slots}", self.adopt_command(service, "KEY_ID"))
+            }
             Reason::JournalBehind => {
-                format!("rekeyd adopt {service} {stranger}, if that is the key the targets use now")
+                format!("{}, if that is the key the targets use now", self.adopt_command(service, stranger))
             }
             Reason::Stranger | Reason::MintUnsettled => format!(
                 "rekeyd reclaim {service} {stranger} (ours and unused: destroy it), or rekeyd disown {service} {stranger} \
@@ -77,7 +91,7 @@ impl ServiceState {
             ),
             Reason::AdoptNeeded => {
                 let outgoing = self.leaving.values().find(|leaving| !leaving.ours);
-                format!("rekeyd adopt {service} {}", outgoing.map_or("KEY_ID", |leaving| leaving.key.as_str()))
+                self.adopt_command(service, outgoing.map_or("KEY_ID", |leaving| leaving.key.as_str()))
             }
             Reason::OldKeyStillUsed => {
                 format!(
@@ -106,12 +120,11 @@ impl ServiceState {
                     };
                     format!(
                         "see who changed the target; rekeyd retry {service} once it holds a key of this rotation again; {back}\
-                         rekeyd adopt {service} KEY_ID takes a key that is not of this rotation"
+                         {adopt} takes a key that is not of this rotation"
                     )
                 }
                 false => format!(
-                    "see who changed the target; rekeyd repush {service} puts our key back, rekeyd adopt {service} KEY_ID \
-                     takes theirs"
+                    "see who changed the target; rekeyd repush {service} puts our key back, {adopt} takes theirs"
                 ),
             },
             Reason::CurrentKeyBroken => match self.may_roll_back() {
@@ -119,7 +132,7 @@ impl ServiceState {
                     format!("rekeyd rollback {service}; or mend the key at the issuer, then rekeyd retry {service}")
                 }
                 false => {
-                    format!("mend the key at the issuer, then rekeyd retry {service}; or rekeyd adopt {service} KEY_ID")
+                    format!("mend the key at the issuer, then rekeyd retry {service}; or {adopt}")
                 }
             },
             Reason::SecretNotHeld => {
@@ -129,7 +142,7 @@ impl ServiceState {
                 // The operator's word on the key before this rotation may bring its secret; a key that was minted has it sealed.
                 match self.rotation.as_ref().is_some_and(|rotation| rotation.former.key.as_str() != key) {
                     true => mended(&format!("bring back the seal key that opens the secret of {key}")),
-                    false => format!("rekeyd adopt {service} {key} --secret-file FILE"),
+                    false => format!("{} --secret-file FILE", self.adopt_command(service, key)),
                 }
             }
             Reason::Inherits => reloaded("write provider_id instead of service_id in its target"),

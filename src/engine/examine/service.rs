@@ -306,7 +306,8 @@ fn of_keys(name: &ServiceName, listing: &Listing, state: &ServiceState, moves: b
     let of_quota = listing.quota.map_or_else(String::new, |quota| format!(" of {quota}"));
     let ids = |keys: &[&ListedKey]| keys.iter().map(|listed| listed.id.as_str()).collect::<Vec<_>>().join(", ");
     let all: Vec<&ListedKey> = listing.keys.iter().collect();
-    let adopt = |key: &str| Some(format!("rekeyd adopt {name} {key}, with the key that the targets use now"));
+    let free = if shape.has_slots() { " --idle-slot-free" } else { "" };
+    let adopt = |key: &str| Some(format!("rekeyd adopt {name} {key}{free}, with the key that the targets use now"));
     let Some(current) = &state.current else {
         let active: Vec<&ListedKey> = all.iter().copied().filter(|listed| listed.active).collect();
         return match active[..] {
@@ -343,8 +344,9 @@ fn of_keys(name: &ServiceName, listing: &Listing, state: &ServiceState, moves: b
         }
         Some(_) => {}
     }
-    // A slot is never empty: what nobody can explain in one that is ours alone is idle, and the next key takes its place.
-    if shape.has_slots() {
+    // A slot is never empty: in one that is ours alone, what was there when an operator said so is idle, and the next key takes its
+    // place. What somebody put there since is a stranger all the same.
+    if shape.has_slots() && strangers.iter().all(|listed| !state.strangers.contains(&listed.id)) {
         let idle =
             if strangers.is_empty() { "none is idle now".to_owned() } else { format!("idle is {}", ids(&strangers)) };
         return Finding::ok("keys", format!("current key {current} is in its slot, and {idle}"));
