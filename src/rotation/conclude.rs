@@ -25,9 +25,6 @@ const PUT_THERE_SLACK: TimeDelta = TimeDelta::minutes(1);
 /// A key that is to be taken on by itself must have been used this lately.
 const USED_LATELY: TimeDelta = TimeDelta::days(7);
 
-/// From here on it is told that a key ends by itself.
-const EXPIRY_NOTICE: TimeDelta = TimeDelta::days(14);
-
 impl ServiceState {
     /// Judges what `effect` came to. Never changes anything.
     pub fn conclude(&self, effect: &Effect, found: Found, now: &Instant, around: &Circumstances) -> Conclusion {
@@ -378,8 +375,6 @@ impl ServiceState {
             Some(listed) if !listed.active => drift.push(format!("current key {current} is inactive at its issuer")),
             Some(_) => {}
         }
-        let listed = listing.keys.iter().find(|listed| listed.id == *current);
-        let ends = listed.and_then(|listed| listed.expires).map(|end| listing.on_our_clock(end, now));
         let broken = !drift.is_empty() || probe.is_some_and(|probe| *probe != Probe::Works);
         let lost: Vec<String> =
             readings.iter().filter_map(|(target, reading)| self.contradiction(target, reading, current)).collect();
@@ -393,11 +388,6 @@ impl ServiceState {
         }
         if let (false, Some(newer)) = (drift.is_empty(), self.newer_than_journal(listing, now)) {
             return self.behind(listing, issuer, drift.join("; ").trim_end_matches('.'), &newer, now);
-        }
-        // Its timetable goes by the keys rekeyd makes; one that a person made may end earlier.
-        if let Some(end) = ends.filter(|end| *end - now.wall < EXPIRY_NOTICE) {
-            let at = end.format("%Y-%m-%d %H:%M UTC");
-            drift.push(format!("current key {current} ends by itself at {at}; rotate it before"));
         }
         // Known before the next mint, and in time to say what it is: it will stop the retire.
         drift.extend(others.showing(&self.ends_of(current)).map(|other| {

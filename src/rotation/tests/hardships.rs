@@ -514,19 +514,3 @@ fn a_holder_that_nobody_may_look_at_is_told_and_stops_nothing() {
     let drift = walk.state.drift.clone().unwrap_or_default();
     assert!(drift.starts_with(unread) && drift.ends_with("would not be seen; see accept_holders"), "{drift}");
 }
-
-/// A key that a person made may end before the timetable of ours comes round.
-#[test]
-fn a_key_that_ends_by_itself_is_told_two_weeks_before() {
-    let drift = |days: i64| {
-        let mut walk = Walk::new(&["a"]);
-        let mut listing = Listing { date: Some(walk.now.wall), ..listing(&[OLD]) };
-        listing.keys[0].expires = Some(walk.now.wall + TimeDelta::days(days));
-        let readings = vec![(a(), tail("oldt"))];
-        let found = Finding::Observed { listing, readings, others: Others::default(), probe: None };
-        walk.feed(Effect::Observe, Ok(found));
-        walk.state.drift.clone()
-    };
-    assert_eq!(drift(15), None);
-    assert!(drift(13).is_some_and(|said| said.contains("ends by itself at") && said.ends_with("rotate it before")));
-}
