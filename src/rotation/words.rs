@@ -210,6 +210,9 @@ pub fn in_words(event: &Event) -> String {
         Event::ProbePassed { key } => format!("key {key} works"),
         Event::ProbeFailed { key, why } => format!("key {key} does not work: {why}"),
         Event::PushBegun { target, key, .. } if Keyless::is_id(key) => format!("switching {target} to {key}"),
+        Event::PushBegun { target, key, derived: Some(_), .. } => {
+            format!("pushing what is derived from key {key} to {target}")
+        }
         Event::PushBegun { target, key, .. } => format!("pushing key {key} to {target}"),
         Event::Submitted { target, job: Some(job) } => format!("{target} took it, job {job}"),
         Event::Submitted { target, job: None } => format!("{target} took it"),

@@ -1,6 +1,8 @@
 //! Where the demo's keys come from, one type for each kind of issuer, as the clouds know them and not as rekeyd does: the first key
 //! that a person made, and later what there is in truth.
 
+use std::time::Duration;
+
 use chrono::SecondsFormat;
 use rekeyd::model::{KeyId, Secret};
 use rekeyd_lab::{ArcGis, Aws, Azure, ServiceSpec, SlotView, StoredCredential};
@@ -13,6 +15,9 @@ const PROVIDER: &str = "betc4g098c";
 /// The storage account that the connection of the lab's Azure Blob Stores names, and what they read in it.
 const ACCOUNT: &str = "gisstore";
 const CONTAINER: &str = "tiles";
+
+/// The cloud service that holds a SAS of that account.
+const SAS_HOLDER: &str = "blobsas001";
 
 /// What the demo asks of an issuer.
 pub trait Issuer {
@@ -38,6 +43,20 @@ pub trait Issuer {
 
     /// Whether what ArcGIS holds opens anything now.
     fn takes(&self, held: &Value) -> bool;
+
+    /// A second service, without keys of its own: what it holds is signed with these.
+    fn follower(&self) -> Option<Follower> {
+        None
+    }
+}
+
+/// A service that moves with another one.
+pub struct Follower {
+    pub name: &'static str,
+    /// The cloud service that holds what is signed.
+    pub cloud_service: &'static str,
+    /// The value of `issuer` in the policy.
+    pub policy: String,
 }
 
 /// The arguments of `rekeyd adopt`.
@@ -66,7 +85,7 @@ pub fn give_nodes_a_role(arcgis: &ArcGis, aws: &Aws, user: &str) {
     arcgis.set_node_role(&access_key, &secret);
 }
 
-/// `azure-key`: the two keys of a storage account with a container.
+/// `azure-key`: the two keys of a storage account with a container, and beside them `azure-sas`: a SAS that one of them signs.
 pub fn storage_account(azure: &Azure) -> Box<dyn Issuer> {
     let id = azure.add_storage_account(ACCOUNT);
     azure.add_container(&id, CONTAINER);
@@ -154,6 +173,17 @@ impl Issuer for StorageAccount {
     fn furnish(&self, arcgis: &ArcGis, place: Place) {
         let secret = json!({ "storageAccountName": ACCOUNT, "storageAccountKey": self.first.value });
         add_blob_store(arcgis, &self.azure, place, &json!({ "type": "STORAGE-ACCOUNT-KEY", "secret": secret }));
+        let token = self.azure.account_sas(&self.id, &self.first.name, Duration::from_secs(3600));
+        let secret = json!({ "storageAccountName": ACCOUNT, "sasToken": token });
+        let held = json!({ "type": "SAS-TOKEN", "secret": secret });
+        add_blob_store(arcgis, &self.azure, Place::CloudService(SAS_HOLDER), &held);
+    }
+
+    fn follower(&self) -> Option<Follower> {
+        let policy = format!(
+            r#"{{ kind = "azure-sas", from = "blob-key", permissions = "rwdl", probe = {{ container = "{CONTAINER}" }} }}"#
+        );
+        Some(Follower { name: "blob-sas", cloud_service: SAS_HOLDER, policy })
     }
 
     fn adoption(&self) -> Adoption {

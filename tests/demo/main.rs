@@ -170,6 +170,9 @@ fn introduce(sites: &[Site], policy: &Path) {
     for Site { name, issuer, product, place, .. } in sites {
         let (title, key) = (issuer.title(), issuer.adoption().key);
         println!("  {name:<17} {title}, key {key}, held by a {} on {product:?}", place.word());
+        if let Some(follower) = issuer.follower() {
+            println!("  {:<17} a SAS that this key signs, held by another; it moves with {name}", follower.name);
+        }
     }
     println!("Consumers read with each of these keys 40 times a second. Azure does not tell which of its keys is in");
     println!("use: those two services halt until `rekeyd adopt` says so, here over the control socket.");
@@ -208,7 +211,8 @@ impl Site {
 
     /// What those who read with it have seen.
     fn consumers(&self) -> Vec<ConsumerCount> {
-        self.place.consumers().into_iter().map(|name| self.arcgis.consumer(name)).collect()
+        let follower = self.issuer.follower().map(|follower| follower.cloud_service);
+        self.place.consumers().into_iter().chain(follower).map(|name| self.arcgis.consumer(name)).collect()
     }
 
     /// What is wrong with where it stands. The next rotation may have begun already, and have made its key: the journal, which is asked
@@ -395,6 +399,20 @@ target = [{{ kind = "arcgis", deployment = "{name}", {place} }}]
             issuer = site.issuer.policy(),
             place = site.place.line(),
         );
+        if let Some(follower) = site.issuer.follower() {
+            text += &format!(
+                r#"
+[[service]]
+name = "{name}"
+issuer = {issuer}
+target = [{{ kind = "arcgis", deployment = "{deployment}", service_id = "{id}" }}]
+"#,
+                name = follower.name,
+                issuer = follower.policy,
+                deployment = site.name,
+                id = follower.cloud_service,
+            );
+        }
     }
     let path = folder.join("policy.toml");
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -292,7 +292,7 @@ async fn a_sas_moves_with_the_key_it_is_signed_with() {
 
         let history = story.scene.run(&["history", "blob-key"]).out;
         let line = |from: usize, what: &str| history[from..].find(what).map(|at| from + at);
-        let pushed = line(0, "to arcgis:prod:blobsas001").unwrap_or_else(|| panic!("never pushed: {history}"));
+        let pushed = line(0, "pushing what is derived from key key2@").unwrap_or_else(|| panic!("never pushed: {history}"));
         let verified = line(pushed, "arcgis:prod:blobsas001").expect("and verified");
         let deleted = line(0, "deleting").unwrap_or_else(|| panic!("nothing was retired: {history}"));
         assert!(verified < deleted, "{history}");
