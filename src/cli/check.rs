@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::daemon::connect::Connector;
 use crate::daemon::{Failure, startup};
-use crate::model::{Reason, Secret};
+use crate::model::Reason;
 use crate::net::secrets;
 use crate::policy::Policy;
-use crate::ports::{Connect, Fault, LoginGuard};
+use crate::ports::{Connect, Fault, Forgetful};
 
 use super::Exit;
 
@@ -35,7 +35,7 @@ pub(super) fn check(path: &Path) -> Result<Exit, Failure> {
 
 /// What keeps a target from being reached before anything is sent: certificates and keys that cannot be used.
 fn unconnectable(policy: &Arc<Policy>) -> BTreeSet<String> {
-    let connector = Connector::new(policy.clone(), Arc::new(NoLogins));
+    let connector = Connector::new(policy.clone(), Arc::new(Forgetful));
     let specs = policy.services.iter().flat_map(|service| &service.targets);
     let faults = specs.filter_map(|spec| {
         let system = spec.system.as_ref().map_or_else(|| spec.name.to_string(), |at| format!("[{at}]"));
@@ -46,15 +46,4 @@ fn unconnectable(policy: &Arc<Policy>) -> BTreeSet<String> {
         }
     });
     faults.collect()
-}
-
-/// Nobody is asked, so nobody is refused.
-struct NoLogins;
-
-impl LoginGuard for NoLogins {
-    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
-        false
-    }
-    fn refused(&self, _: &str, _: &str, _: &Secret) {}
-    fn forgive(&self, _: &str) {}
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rekeyd::model::{IntentId, KeyId, Material, Reason, Secret, Shape};
 use rekeyd::net::{Context, Shared};
-use rekeyd::ports::{Fault, Issuer, LastUse, ListedKey, Listing, LoginGuard, MintedKey, Probe};
+use rekeyd::ports::{Fault, Forgetful, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
 use rekeyd_lab::Fault as Mishap;
 
 /// What a test asks of an issuer.
@@ -38,17 +38,7 @@ pub trait World: Sync {
 
 /// What a connection needs besides its own tables: no proxy, nothing shared, and nobody who remembers refused logins.
 pub fn context() -> Context {
-    struct Nobody;
-
-    impl LoginGuard for Nobody {
-        fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
-            false
-        }
-        fn refused(&self, _: &str, _: &str, _: &Secret) {}
-        fn forgive(&self, _: &str) {}
-    }
-
-    Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Nobody), shared: Shared::default() }
+    Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Forgetful), shared: Shared::default() }
 }
 
 /// Everything the machine relies on, from an object in order to the same object in order.

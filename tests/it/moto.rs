@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::issuer::aws_iam::KIND;
-use rekeyd::model::{Secret, SystemRef, SystemSpec};
+use rekeyd::model::{SystemRef, SystemSpec};
 use rekeyd::net::{Context, Shared};
-use rekeyd::ports::{Issuer, LoginGuard};
+use rekeyd::ports::{Forgetful, Issuer};
 use rekeyd::table;
 use tokio::sync::OnceCell;
 
@@ -120,16 +120,6 @@ pub fn connect_at(
     );
     let spec =
         table::read(&issuer, "issuer", |table| (KIND.read)(table, Some(&system))).expect("no mistake").expect("a spec");
-    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(NoGuard), shared: Shared::default() };
+    let context = Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Forgetful), shared: Shared::default() };
     (KIND.connect)(&spec, Some(&system), &context).expect("connects")
-}
-
-struct NoGuard;
-
-impl LoginGuard for NoGuard {
-    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
-        false
-    }
-    fn refused(&self, _: &str, _: &str, _: &Secret) {}
-    fn forgive(&self, _: &str) {}
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::model::{Shape, SystemRef};
-use crate::ports::LoginGuard;
+use crate::ports::Forgetful;
 
 mod peer;
 
@@ -16,18 +16,8 @@ use peer::{Reply, peer, proxy};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
-struct Nobody;
-
-impl LoginGuard for Nobody {
-    fn is_refused(&self, _: &str, _: &str, _: &Secret) -> bool {
-        false
-    }
-    fn refused(&self, _: &str, _: &str, _: &Secret) {}
-    fn forgive(&self, _: &str) {}
-}
-
 fn context() -> Context {
-    Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Nobody), shared: crate::net::Shared::default() }
+    Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Forgetful), shared: crate::net::Shared::default() }
 }
 
 fn spec() -> IssuerSpec {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use chrono::{DateTime, Utc};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +16,14 @@ use tokio_rustls::TlsAcceptor;
 
 /// The largest body anybody needs to send us.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The form of a date in a header (RFC 9110, 5.6.7).
+pub(crate) const DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
+
+/// A date as a header has it.
+pub(crate) fn date(at: DateTime<Utc>) -> String {
+    at.format(DATE).to_string()
+}
 
 /// A request, read to its end.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use super::site::{Site, lock};
 use super::{data, jobs, tokens};
 use crate::faults::{Stumbling, carry_out};
 use crate::http::{Handler, Reply, ReplyFuture, Request, html_page};
-use crate::{Fault, RequestLine, form};
+use crate::{Fault, RequestLine, form, http};
 
 pub(crate) struct Server {
     site: Arc<Mutex<Site>>,
@@ -268,7 +268,7 @@ impl Stumbling for Server {
     fn later(&self, _: &Call, status: u16, seconds: u32, as_date: bool) -> Response<Body> {
         let mut response = html_page(status, "Later", "The server asks you to come back later.");
         let now = Utc::now();
-        let date = |at: DateTime<Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let date = http::date;
         let wait = match as_date {
             true => date(now + TimeDelta::seconds(i64::from(seconds))),
             false => seconds.to_string(),

@@ -12,7 +12,7 @@ use super::{iam, s3, sts};
 use crate::faults::{Stumbling, carry_out};
 use crate::http::{Handler, Reply, ReplyFuture, Request};
 use crate::sigv4::{Authorization, Refusal};
-use crate::{RequestLine, consumer, form};
+use crate::{RequestLine, consumer, form, http};
 
 pub(crate) struct Server {
     state: Arc<Mutex<State>>,
@@ -209,7 +209,7 @@ impl Stumbling for Server {
 
     fn date(&self, mut response: Response<Body>) -> Response<Body> {
         let skew = lock(&self.state).date_skew;
-        let date = (Utc::now() + skew).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let date = http::date(Utc::now() + skew);
         let date = HeaderValue::from_str(&date).expect("a date is a legal header value");
         response.headers_mut().insert(header::DATE, date);
         response

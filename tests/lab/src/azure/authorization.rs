@@ -85,10 +85,7 @@ impl Asked {
     }
 
     pub(crate) fn execute(&self, request: &Request, state: &State, now: DateTime<Utc>) -> Outcome {
-        match self.serve(request, state, now) {
-            Ok(outcome) | Err(outcome) => outcome,
-        }
-        .about(&self.name)
+        self.serve(request, state, now).unwrap_or_else(|refusal| refusal).about(&self.name)
     }
 
     /// That the right to ask is a right like any other, and that nothing is told of a resource that is not there, is our choice.

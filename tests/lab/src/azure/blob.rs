@@ -17,12 +17,12 @@ use super::state::{Account, Container, State, Stored};
 use super::wire::{Content, Outcome, bearer, instant};
 use crate::http::{Request, answer};
 use crate::shared_key::{self, Sas, Signed};
-use crate::{chance, form};
+use crate::xml::escape;
+use crate::{chance, form, http};
 
 /// How far the date of a request may lie from ours. The document says it of the past; of the future it is our choice.
 const SKEW_MINUTES: i64 = 15;
 /// RFC 1123, the one form a date has here.
-const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 /// No list is longer.
 const RESULTS_MAX: usize = 5000;
 /// The permissions of a container or blob, in the order in which they have to stand.
@@ -225,7 +225,7 @@ impl Visit<'_> {
     fn check_date(&self) -> Result<(), Outcome> {
         let date = self.request.header("x-ms-date").or_else(|| self.request.header("date"));
         let date = date.ok_or_else(|| failed("Request date header not specified"))?;
-        let at = NaiveDateTime::parse_from_str(date, HTTP_DATE).map_err(|_| {
+        let at = NaiveDateTime::parse_from_str(date, http::DATE).map_err(|_| {
             // Our own words.
             failed(&format!("Request date header is not in the correct format: '{date}'"))
         })?;
@@ -282,12 +282,12 @@ impl Visit<'_> {
         let (start, end, now) = (time("st")?, time("se")?, self.now);
         let end = end.ok_or_else(|| failed(&mandatory("se")))?;
         if let Some(start) = start.filter(|start| end <= *start) {
-            let (start, end) = (http_date(start), http_date(end));
+            let (start, end) = (http::date(start), http::date(end));
             return Err(failed(&format!("Signed expiry time [{end}] has to be after signed start time [{start}]")));
         }
         if end <= now || start.is_some_and(|start| start > now) {
             // Without a start the moment of the asking is shown: our choice.
-            let (start, end, now) = (http_date(start.unwrap_or(now)), http_date(end), http_date(now));
+            let (start, end, now) = (http::date(start.unwrap_or(now)), http::date(end), http::date(now));
             return Err(failed(&format!(
                 "Signature not valid in the specified time frame: Start [{start}] - Expiry [{end}] - Current [{now}]"
             )));
@@ -385,7 +385,7 @@ impl Visit<'_> {
         let blob = container.content.get(&self.asked.blob);
         let blob = blob.ok_or_else(|| Outcome::error(404, "BlobNotFound", "The specified blob does not exist."))?;
         let outcome = Outcome::new(200, Content::Bytes(blob.content.clone()), true)
-            .header("last-modified", http_date(blob.modified))
+            .header("last-modified", http::date(blob.modified))
             .header("etag", format!("\"{}\"", blob.etag))
             .header("x-ms-blob-type", "BlockBlob");
         Ok(outcome)
@@ -393,7 +393,7 @@ impl Visit<'_> {
 
     fn list_containers(&self, query: &[(String, String)]) -> Result<Outcome, Outcome> {
         let show = |(name, container): (&String, &Container)| {
-            let (modified, etag) = (http_date(container.modified), &container.etag);
+            let (modified, etag) = (http::date(container.modified), &container.etag);
             format!(
                 "<Container><Name>{}</Name><Properties><Last-Modified>{modified}</Last-Modified><Etag>\"{etag}\"</Etag>\
                  <LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState>\
@@ -411,7 +411,7 @@ impl Visit<'_> {
     fn list_blobs(&self, container: &Container, query: &[(String, String)]) -> Result<Outcome, Outcome> {
         let show = |(name, blob): (&String, &Stored<_>)| {
             let (modified, etag, length) =
-                (http_date(blob.modified), &blob.etag, axum::body::Bytes::len(&blob.content));
+                (http::date(blob.modified), &blob.etag, axum::body::Bytes::len(&blob.content));
             format!(
                 "<Blob><Name>{}</Name><Properties><Creation-Time>{modified}</Creation-Time>\
                  <Last-Modified>{modified}</Last-Modified><Etag>{etag}</Etag><Content-Length>{length}</Content-Length>\
@@ -603,14 +603,6 @@ pub(crate) fn failure(status: u16) -> Outcome {
 pub(crate) fn is_container_name(name: &str) -> bool {
     let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     (3..=63).contains(&name.len()) && name.split('-').all(is_part)
-}
-
-fn http_date(at: DateTime<Utc>) -> String {
-    at.format(HTTP_DATE).to_string()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// XML with a byte order mark before it, which Azure sends and azurite does not (Azurite issue 2603). The code of an error stands in a

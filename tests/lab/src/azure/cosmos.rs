@@ -4,10 +4,8 @@
 //! signature covers the resource and never the path, so that a client which joins `documentEndpoint` and `dbs` needs to know nothing
 //! of it, and one that asks the wrong account is told so.
 
-use aws_lc_rs::hmac;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Response};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
@@ -15,7 +13,8 @@ use super::AccountKind;
 use super::state::State;
 use super::wire::{Content, Outcome, segments};
 use crate::http::{Request, answer};
-use crate::{chance, form};
+use crate::shared_key::sign;
+use crate::{chance, form, http};
 
 /// Versions of the API that the documents name, not all there ever were.
 const VERSIONS: [&str; 6] = ["2015-12-16", "2016-07-11", "2017-02-22", "2018-06-18", "2018-12-31", "2020-07-15"];
@@ -45,10 +44,7 @@ impl Asked {
     }
 
     pub(crate) fn execute(&self, request: &Request, state: &State, now: DateTime<Utc>) -> Outcome {
-        match self.serve(request, state, now) {
-            Ok(outcome) | Err(outcome) => outcome,
-        }
-        .about(&self.account)
+        self.serve(request, state, now).unwrap_or_else(|refusal| refusal).about(&self.account)
     }
 
     /// What the request is, then whether it is in time, then who signed it. The documents do not give the order; that an account
@@ -88,7 +84,7 @@ impl Asked {
         let payload = payload("GET", "dbs", "", stamp);
         let lag = state.options.key_lag;
         // Any of the four: a key that may only read may read this.
-        let signed = |key: &str| signature(key, &payload).is_some_and(|right| right == claimed);
+        let signed = |key: &str| sign(key, &payload).is_some_and(|right| right == claimed);
         match account.taken(now, lag).find(|(_, key)| signed(key)) {
             Some((slot, _)) => {
                 let list = json!({"_rid": "", "Databases": [], "_count": 0});
@@ -125,7 +121,7 @@ fn check_date(date: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), Outcome> {
     if date <= now + TimeDelta::minutes(AHEAD_MINUTES) && now <= end {
         return Ok(());
     }
-    let show = |at: DateTime<Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let show = http::date;
     let message = format!(
         "The authorization token is not valid at the current time. Please create another token and retry (token start time: {}, token \
          expiry time: {}, current server time: {}).",
@@ -141,12 +137,6 @@ fn check_date(date: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), Outcome> {
 fn payload(verb: &str, kind: &str, link: &str, stamp: &str) -> String {
     let lower = |text: &str| text.to_ascii_lowercase();
     format!("{}\n{}\n{link}\n{}\n\n", lower(verb), lower(kind), lower(stamp))
-}
-
-/// `None` where the key is not Base64.
-fn signature(key: &str, payload: &str) -> Option<String> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(key).ok()?);
-    Some(STANDARD.encode(hmac::sign(&key, payload.as_bytes())))
 }
 
 /// A status that has no reason in the request, in its words.
@@ -203,7 +193,7 @@ mod tests {
         let key = "dsZQi3KtZmCv1ljt3VNWNm7sQUF1y5rJfC6kv5JiwvW0EndXdDku/dkKBp8/ufDToSxLzR4y+O/0H/t4bQtVNw==";
         let payload = payload("GET", "dbs", "dbs/ToDoList", "Thu, 27 Apr 2017 00:51:12 GMT");
         assert_eq!(payload, "get\ndbs\ndbs/ToDoList\nthu, 27 apr 2017 00:51:12 gmt\n\n");
-        assert_eq!(signature(key, &payload).as_deref(), Some("c09PEVJrgp2uQRkr934kFbTqhByc7TVr3OHyqlu+c+c="));
+        assert_eq!(sign(key, &payload).as_deref(), Some("c09PEVJrgp2uQRkr934kFbTqhByc7TVr3OHyqlu+c+c="));
         let printed = "type%3dmaster%26ver%3d1.0%26sig%3dc09PEVJrgp2uQRkr934kFbTqhByc7TVr3OHyqlu%2bc%2bc%3d";
         assert_eq!(signature_of(printed).as_deref(), Some("c09PEVJrgp2uQRkr934kFbTqhByc7TVr3OHyqlu+c+c="));
     }
@@ -213,6 +203,6 @@ mod tests {
     fn a_list_is_signed_with_an_empty_link() {
         let key = "SB1mrDcsPfPnHN2lCLYLTXDJMEqXsjvWqS2BXbvBbro94dxVHem3gyXKLPruSeMVE7ZKf36EGC5ArCkJqJaoOg==";
         let payload = payload("GET", "dbs", "", "Wed, 16 May 2018 19:47:46 GMT");
-        assert_eq!(signature(key, &payload).as_deref(), Some("cK0fCpDW9YvCbmmrIVxaGL/q9o/lFlPc8GdCphvow3c="));
+        assert_eq!(sign(key, &payload).as_deref(), Some("cK0fCpDW9YvCbmmrIVxaGL/q9o/lFlPc8GdCphvow3c="));
     }
 }

@@ -101,9 +101,7 @@ impl Asked {
     }
 
     pub(crate) fn execute(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Outcome {
-        match self.serve(request, state, now) {
-            Ok(outcome) | Err(outcome) => outcome,
-        }
+        self.serve(request, state, now).unwrap_or_else(|refusal| refusal)
     }
 
     fn serve(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {

@@ -12,7 +12,7 @@ use super::wire::Outcome;
 use super::{arm, authorization, blob, cosmos, entra, graph, service_bus};
 use crate::faults::{Stumbling, carry_out};
 use crate::http::{Handler, Reply, ReplyFuture, Request};
-use crate::{RequestLine, consumer};
+use crate::{RequestLine, consumer, http};
 
 /// What a port plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Server {
     fn shown(&self, seconds: u32) -> String {
         let skew = lock(&self.state).date_skew;
         let at = Utc::now() + skew + TimeDelta::seconds(i64::from(seconds));
-        at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+        http::date(at)
     }
 
     /// How each tells how long to wait. Cosmos DB counts milliseconds and knows no date.

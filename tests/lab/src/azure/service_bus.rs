@@ -60,10 +60,7 @@ impl Asked {
     }
 
     pub(crate) fn execute(&self, request: &Request, state: &State, now: DateTime<Utc>) -> Outcome {
-        match self.serve(request, state, now) {
-            Ok(outcome) | Err(outcome) => outcome,
-        }
-        .about(&self.namespace)
+        self.serve(request, state, now).unwrap_or_else(|refusal| refusal).about(&self.namespace)
     }
 
     /// The token's shape, what it is for, who signed it, whether it is over, and only then what its rule may do. That last place is

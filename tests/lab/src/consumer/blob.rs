@@ -7,9 +7,9 @@ use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::{Ended, client};
-use crate::form;
 use crate::shared_key::{Signed, sign};
 use crate::sigv4::sha256_hex;
+use crate::{form, http};
 
 const VERSION: &str = "2025-01-05";
 const SCOPE: &str = "https://storage.azure.com/.default";
@@ -69,7 +69,7 @@ pub(crate) fn letter(account: &str, container: &str, pass: &Pass, token: &str) -
         Pass::Sas(sas) => (path, format!("{query}&{}", sas.trim_start_matches('?')), vec![version]),
         Pass::Principal(_) => (path, query, vec![version, ("authorization", format!("Bearer {token}"))]),
         Pass::Key(key) => {
-            let date = Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let date = http::date(Utc::now());
             let mut headers = vec![version, ("x-ms-date", date)];
             let signed = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
             let signed = Signed { method: "GET", path: &path, query: &query, headers: signed };
