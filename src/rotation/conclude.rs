@@ -313,7 +313,7 @@ impl ServiceState {
             let told = told.join(", ");
             return halt(format!(
                 "the issuer's slots hold keys {told}; only an operator can say which of them the targets use and that the other \
-                 is free"
+                 is free: adopt wants --idle-slot-free for that"
             ));
         }
         let active: Vec<_> = listing.keys.iter().filter(|listed| listed.active).collect();

@@ -74,13 +74,9 @@ impl ServiceState {
         let mended = |mend: &str| format!("{mend}, then rekeyd retry {service}");
         let reloaded = |mend: &str| format!("{mend}, then systemctl reload rekeyd and rekeyd retry {service}");
         Some(match halt.reason {
+            // Before anything is adopted nothing here says how keys live there; the message does.
             Reason::NoCurrentKey => {
-                let slots = match self.issuer_at_home() {
-                    Some(_) => "",
-                    // Nothing was adopted yet, so nothing here says how keys live there.
-                    None => " (at Azure with --idle-slot-free, where nobody uses the other of the two)",
-                };
-                format!("{}, with the key the targets use now{slots}", self.adopt_command(service, "KEY_ID"))
+                format!("{}, with the key the targets use now", self.adopt_command(service, "KEY_ID"))
             }
             Reason::JournalBehind => {
                 format!("{}, if that is the key the targets use now", self.adopt_command(service, stranger))

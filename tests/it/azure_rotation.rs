@@ -290,6 +290,19 @@ async fn a_sas_moves_with_the_key_it_is_signed_with() {
         assert_eq!((&follower["current_key"], &follower["state"]), (&root["current_key"], &json!("idle")));
         assert_eq!(root["targets"], json!(["arcgis:prod:blobkey001", "arcgis:prod:blobsas001"]));
 
+        // It has no timetable, and what is signed ends after half a year: the next rotation is due before that.
+        let due = || {
+            let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).ok()?;
+            let services = status["services"].as_array()?.iter();
+            let root = services.clone().find(|service| service["name"] == "blob-key")?;
+            root["next_rotation"].as_str()?.parse::<chrono::DateTime<chrono::Utc>>().ok()
+        };
+        wait_until("the end to be seen", || due().is_some());
+        let days = due().map(|due| (due - chrono::Utc::now()).num_days());
+        assert_eq!(days, Some(161), "a tenth of its life before it ends");
+        let planned = story.scene.run(&["plan", "blob-key", "--offline"]).out;
+        assert!(planned.contains("which ends by itself 20") && planned.starts_with("blob-key: due 20"), "{planned}");
+
         let history = story.scene.run(&["history", "blob-key"]).out;
         let line = |from: usize, what: &str| history[from..].find(what).map(|at| from + at);
         let pushed = line(0, "pushing what is derived from key key2@").unwrap_or_else(|| panic!("never pushed: {history}"));
@@ -380,6 +393,63 @@ async fn a_lost_answer_costs_time_and_nothing_else() {
         story.assert_no_refusals(&[KEY, SAS, APP]);
         drop(daemon);
         story.assert_no_secret_seen();
+    })
+    .await
+    .expect("it ends well");
+}
+
+/// What two slots mean stands in what an operator reads before anything is done; and what is printed to type is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_told_what_two_slots_mean() {
+    let story = Story::new("300ms").await;
+    tokio::task::spawn_blocking(move || {
+        let daemon = story.scene.start();
+        let run = |words: &[&str]| {
+            let ran = story.scene.run(words);
+            (ran.code, format!("{}{}", ran.out, ran.err))
+        };
+        let (_, planned) = run(&["plan", "blob-key", "--offline"]);
+        for said in [
+            "rekeyd adopt blob-key KEY_ID --idle-slot-free",
+            "make a new key at azure-key:gisstore in the idle slot, which ends whatever key is there",
+            "sign with it (azure-sas:gisstore), probe what is signed, push it to arcgis:prod:blobsas001",
+            "usable for 900ms (900ms where a read-back cannot tell)",
+            "nothing here can be disabled, and the end of the old key cannot be undone",
+            "by a key that nobody has, which ends every SAS signed with it too",
+        ] {
+            assert!(planned.contains(said), "{said}: {planned}");
+        }
+        assert!(!planned.contains("silent") && !planned.contains("disable it"), "{planned}");
+        story.adopt_slot("blob-key", &[]);
+
+        let right = "Microsoft.Storage/storageAccounts/regenerateKey/action";
+        story.azure.deny(right);
+        let (code, said) = run(&["doctor"]);
+        assert!(code == Some(1) && said.contains(&format!("it has no role with {right}")), "{said}");
+        assert_eq!(story.azure.regenerations(), 0, "doctor changes nothing");
+        story.azure.allow(right);
+
+        // Somebody fills the idle slot by hand. Whoever did uses it, for all that anybody knows.
+        story.azure.regenerate(&story.account, "key2");
+        // Clocks may differ by five minutes, so that much after the word a key counts as what the word was about.
+        story.azure.set_created(&story.account, "key2", Some(chrono::Utc::now() + chrono::TimeDelta::minutes(10)));
+        wait_until("the stranger to be seen", || run(&["strangers"]).1.contains("key2@"));
+        let (code, said) = run(&["doctor"]);
+        assert!(code == Some(1) && said.contains("nobody can explain key2@"), "{said}");
+        let (code, said) = run(&["rotate", "blob-key", "--wait"]);
+        assert!(code == Some(1) && said.contains("key2@") && said.contains("the journal cannot explain"), "{said}");
+        assert_eq!(story.azure.regenerations(), 0, "but the one in the portal");
+        let status: Value = serde_json::from_str(&run(&["status", "--json"]).1).expect("JSON");
+        let of = |name: &str| {
+            let services = status["services"].as_array().expect("services").iter();
+            services.clone().find(|service| service["name"] == name).expect("listed").clone()
+        };
+        assert_eq!((&of("blob-key")["state"], &of("blob-sas")["state"]), (&json!("halted"), &json!("halted")));
+        assert_eq!(
+            (&of("blob-key")["strangers"].as_array().map(Vec::len), &of("blob-sas")["strangers"]),
+            (&Some(1), &json!([]))
+        );
+        drop(daemon);
     })
     .await
     .expect("it ends well");
