@@ -454,3 +454,36 @@ async fn an_operator_is_told_what_two_slots_mean() {
     .await
     .expect("it ends well");
 }
+
+/// Killed again and again on its way, at Azure's side and at ArcGIS': each start takes the rotation up where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_of_key_and_sas_survives_its_daemon() {
+    let story = Story::new("300ms").await;
+    let by_hand = story.token(SAS);
+    let story = tokio::task::spawn_blocking(move || {
+        let daemon = story.scene.start();
+        story.adopt_slot("blob-key", &[]);
+        let ordered = story.scene.run(&["rotate", "blob-key"]);
+        assert_eq!(ordered.code, Some(0), "{ordered:?}");
+        let mut daemon = Some(daemon);
+        // The log of each process begins anew: it is killed as soon as it has got this far.
+        for step in
+            ["minting in place of", "works", "pushing key key2@", "pushing what is derived", "deleting key key1@"]
+        {
+            let running = daemon.take().expect("it was started");
+            wait_until(step, || running.log().contains(step));
+            running.kill9();
+            daemon = Some(story.scene.start());
+        }
+        wait_until("the rotation's end", || story.scene.run(&["history", "blob-key"]).out.contains("  done"));
+        story.assert_holds("key2");
+        story.assert_no_refusals(&[KEY, SAS]);
+        drop(daemon);
+        story.assert_no_secret_seen();
+        story
+    });
+    let story = story.await.expect("it ends well");
+    tokio::time::sleep(LAG).await;
+    assert_eq!(opens(&story, "gisstore", &by_hand).await, 403);
+    assert_eq!(opens(&story, "gisstore", &story.token(SAS)).await, 200);
+}
