@@ -143,6 +143,9 @@ fn valid_for(spec: &IssuerSpec) -> Option<Duration> {
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
     let config: Config = super::config(spec)?;
+    if !is_storage_account(&config.storage_account) {
+        return Err(super::mismatch(spec, format!("`{}` is no name of a storage account", config.storage_account)));
+    }
     let azure = Azure::connect(system, &spec.object, context)?;
     let on = format!("application {}", config.application_object_id);
     Ok(Arc::new(EntraSecret { config, azure, on }))

@@ -93,7 +93,8 @@ async fn a_key_reads_until_its_slot_is_regenerated() {
     let used = store.azure.requests().pop().expect("a line");
     assert_eq!((used.operation.as_str(), used.access_key_id.as_str()), ("ConsumerGet", "key1"));
     store.azure.regenerate(&store.account, "key2");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = store.arcgis().consumer(BLOBS).requests;
+    until("use", || store.arcgis().consumer(BLOBS).requests > before + 5).await;
     assert_eq!(store.arcgis().consumer_refusals(), 0);
     store.azure.regenerate(&store.account, "key1");
     store.until_refused(&format!("{name}: AuthenticationFailed")).await;
@@ -184,7 +185,8 @@ async fn a_rotation_done_well_is_not_noticed() {
     assert!(accepted["cloudCredentialRotationJobId"].is_string(), "{accepted}");
     store.until_read_with(&key_name("gisstore", &new)).await;
     store.azure.regenerate(&store.account, "key1");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = store.arcgis().consumer(BLOBS).requests;
+    until("use", || store.arcgis().consumer(BLOBS).requests > before + 5).await;
     let count = store.arcgis().consumer(BLOBS);
     assert_eq!((count.refusals, count.failures, count.healthy), (0, 0, true));
 }
