@@ -556,3 +556,56 @@ async fn keys_of_a_database_and_of_a_namespace_are_rotated_too() {
     .await
     .expect("it ends well");
 }
+
+/// A machine at Azure, and a pod: the policy names no secret, and the login comes from where the process was started.
+#[tokio::test(flavor = "multi_thread")]
+async fn rekeyd_logs_in_as_the_machine_it_runs_on() {
+    let azure = Azure::start(AzureOptions::default()).await;
+    azure.trust_assertions(&azure.rotator());
+    let id = azure.add_storage_account("gisstore");
+    azure.add_container(&id, CONTAINER);
+    let scene = Scene::new().await;
+    let account = format!("{}blob_url = \"{}\"\n", super::azure::addresses(&azure), azure.blob_url());
+    let service = format!(
+        "[[service]]\nname = \"blob-key\"\n[service.issuer]\nkind = \"azure-key\"\naccount = \"main\"\nresource_id = \"{id}\"\n\
+         exclusive = true\nprobe = {{ container = \"{CONTAINER}\" }}\n[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\n\
+         service_id = \"none000001\"\n"
+    );
+    scene.write_policy(&PolicyText { more: format!("[azure.main]\n{account}\n{service}"), ..PolicyText::default() });
+    // header {"alg":"RS256"}, claims {"sub":"x","exp":4102444800}
+    scene.write_secret("token", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4IiwiZXhwIjo0MTAyNDQ0ODAwfQ.c2lnbmVk");
+    let token_file = scene.path("token").display().to_string();
+    tokio::task::spawn_blocking(move || {
+        let (endpoint, header) = azure.machine();
+        let (tenant, (client, _)) = (azure.tenant_id(), azure.admin());
+        let machine = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", &header)];
+        let pod = [
+            ("AZURE_FEDERATED_TOKEN_FILE", token_file.as_str()),
+            ("AZURE_TENANT_ID", &tenant),
+            ("AZURE_CLIENT_ID", &client),
+        ];
+        let wrong = [machine[0], ("IDENTITY_HEADER", "somebody-elses-header-0123456789")];
+        let has_rights = "ok       rights: the rotator has Microsoft.Storage/storageAccounts/read";
+        for (surroundings, said) in [
+            (&machine[..], has_rights),
+            (&pod[..], has_rights),
+            (&wrong[..], "log in as the machine's managed identity"),
+        ] {
+            let mut command = scene.command(&["doctor"]);
+            for name in ["IDENTITY_ENDPOINT", "IDENTITY_HEADER", "AZURE_FEDERATED_TOKEN_FILE"] {
+                command.env_remove(name);
+            }
+            let ran = command.envs(surroundings.iter().copied()).output().expect("the program can be run");
+            let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+            assert!(told.contains(said), "{surroundings:?}: {told}");
+            let seen = format!("{told}{}", String::from_utf8_lossy(&ran.stderr));
+            for (name, value) in surroundings.iter().filter(|(name, _)| *name == "IDENTITY_HEADER") {
+                assert!(!seen.contains(value), "{name} is shown: {seen}");
+            }
+        }
+        let tokens: Vec<String> = azure.all_secrets();
+        scene.assert_none_seen(tokens, "");
+    })
+    .await
+    .expect("it ends well");
+}

@@ -1,4 +1,6 @@
-//! The token endpoint: client credentials, with a secret or with somebody else's assertion.
+//! The token endpoint: client credentials, with a secret or with somebody else's assertion. Beside it the one that a machine at Azure has
+//! for its own identity, in the form of App Service ("REST endpoint reference" of managed identities there); the other form, at a fixed
+//! address of the virtual machine's network, cannot stand on loopback.
 
 use axum::http::Method;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::state::{Login, State, Token, delta};
-use super::wire::{Outcome, segments};
+use super::wire::{Content, Outcome, segments};
 use crate::http::Request;
 use crate::{chance, form};
 
@@ -20,17 +22,26 @@ const RESOURCES: [&str; 4] = [
 
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// A request for a token of this tenant.
+/// Where the machine asks for its own token; whoever may reach it must know what is in the header besides.
+pub(crate) const MACHINE: &str = "/msi/token";
+/// In `X-IDENTITY-HEADER`.
+pub(crate) const MACHINE_HEADER: &str = "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a";
+
+/// A request for a token.
 #[derive(Clone)]
-pub(crate) struct Asked {
-    tenant: String,
+pub(crate) enum Asked {
+    /// Of this tenant.
+    Tenant(String),
+    /// Of the machine, which is the rotator.
+    Machine,
 }
 
 impl Asked {
     pub(crate) fn read(request: &Request) -> Option<Self> {
         match segments(&request.path).as_slice() {
+            _ if request.path == MACHINE => Some(Self::Machine),
             [tenant, oauth2, version, token] if [oauth2, version, token] == ["oauth2", "v2.0", "token"] => {
-                Some(Self { tenant: tenant.clone() })
+                Some(Self::Tenant(tenant.clone()))
             }
             _ => None,
         }
@@ -38,15 +49,16 @@ impl Asked {
 
     /// What the form says it is, then who says so. That the scope is looked at before the secret is our choice.
     pub(crate) fn execute(&self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Outcome {
+        let Self::Tenant(asked) = self else { return of_machine(request, state, now) };
         if request.method != Method::POST {
             let text = format!("The endpoint only accepts POST requests. Received a {} request.", request.method);
             return Outcome::sts(400, "invalid_request", 900_561, text);
         }
-        if !self.tenant.eq_ignore_ascii_case(&state.options.tenant_id) {
+        if !asked.eq_ignore_ascii_case(&state.options.tenant_id) {
             let text = format!(
                 "Tenant '{}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud. \
                  Check with your subscription administrator, this may happen if there are no active subscriptions for the tenant.",
-                self.tenant
+                asked
             );
             return Outcome::sts(400, "invalid_request", 90_002, text);
         }
@@ -164,11 +176,40 @@ fn is_assertion(text: &str, now: DateTime<Utc>) -> bool {
     header["alg"].is_string() && claims["sub"].is_string() && ends > now.timestamp() && !signature.is_empty()
 }
 
+/// The machine's own identity is the rotator's. The words of its refusals are our own.
+fn of_machine(request: &Request, state: &mut State, now: DateTime<Utc>) -> Outcome {
+    let refuse = |status, message: &str| {
+        Outcome::new(status, Content::Json(json!({ "statusCode": status, "message": message })), false)
+    };
+    if request.method != Method::GET || request.header("x-identity-header") != Some(MACHINE_HEADER) {
+        return refuse(401, "Only this machine may ask.");
+    }
+    let pairs = form::pairs(&request.query);
+    let field = |name: &str| form::value(&pairs, name).unwrap_or_default();
+    let rotator = state.rotator.clone();
+    if field("api-version") != "2019-08-01" || ![rotator.as_str(), ""].contains(&field("client_id")) {
+        return refuse(400, "No managed identity was found for the specified parameters.");
+    }
+    let Some(resource) = RESOURCES.iter().find(|known| field("resource").trim_end_matches('/') == **known) else {
+        return refuse(400, "The resource is unknown.");
+    };
+    let expires = (now + delta(state.options.token_lifetime)).timestamp();
+    let text = token(state, &rotator, (*resource).to_owned(), now);
+    let shown = json!({ "access_token": text, "expires_on": expires.to_string(), "resource": resource, "token_type": "Bearer",
+        "client_id": rotator });
+    Outcome::json(shown).about(&rotator)
+}
+
+fn token(state: &mut State, client_id: &str, audience: String, now: DateTime<Utc>) -> String {
+    let text = chance::access_token();
+    let expires = now + delta(state.options.token_lifetime);
+    state.tokens.insert(text.clone(), Token { client_id: client_id.to_owned(), audience, expires });
+    text
+}
+
 fn grant(state: &mut State, client_id: &str, audience: String, now: DateTime<Utc>) -> Outcome {
     let lifetime = state.options.token_lifetime;
-    let text = chance::access_token();
-    let token = Token { client_id: client_id.to_owned(), audience, expires: now + delta(lifetime) };
-    state.tokens.insert(text.clone(), token);
+    let text = token(state, client_id, audience, now);
     Outcome::json(json!({
         "token_type": "Bearer",
         "expires_in": lifetime.as_secs(),

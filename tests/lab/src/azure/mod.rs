@@ -343,6 +343,11 @@ impl Azure {
         found.expect("it is made at the start and never removed").object_id.clone()
     }
 
+    /// What a machine at Azure finds in `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`: with both it is the rotator.
+    pub fn machine(&self) -> (String, String) {
+        (format!("{}{}", self.authority_url(), entra::MACHINE), entra::MACHINE_HEADER.to_owned())
+    }
+
     /// From now on an assertion of the right shape is as good as a secret of it; who signed it is not looked at.
     ///
     /// # Panics
