@@ -21,7 +21,8 @@
 //!
 //! # What is true everywhere
 //!
-//! * The machine decides and does nothing; the engine does and decides nothing; ports neither retry nor sleep.
+//! * The machine decides and does nothing; the engine does and decides nothing; ports do not retry, and wait only
+//!   where their contract says so.
 //! * An intent is durable before its effect, a result before the next effect. A restart replays through the same `apply`.
 //! * An unknown outcome is its own kind, and never becomes a retry of something that cannot be repeated.
 //! * A secret has the type [`model::Secret`], which cannot be printed, and is sealed before it touches a disk.

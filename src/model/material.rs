@@ -20,7 +20,7 @@ pub enum Material {
     },
     /// A key of an Azure storage account (ArcGIS `STORAGE-ACCOUNT-KEY`).
     StorageAccountKey {
-        /// The slot and when its key was made: the account names neither.
+        /// The slot and what tells its key from the one before: when it was made, or the beginning of its hash.
         id: KeyId,
         /// The storage account.
         account: String,
@@ -61,7 +61,7 @@ pub enum Material {
     },
     /// A key of an Azure Cosmos DB account (ArcGIS `COSMOSDB-ACCOUNT-KEY`).
     CosmosAccountKey {
-        /// The slot and when its key was made.
+        /// The slot and the beginning of its key's hash.
         id: KeyId,
         /// The Cosmos DB account.
         account: String,
@@ -70,7 +70,7 @@ pub enum Material {
     },
     /// A key of a shared access policy of Azure Service Bus (ArcGIS `SERVICEBUS-ACCESS-KEY`).
     ServiceBusKey {
-        /// The slot and when its key was made.
+        /// The slot and the beginning of its key's hash.
         id: KeyId,
         /// The name of the policy, such as `RootManageSharedAccessKey`.
         key_name: String,
@@ -139,7 +139,7 @@ impl Material {
     /// Esri's pages say "the last four characters" of "the secret key", and show a storage account's; that it is so for the other
     /// types is our reading. How much such an end tells differs: base64 of 64 bytes (storage, Cosmos DB) ends with `==` behind a
     /// character of four possible ones, so that two keys in 256 share it; of a SAS token the end of the *whole token* is taken to
-    /// be shown, which is the end of its signature where `sig` stands last, and `%3D` behind a character of sixteen then. Where two
+    /// be shown. Those that rekeyd signs end with a millisecond; where `sig` stands last it is `%3D` behind a character of sixteen. Where two
     /// keys end alike, a read-back proves nothing, and the rotation treats it so.
     pub fn secret(&self) -> &Secret {
         match self {

@@ -318,7 +318,7 @@ fn prepare(what: &str, request: Request) -> Result<(String, reqwest::Request), F
         "https" => {}
         "http" if is_loopback(&url) || is_link_local(&url) => {}
         "http" => {
-            let why = format!("{what} at {host}: http:// is used for loopback only, and this is not");
+            let why = format!("{what} at {host}: http:// is used on this machine only, and this is elsewhere");
             return Err(refused(Reason::Refused, why));
         }
         _ => return Err(refused(Reason::Refused, format!("{what} at {host}: neither https:// nor http://"))),

@@ -83,7 +83,7 @@ pub(in crate::issuer) fn is_container(text: &str) -> bool {
 }
 
 impl Container {
-    /// Lists one blob of the container at `endpoint`, with this credential. The probe's own endpoint comes before it.
+    /// Lists one blob of the container at `endpoint`, with this credential.
     pub(in crate::issuer) async fn look(
         &self,
         http: &Client,
@@ -93,11 +93,7 @@ impl Container {
         now: Timestamp,
     ) -> Result<Probe, Fault> {
         let call = Call::new(format!("list one blob of container {} in storage account {account}", self.container));
-        let mut url = format!(
-            "{}/{}?restype=container&comp=list&maxresults=1",
-            self.endpoint_url.as_deref().unwrap_or(endpoint),
-            self.container
-        );
+        let mut url = format!("{endpoint}/{}?restype=container&comp=list&maxresults=1", self.container);
         let headers = match credential {
             Credential::Key(key) => {
                 let headers = shared_key::sign_get(&url, account, key, now);

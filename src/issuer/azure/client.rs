@@ -84,7 +84,7 @@ fn request(method: Method, url: String, body: Option<&Value>) -> Request {
     }
 }
 
-/// The wall clock at the edge, for the date in a signature only; no decision hangs on it.
+/// The wall clock at the edge: for the date in a signature, for the end of what is made, and where an answer has no date of its own.
 #[allow(clippy::disallowed_methods)]
 pub(in crate::issuer) fn signing_time() -> Timestamp {
     chrono::Utc::now()

@@ -235,17 +235,16 @@ impl Keys {
         let refused = |why: String| Fault::Refused { reason: Reason::Stranger, why: call.text(why) };
         let replaces = replaces.ok_or_else(|| refused("no slot is named".to_owned()))?;
         // Nothing was sent that changes anything while this look fails.
-        self.usable(&call).await.map_err(before)?;
-        let (slots, _) = self.slots().await.map_err(before)?;
-        let held: Vec<_> = slots.iter().map(|slot| slot.id().to_string()).collect();
-        let Some(before) = slots.into_iter().find(|slot| slot.id() == *replaces) else {
-            let held = held.join(" and ");
+        self.usable(&call).await.map_err(before_sending)?;
+        let (slots, _) = self.slots().await.map_err(before_sending)?;
+        let Some(held) = slots.iter().find(|slot| slot.id() == *replaces) else {
+            let held = slots.iter().map(|slot| slot.id().to_string()).collect::<Vec<_>>().join(" and ");
             return Err(refused(format!(
                 "no slot holds key {replaces} any more; they hold {held}, and rekeyd retry looks again"
             )));
         };
-        self.regenerate(&call, before.name).await?;
-        self.regenerated(&call, &before).await
+        self.regenerate(&call, held.name).await?;
+        self.regenerated(&call, held).await
     }
 
     /// Regenerates the slot that still holds the key, and no other; the key that comes of it is told to nobody.
@@ -254,10 +253,10 @@ impl Keys {
         let Some(slot) = slot_of(self.resource.kind, key) else {
             return Err(Fault::Refused { reason: Reason::PolicyMismatch, why: call.text("it names no slot") });
         };
-        let (slots, _) = self.slots().await.map_err(before)?;
-        let Some(before) = slots.into_iter().find(|held| held.name == slot && held.id() == *key) else { return Ok(()) };
+        let (slots, _) = self.slots().await.map_err(before_sending)?;
+        let Some(held) = slots.into_iter().find(|held| held.name == slot && held.id() == *key) else { return Ok(()) };
         self.regenerate(&call, slot).await?;
-        self.regenerated(&call, &before).await.map(drop)
+        self.regenerated(&call, &held).await.map(drop)
     }
 
     /// The slot that holds this key.
@@ -306,7 +305,7 @@ fn place(error: &serde_json::Error) -> String {
 }
 
 /// A look that failed before anything that changes something was sent.
-fn before(fault: Fault) -> Fault {
+fn before_sending(fault: Fault) -> Fault {
     match fault {
         Fault::Unknown(why) | Fault::Retry { why, .. } => Fault::NotSent(why),
         other => other,

@@ -22,7 +22,7 @@ use crate::net::Context;
 use crate::ports::{Fault, Issuer, LastUse, Listing, MintedKey, Probe};
 use crate::table::Table;
 
-mod data;
+mod probe;
 
 /// The kind `azure-key` and the accounts of `[azure]`.
 pub const KIND: super::Kind = super::Kind {
@@ -183,9 +183,9 @@ impl Issuer for AzureKey {
         match (&self.probe, &resource.rule) {
             (Look::Container(container), _) => container.look(http, &endpoint, name, Credential::Key(key), now).await,
             (Look::Data { expect, .. }, Some(rule)) => {
-                data::look_into_bus(http, &endpoint, rule, key, *expect, now).await
+                probe::look_into_bus(http, &endpoint, rule, key, *expect, now).await
             }
-            (Look::Data { .. }, None) => data::look_into_cosmos(http, &endpoint, name, key, now).await,
+            (Look::Data { .. }, None) => probe::look_into_cosmos(http, &endpoint, name, key, now).await,
         }
     }
 

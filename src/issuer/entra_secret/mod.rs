@@ -338,9 +338,10 @@ impl Issuer for EntraSecret {
             token::Asked::Over(said) => return Ok(Probe::Wrong(said)),
         };
         let storage = &self.config.storage_account;
-        let endpoint = account.blob_endpoint(storage);
+        let probe = &self.config.probe;
+        let endpoint = probe.endpoint(account, storage).unwrap_or_else(|| account.blob_endpoint(storage));
         let credential = Credential::Token(&token);
-        self.config.probe.look(&self.azure.http, &endpoint, storage, credential, signing_time()).await
+        probe.look(&self.azure.http, &endpoint, storage, credential, signing_time()).await
     }
 
     async fn rights(&self) -> Result<Option<Standing>, Fault> {
