@@ -192,9 +192,11 @@ impl World {
         }
     }
 
-    /// After a boot only wall time tells how much has passed, and a clock that was wrong at one end shortens it by as much.
+    /// After a boot only wall time tells how much has passed, and a clock that was behind at one end and ahead at the other shortens
+    /// it by as much.
     fn clock_slack(&self) -> Duration {
-        let wrong = if self.boot > 0 { self.clock_wrong } else { Duration::ZERO };
+        let (least, most) = self.clock_range;
+        let wrong = if self.boot > 0 { (most - least).to_std().unwrap_or_default() } else { Duration::ZERO };
         Duration::from_secs(1) + wrong
     }
 

@@ -379,8 +379,7 @@ impl Hand {
                 } else {
                     seconds
                 };
-                world.wall_ahead = chrono::TimeDelta::seconds(ahead);
-                world.clock_wrong = world.clock_wrong.max(Duration::from_secs(seconds.unsigned_abs()));
+                world.set_clock(chrono::TimeDelta::seconds(ahead));
                 world.tell(|| format!("the clock is set {ahead} s off"));
             }
             Act::Reboot => {

@@ -190,8 +190,8 @@ pub struct World {
     pub dead: BTreeSet<usize>,
     /// How far the wall clock is off.
     pub wall_ahead: chrono::TimeDelta,
-    /// The most it ever was.
-    pub clock_wrong: Duration,
+    /// The least and the most it ever was.
+    pub clock_range: (chrono::TimeDelta, chrono::TimeDelta),
     pub boot: u32,
     pub booted: At,
     /// The end of a secret is one of this many.
@@ -213,6 +213,13 @@ impl World {
     /// The date as the rest of the world has it.
     pub fn date(&self) -> Timestamp {
         epoch() + self.now()
+    }
+
+    /// Somebody sets the wall clock so far ahead of the true time.
+    pub fn set_clock(&mut self, ahead: chrono::TimeDelta) {
+        let (least, most) = self.clock_range;
+        self.clock_range = (least.min(ahead), most.max(ahead));
+        self.wall_ahead = ahead;
     }
 
     pub fn number(&mut self) -> u64 {

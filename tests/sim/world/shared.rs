@@ -29,7 +29,7 @@ impl Shared {
             bells: Vec::new(),
             dead: BTreeSet::new(),
             wall_ahead: chrono::TimeDelta::zero(),
-            clock_wrong: Duration::ZERO,
+            clock_range: Default::default(),
             boot: 0,
             booted: Duration::ZERO,
             ends: 10_000,
