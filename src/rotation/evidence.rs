@@ -26,8 +26,8 @@ pub(super) fn on_the_clock_of(now: &Instant, earlier: &Instant) -> Timestamp {
     }
 }
 
-/// No key is minted, handed over, disabled or deleted while our clock and the provider's differ: whatever was used since is told
-/// by the provider's clock, and after a boot only wall time says since when.
+/// No key is minted, handed over, disabled, deleted or called gone while our clock and the provider's differ: whatever was used since
+/// is told by the provider's clock, and after a boot only wall time says since when.
 pub(super) fn clocks_differ(listing: &Listing, now: &Instant) -> Option<Conclusion> {
     let apart = listing.date? - now.wall;
     let why = format!(
@@ -263,6 +263,9 @@ impl ServiceState {
         let expected = retirement.place.as_ref().map(|place| &place.account).or(self.account.as_ref());
         if let Some(changed) = self.account_changed(expected, account) {
             return Conclusion::record(vec![changed]);
+        }
+        if let Some(wait) = clocks_differ(listing, now) {
+            return wait;
         }
         // What follows says that journal and issuer agree, after which nothing older would look newer than the journal.
         let is_home = match (&retirement.place, &self.home) {

@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::model::{Instant, KeyId, Reason, Shape, TargetName};
 
 use super::event::{Event, Snapshot};
+use super::evidence::CLOCK_WRONG_MAX;
 use super::{Effect, Phase, Step, wait_or};
 
 /// How old the evidence for an act may be when the act is sent (promise 4).
@@ -156,7 +157,11 @@ impl Retirement {
             }
             Stage::Deleting(_) => Step::Run(Effect::Delete(key())),
             Stage::Deleted(_) => Step::Run(Effect::Absence(key())),
-            Stage::Absent(since) => wait_or(now.since(since), self.settle, || Step::Run(Effect::Absence(key()))),
+            Stage::Absent(since) => {
+                // Across a boot only wall time tells how far apart two listings are, and it may have been wrong at both of them.
+                let unsure = if since.boot_id == now.boot_id { Duration::ZERO } else { CLOCK_WRONG_MAX * 2 };
+                wait_or(now.since(since), self.settle + unsure, || Step::Run(Effect::Absence(key())))
+            }
         }
     }
 

@@ -18,8 +18,7 @@ impl World {
                 let ledger = self.oracle.ledgers.get(&(process, service.clone()));
                 let apart =
                     ledger.and_then(|ledger| ledger.absent_once.get(key)).map(|once| now - *once).unwrap_or_default();
-                let slack = self.clock_slack();
-                self.hold(Promise::NothingForgotten, apart + slack >= settle, || {
+                self.hold(Promise::NothingForgotten, apart >= settle, || {
                     format!("key {key} is called gone on listings {apart:?} apart, and not {settle:?}")
                 });
             }
