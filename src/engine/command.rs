@@ -18,7 +18,7 @@ use crate::rotation::event::{Cause, Event, Outcome, RotationKind};
 use crate::rotation::{Course, Effect, Phase, Stage};
 
 use super::order::{Command, Reply, Said};
-use super::{Engine, Runner};
+use super::{Engine, Runner, report};
 pub(crate) use key::{Asked, Pending};
 
 impl Engine {
@@ -29,9 +29,11 @@ impl Engine {
         reply: oneshot::Sender<Reply>,
     ) -> Result<(), JournalError> {
         if let Some(service) = command.service().cloned() {
+            // What once was a service of its own may have left a history.
+            let follows = self.policy.no_keys_of_its_own(&service);
             match self.services.get_mut(&service) {
-                Some(runner) => runner.queue.push_back((command, reply)),
-                None => {
+                Some(runner) if follows.is_none() || !report::clean(runner) => runner.queue.push_back((command, reply)),
+                _ => {
                     let _ = reply.send(Reply::one(&service, false, self.unknown(&service)));
                 }
             }
@@ -122,6 +124,12 @@ impl Engine {
     pub fn objections(&self, policy: &Policy) -> Vec<String> {
         let mut objections = Vec::new();
         for (name, runner) in &self.services {
+            if let Some(root) = policy.followed_by(name).filter(|_| !report::clean(runner)) {
+                objections.push(format!(
+                    "service {name} may not follow {} yet: under that name there is still a rotation or a key to retire",
+                    root.name
+                ));
+            }
             // At rest, the current key of a service that is to move lives where no snapshot says.
             let home = runner.state.home.as_ref().filter(|_| runner.state.uses_no_key().is_none());
             let moving =

@@ -143,6 +143,9 @@ fn following(root: &ServiceReport, follower: &Follower) -> ServiceReport {
         message: Some(message),
         strangers: Vec::new(),
         debt: Vec::new(),
+        drift: None,
+        failures: 0,
+        overdue: false,
         tally: Tally::default(),
         durations: Vec::new(),
         ..root.clone()
@@ -150,7 +153,7 @@ fn following(root: &ServiceReport, follower: &Follower) -> ServiceReport {
 }
 
 /// Nothing of the service is left to be done.
-fn clean(runner: &Runner) -> bool {
+pub(super) fn clean(runner: &Runner) -> bool {
     runner.state.rotation.is_none() && runner.state.leaving.is_empty() && runner.damage.is_none()
 }
 

@@ -145,6 +145,12 @@ fn read_grant(table: &mut Table<'_>, probe: Option<&Container>) -> Option<Grant>
             "write its name alone: container = \"gis\"",
         );
     }
+    if let (Some(container), Some(probe)) = (&container, probe)
+        && container != probe.name()
+    {
+        let what = format!("the probe lists container `{}`, which a SAS of `{container}` does not open", probe.name());
+        table.mistake("container", what, "name the same container in both");
+    }
     let of_account = container.is_none();
     let letters = if of_account { ACCOUNT_PERMISSIONS } else { CONTAINER_PERMISSIONS };
     let permissions = match table.require("permissions", "permissions = \"rwdl\"") {

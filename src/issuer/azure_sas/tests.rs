@@ -63,6 +63,7 @@ fn what_would_open_nothing_is_said_where_it_stands() {
     assert!(refused("permissions = \"r\"").contains("the probe lists a container"));
     assert!(refused("permissions = \"rl\"\nresource_types = \"o\"").contains("the probe lists a container"));
     assert!(refused("permissions = \"rl\"\ncontainer = \"a/b\"").contains("`a/b` is no container's name"));
+    assert!(refused("permissions = \"rl\"\ncontainer = \"tiles\"").contains("the probe lists container `gis`"));
     let said = parsed(BUS, &format!("permissions = \"l\"\n{PROBE}")).expect_err("no storage account");
     assert!(said.contains("a Service Bus namespace signs no SAS that ArcGIS takes"), "{said}");
     let lenient = parsed(STORE, "permissions = \"r\"\nprobe = { container = \"gis\", expect = \"authenticates\" }");
