@@ -193,8 +193,10 @@ fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Op
 /// When the current key, or what is derived from it, ends by itself. Of one that rekeyd made, its making tells; of another, only its
 /// issuer does, which is not asked here.
 fn ends(service: &Service, state: &ServiceState) -> Option<Timestamp> {
-    let current = state.current.as_ref().filter(|_| state.last_success.is_some())?;
-    current.created.checked_add_signed(TimeDelta::from_std(service.valid_for?).ok()?)
+    let current = state.current.as_ref()?;
+    let made = Some(current.created).filter(|_| state.last_success.is_some());
+    let own = made.and_then(|made| made.checked_add_signed(TimeDelta::from_std(service.valid_for?).ok()?));
+    own.into_iter().chain(state.derived_until(&current.key)).min()
 }
 
 fn idle(service: &Service, state: &ServiceState) -> String {

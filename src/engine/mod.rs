@@ -443,7 +443,9 @@ impl Engine {
         let push_on_drift =
             runner.policy.as_ref().is_some_and(|service| service.on_drift == crate::policy::OnDrift::Push);
         let tries = runner.pacing.tries(&effect);
-        let around = Circumstances { cause, kind, fresh_id: (self.fresh_id)(), tries, push_on_drift };
+        let targets = runner.policy.iter().flat_map(|service| &service.targets);
+        let derived = targets.filter(|spec| spec.derived_by.is_some()).map(|spec| spec.name.clone()).collect();
+        let around = Circumstances { cause, kind, fresh_id: (self.fresh_id)(), tries, push_on_drift, derived };
         if let Err(fault) = &performed.found {
             log_fault(&service, &effect, fault);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant as Started;
 
 use crate::model::{
-    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Tail, TargetName, TargetSpec, Timestamp,
+    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Tail, TargetName, TargetSpec,
 };
 use crate::ports::{Connect, Fault, Health, Issuer, Journal, LastUse, Meter, Probe, Reading, Target};
 use crate::rotation::event::{Snapshot, SnapshotTarget};
@@ -81,14 +81,15 @@ impl World {
                 let key = installing(state)?;
                 let (port, spec) = self.target(place, target).await?;
                 let keyless = state.keyless.get(key);
-                let (probe, derived) = match keyless {
+                let (probe, derived, until) = match keyless {
                     // Only its consumer, which asks the cloud who it is, can tell whether it works.
-                    Some(_) => (Probe::Works, None),
+                    Some(_) => (Probe::Works, None, None),
                     None => {
                         let material = self.material(place, key).await?;
                         let handed = self.handed(spec, &material)?;
-                        let derived = spec.derived_by.as_ref().and_then(|_| handed.secret().tail());
-                        (self.probe_as(place, &[spec], &material).await?, derived)
+                        let derived = spec.derived_by.as_ref().map(|_| (handed.secret().tail(), handed.ends()));
+                        let (derived, until) = derived.unwrap_or_default();
+                        (self.probe_as(place, &[spec], &material).await?, derived, until)
                     }
                 };
                 let inspect = async {
@@ -98,7 +99,8 @@ impl World {
                     }
                 };
                 let inspected = self.metered(spec.name.as_str(), "inspect", inspect).await?;
-                Ok(Finding::BeforePush { probe, reading: inspected.reading, jobs: inspected.jobs, listing, derived })
+                let (reading, jobs) = (inspected.reading, inspected.jobs);
+                Ok(Finding::BeforePush { probe, reading, jobs, listing, derived, until })
             }
             Effect::Push(target) => {
                 let key = installing(state)?;
@@ -187,10 +189,10 @@ impl World {
         // An issuer that cannot list what was made of its keys does not list when that ends.
         if let Some(material) = &held {
             for listed in listing.keys.iter_mut().filter(|listed| listed.id == *material.key()) {
-                listed.expires = listed.expires.into_iter().chain(self.ends(place, state, material)).min();
+                listed.expires = listed.expires.or(material.ends());
             }
         }
-        let probe = self.probe_current(place, held.as_ref()).await?;
+        let probe = self.probe_current(place, state, held.as_ref()).await?;
         Ok(Finding::Observed { listing, readings, others, probe })
     }
 
@@ -214,7 +216,7 @@ impl World {
         let others = self.others(place).await?;
         let account = self.account(&place.issuer).await?;
         let held = self.current_material(place, state).await?;
-        let probe = self.probe_current(place, held.as_ref()).await?;
+        let probe = self.probe_current(place, state, held.as_ref()).await?;
         let readings = self.readings(place).await?;
         let issuer = self.issuer(&place.issuer)?;
         let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await;
@@ -258,15 +260,29 @@ impl World {
         self.journal.material(&place.service, &current.key).await.map_err(journal_fault)
     }
 
-    async fn probe_current(&self, place: &Place, material: Option<&Material>) -> Result<Option<Probe>, Fault> {
+    async fn probe_current(
+        &self,
+        place: &Place,
+        state: &ServiceState,
+        material: Option<&Material>,
+    ) -> Result<Option<Probe>, Fault> {
         let Some(material) = material else { return Ok(None) };
         if let Some(elsewhere) = &place.current_at {
             // What the targets hold that is derived from it was derived there.
             return self.probe_at(elsewhere, material).await.map(Some);
         }
-        // Of a key that a person handed over, what they hold was made by that person, and cannot always be made again.
-        let targets = place.targets.iter().filter(|spec| self.handed(spec, material).is_ok());
+        let targets = place.targets.iter().filter(|spec| self.is_held(state, spec, material));
         self.probe_as(place, &targets.collect::<Vec<_>>(), material).await.map(Some)
+    }
+
+    /// Whether a target was handed just what would be derived from this key now: a person may have derived something else, and so may
+    /// rekeyd under an earlier policy.
+    fn is_held(&self, state: &ServiceState, spec: &TargetSpec, material: &Material) -> bool {
+        let (name, key) = (&spec.name, material.key());
+        self.handed(spec, material).is_ok_and(|handed| {
+            let until = state.derived_until.get(name).and_then(|ends| ends.get(key)).copied();
+            state.end_at(name, key) == handed.secret().tail().as_ref() && until == handed.ends()
+        })
     }
 
     /// Tries a key, and whatever these targets hold that is derived from it; the first that does not work tells for all.
@@ -304,17 +320,6 @@ impl World {
         let end = |spec: &TargetSpec| self.handed(spec, material?).ok()?.secret().tail();
         let specs = place.targets.iter().filter(|spec| spec.derived_by.is_some());
         specs.map(|spec| (spec.name.clone(), end(spec))).collect()
-    }
-
-    /// When something ends by itself that the targets hold of the current key: of what is derived, where the targets are known to
-    /// hold what would be derived now.
-    fn ends(&self, place: &Place, state: &ServiceState, material: &Material) -> Vec<Timestamp> {
-        let derived = place.targets.iter().filter(|spec| spec.derived_by.is_some()).filter_map(|spec| {
-            let handed = self.handed(spec, material).ok()?;
-            let is_there = state.end_at(&spec.name, material.key()) == handed.secret().tail().as_ref();
-            handed.ends().filter(|_| is_there)
-        });
-        material.ends().into_iter().chain(derived).collect()
     }
 
     async fn account(&self, spec: &IssuerSpec) -> Result<AccountIdentity, Fault> {

@@ -116,9 +116,11 @@ pub(crate) fn opening(
 
 /// When the timetable wants the next rotation, window apart. In the past when it is overdue.
 ///
-/// `expires` is when the current key ends by itself, as its issuer listed it last.
+/// `expires` is when the current key ends by itself, as its issuer listed it last; what was derived from it may end before.
 pub(crate) fn due(state: &ServiceState, service: &Service, zone: Tz, expires: Option<Timestamp>) -> Option<Timestamp> {
     let created = state.current.as_ref().map(|current| current.created);
+    let derived = state.current.as_ref().and_then(|current| state.derived_until(&current.key));
+    let expires = expires.into_iter().chain(derived).min();
     let by_timetable =
         schedule::next_due(&service.timetable, service.jitter, &service.name, created, state.last_opened, zone);
     // A tenth of its life before a key ends, or a month, and not before it is listed: whoever has no timetable has no wish for an

@@ -65,8 +65,17 @@ pub struct ListedKey {
     pub intent: Option<IntentId>,
     /// The end of its secret, where the issuer shows secrets again (slots).
     pub tail: Option<Tail>,
+    /// Where its secret is something derived from a key that others may hold as it is: the end of that key.
+    pub root_tail: Option<Tail>,
     /// When it ends by itself, where keys do.
     pub expires: Option<Timestamp>,
+}
+
+impl ListedKey {
+    /// The ends by which a place shows that it would lose with this key what it holds.
+    pub fn ends(&self) -> impl Iterator<Item = &Tail> {
+        self.tail.iter().chain(&self.root_tail)
+    }
 }
 
 /// All keys of one issuer object.

@@ -105,7 +105,6 @@ fn put_under(
     tell_what_comes(&issuer, &mut targets, kinds);
     let names = targets.iter().map(|target| target.name.clone()).collect();
     service.followers.push(Follower { name, issuer: issuer.object.clone(), targets: names });
-    service.valid_for = service.valid_for.into_iter().chain(valid_for).min();
     service.accept_holders.append(&mut follows.accept_holders);
     for target in &mut targets {
         target.derived_by = Some(Box::new(issuer.clone()));

@@ -116,7 +116,7 @@ pub struct Service {
     pub targets: Vec<TargetSpec>,
     /// The services that hold what is derived from this one's key, and move with it.
     pub followers: Vec<Follower>,
-    /// How long what the targets hold of a new key is good, where it ends by itself.
+    /// How long its own keys live, where they end by themselves.
     pub valid_for: Option<Duration>,
 }
 

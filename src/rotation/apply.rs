@@ -69,7 +69,10 @@ impl ServiceState {
             Event::Adopted { key, created, by, readings, account, issuer, tail, derived } => {
                 let unsure = self.adopt(key, created.unwrap_or(at.wall), by, at)?;
                 self.tails.extend(tail.clone().map(|tail| (key.clone(), tail)));
-                self.note_derived(readings.iter().map(|(target, _)| (target, derived.contains(target))));
+                self.note_derived(derived.iter());
+                // Whoever adopts says that the others hold the key itself.
+                self.derived
+                    .retain(|target, _| derived.contains(target) || readings.iter().all(|(read, _)| read != target));
                 // What shows no credential of its own holds none: it inherits one, from a holder that may become a target itself.
                 for (target, reading) in readings {
                     if *reading == Reading::Nothing {
@@ -297,6 +300,9 @@ impl ServiceState {
                 self.forget_held(key);
                 self.tails.remove(key);
                 self.derived.values_mut().for_each(|ends| drop(ends.remove(key)));
+                self.derived_until.values_mut().for_each(|ends| {
+                    ends.remove(key);
+                });
                 if self.previous.as_ref() == Some(key) {
                     self.previous = None;
                 }

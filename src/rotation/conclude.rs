@@ -8,7 +8,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::model::{
-    AccountIdentity, Fault, Instant, IssuerSpec, KeyId, LastUse, Listing, Probe, Reading, Reason, Tail, TargetName,
+    AccountIdentity, Fault, Instant, IssuerSpec, KeyId, LastUse, ListedKey, Listing, Probe, Reading, Reason, Tail,
+    TargetName,
 };
 
 use super::event::{AdoptedBy, Cause, Event, RotationKind, Snapshot};
@@ -36,13 +37,16 @@ impl ServiceState {
 
     fn conclude_finding(&self, effect: &Effect, finding: Finding, now: &Instant, around: &Circumstances) -> Conclusion {
         match (effect, finding) {
-            (Effect::Survey, Finding::Survey { snapshot, listing }) => self.surveyed(snapshot, &listing, around, now),
+            (Effect::Survey, Finding::Survey { snapshot, listing }) => {
+                let knowing = self.knowing_derived(snapshot.derived_targets());
+                knowing.surveyed(snapshot, &listing, around, now)
+            }
             (Effect::FirstContact, Finding::FirstContact { issuer, account, listing, uses, readings }) => {
                 self.first_contact(issuer, account, &listing, &uses, readings, now)
             }
             (Effect::Observe, Finding::Observed { listing, readings, others, probe }) => {
                 let seen = Observed { listing: &listing, readings: &readings, others: &others, probe: probe.as_ref() };
-                self.observed(&seen, around, now)
+                self.knowing_derived(around.derived.iter()).observed(&seen, around, now)
             }
             (Effect::PlanMint, Finding::Listing { account, listing }) => {
                 self.planned(&account, &listing, &[], &Others::default(), now)
@@ -55,8 +59,8 @@ impl ServiceState {
                 self.settled(&account, &listing, &uses, &readings, now)
             }
             (Effect::Probe(key), Finding::Probe(probe)) => self.probed(key, probe, now),
-            (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs, listing, derived }) => {
-                self.before_push(target, SeenBefore { probe, reading, jobs, listing, derived }, now)
+            (Effect::BeforePush(target), Finding::BeforePush { probe, reading, jobs, listing, derived, until }) => {
+                self.before_push(target, SeenBefore { probe, reading, jobs, listing, derived, until }, now)
             }
             (Effect::Push(target), Finding::Receipt(receipt)) => {
                 Conclusion::record(vec![Event::Submitted { target: target.clone(), job: receipt.job }])
@@ -249,6 +253,12 @@ impl ServiceState {
     pub(super) fn contradiction(&self, target: &TargetName, reading: &Reading, current: &KeyId) -> Option<String> {
         match self.read_back(target, reading, current) {
             ReadBack::Old(Some(key)) => Some(format!("{target} shows key {key} instead of {current}")),
+            _ if let Some(shown) = reading.tail()
+                && self.end_at(target, current).is_none()
+                && let Some(key) = self.shows_raw(target, shown).filter(|key| *key != current) =>
+            {
+                Some(format!("{target} shows key {key} instead of {current}"))
+            }
             // Where nothing is known of what the target shows, this reading becomes the first thing known.
             _ if self.end_at(target, current).is_none() && matches!(reading, Reading::Tail(_) | Reading::Hidden) => {
                 None
@@ -390,7 +400,10 @@ impl ServiceState {
             return self.behind(listing, issuer, drift.join("; ").trim_end_matches('.'), &newer, now);
         }
         // Known before the next mint, and in time to say what it is: it will stop the retire.
-        drift.extend(others.showing(&self.ends_of(current)).map(|other| {
+        let listed = listing.keys.iter().find(|listed| listed.id == *current);
+        let ends: Vec<_> =
+            self.ends_of(current).into_iter().chain(listed.into_iter().flat_map(ListedKey::ends)).collect();
+        drift.extend(others.showing(&ends).map(|other| {
             format!("{other} shows current key {current} too and is no target of this service; see accept_holders")
         }));
         // No stop: whoever may not look there may still rotate. But no silence either.
@@ -471,7 +484,13 @@ impl ServiceState {
             let shown = reading.tail()?;
             let (known, ends) = match derived.iter().find(|(name, _)| name == target) {
                 Some((_, end)) if end.as_ref() == Some(shown) => return None,
-                Some(_) => (self.derived.get(target).and_then(|ends| ends.get(key)), self.derived.get(target)),
+                Some(_) => {
+                    // The other key itself stands there, whatever should.
+                    if let Some((other, _)) = self.tails.iter().find(|(other, tail)| *other != key && *tail == shown) {
+                        return Some(format!("{target} shows key {other} itself, and nothing derived from {key}"));
+                    }
+                    (self.derived.get(target).and_then(|ends| ends.get(key)), self.derived.get(target))
+                }
                 None => (tail.or(self.tails.get(key)), Some(&self.tails)),
             };
             let other = ends.into_iter().flatten().find(|(other, tail)| *other != key && *tail == shown);

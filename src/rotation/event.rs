@@ -173,6 +173,8 @@ pub enum Event {
         jobs: Vec<JobId>,
         /// The end of what is handed over, where that is derived from the key.
         derived: Option<Tail>,
+        /// When that ends by itself, where it does.
+        until: Option<Timestamp>,
     },
     /// The target took it.
     Submitted {
@@ -372,6 +374,13 @@ pub struct Snapshot {
     pub targets: Vec<SnapshotTarget>,
     /// The timing.
     pub terms: Terms,
+}
+
+impl Snapshot {
+    /// The targets that hold something derived.
+    pub fn derived_targets(&self) -> impl Iterator<Item = &TargetName> {
+        self.targets.iter().filter(|found| found.spec.derived_by.is_some()).map(|found| &found.spec.name)
+    }
 }
 
 /// One target of a snapshot.

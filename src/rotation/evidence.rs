@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::model::{AccountIdentity, Instant, KeyId, LastUse, Listing, Probe, Reason, TargetName, Timestamp};
+use crate::model::{
+    AccountIdentity, Instant, KeyId, LastUse, ListedKey, Listing, Probe, Reason, TargetName, Timestamp,
+};
 
 use super::event::Event;
 use super::finding::{Conclusion, Evidence, Pace};
@@ -139,8 +141,9 @@ impl ServiceState {
             return None;
         }
         let current = self.current.as_ref().map(|current| self.ends_of(&current.key)).unwrap_or_default();
-        let ends = self.ends_of(&retirement.key).into_iter().filter(|end| !current.contains(end));
-        let ends: Vec<_> = ends.collect();
+        let listed = seen.listing.keys.iter().find(|listed| listed.id == retirement.key);
+        let known = self.ends_of(&retirement.key).into_iter().chain(listed.into_iter().flat_map(ListedKey::ends));
+        let ends: Vec<_> = known.filter(|end| !current.contains(end)).collect();
         let other = seen.others.showing(&ends).next()?;
         Some(format!(
             "{other} is no target of this service and shows the end of old key {}; make it a target and rekeyd moves it, or move \
@@ -204,8 +207,8 @@ impl ServiceState {
             }
             // The end of its secret is shown, and that of the current key is another or unknown: no proof, and reason enough.
             let shown = reading.tail();
-            let alone =
-                shown.is_some() && self.end_at(target, leaving) == shown && self.end_at(target, current) != shown;
+            let is_of_leaving = shown.is_some_and(|shown| self.ends_of(leaving).contains(&shown));
+            let alone = is_of_leaving && self.end_at(target, current) != shown;
             let shows_it = alone || self.read_back(target, reading, leaving) == ReadBack::New;
             // What was a target once and shows the key is what an operator's word is about; a target never is.
             let accepted = self.leaving.get(leaving).is_some_and(|retirement| retirement.despite_use);

@@ -133,6 +133,8 @@ pub enum Finding {
         listing: Listing,
         /// The end of what would be handed over, where that is derived from the key.
         derived: Option<Tail>,
+        /// When that ends by itself, where it does.
+        until: Option<Timestamp>,
     },
     /// The push was taken.
     Receipt(Receipt),
@@ -202,6 +204,8 @@ pub struct Circumstances {
     pub tries: u32,
     /// `on_drift = "push"`: a target that lost the key gets it again.
     pub push_on_drift: bool,
+    /// The targets that hold something derived, by the policy.
+    pub derived: Vec<TargetName>,
 }
 
 impl Conclusion {

@@ -119,7 +119,7 @@ impl ServiceState {
     /// Another place of the same deployments that shows the end of an idle key: whoever uses it would lose it with its slot.
     fn shown_by<'a>(&self, idle: &KeyId, listing: &Listing, others: &'a Others) -> Option<&'a str> {
         let listed = listing.keys.iter().find(|listed| listed.id == *idle)?;
-        others.showing(listed.tail.as_slice()).next()
+        others.showing(&listed.ends().collect::<Vec<_>>()).next()
     }
 
     /// Where a new key would go at an issuer.

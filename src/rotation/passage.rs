@@ -123,7 +123,7 @@ impl ServiceState {
                     rotation.phase = Phase::Minted;
                 }
             }
-            Event::PushBegun { target, key, jobs, derived } => {
+            Event::PushBegun { target, key, jobs, derived, until } => {
                 if rotation.installing.as_ref() != Some(key)
                     || !matches!(rotation.phase, Phase::Ready | Phase::Deploying)
                     || rotation.enable_first.is_some()
@@ -136,8 +136,16 @@ impl ServiceState {
                     return Err(());
                 }
                 progress.push = Push::Begun { at: at.clone(), jobs: jobs.clone() };
-                if let (Some(end), Some(ends)) = (derived, self.derived.get_mut(target)) {
-                    ends.insert(key.clone(), end.clone());
+                if let Some(ends) = self.derived.get_mut(target) {
+                    match derived.as_ref().or(self.tails.get(key)) {
+                        Some(end) => drop(ends.insert(key.clone(), end.clone())),
+                        None => drop(ends.remove(key)),
+                    }
+                }
+                if let Some(until) = until {
+                    // It may hold what it was handed before, should this push come to nothing.
+                    let ends = self.derived_until.entry(target.clone()).or_default();
+                    ends.entry(key.clone()).and_modify(|known| *known = (*known).min(*until)).or_insert(*until);
                 }
                 progress.attempts += 1;
                 rotation.phase = Phase::Deploying;
@@ -261,7 +269,7 @@ impl ServiceState {
             target.other_lost = self.lost_before(&target.name, rotation.installing.as_ref(), at);
         }
         let snapshot = &rotation.snapshot;
-        self.note_derived(snapshot.targets.iter().map(|found| (&found.spec.name, found.spec.derived_by.is_some())));
+        self.note_derived(snapshot.derived_targets());
         for found in &snapshot.targets {
             if !matches!(found.reading, Reading::Keyless(_)) {
                 self.forget_keyless(&found.spec.name, current);

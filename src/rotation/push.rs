@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::{Health, Instant, JobId, JobState, KeyId, Listing, Probe, Reading, Reason, Tail, TargetName};
+use crate::model::{
+    Health, Instant, JobId, JobState, KeyId, Listing, Probe, Reading, Reason, Tail, TargetName, Timestamp,
+};
 
 use super::event::Event;
 use super::evidence::clocks_differ;
@@ -26,13 +28,15 @@ pub(super) struct SeenBefore {
     pub jobs: Vec<JobId>,
     pub listing: Listing,
     pub derived: Option<Tail>,
+    pub until: Option<Timestamp>,
 }
 
 impl ServiceState {
     pub(super) fn before_push(&self, target: &TargetName, seen: SeenBefore, now: &Instant) -> Conclusion {
         let rotation = self.open_rotation();
         let key = rotation.installing.clone().expect("apply sets the key before the phase Ready");
-        let is_unknown = self.is_unknown_to_us(target, &seen.reading, &key, seen.derived.as_ref());
+        let end = seen.derived.as_ref().or(self.tails.get(&key));
+        let is_unknown = self.is_unknown_to_us(target, &seen.reading, &key, end);
         let halt = |reason, why: String| Conclusion::record(vec![self.halted(reason, &why)]);
         // Putting back a key that worked mends something, and waits for no clock.
         let is_new = rotation.course == Course::Forward && rotation.kind.replaces();
@@ -66,14 +70,14 @@ impl ServiceState {
                 ),
             );
         }
-        let (target, jobs, derived) = (target.clone(), seen.jobs, seen.derived);
-        Conclusion::record(vec![Event::PushBegun { target, key, jobs, derived }])
+        let (target, jobs, derived, until) = (target.clone(), seen.jobs, seen.derived, seen.until);
+        Conclusion::record(vec![Event::PushBegun { target, key, jobs, derived, until }])
     }
 
     /// Whether a target shows what neither the journal nor the opening of this rotation accounts for, nor what is to be pushed.
-    fn is_unknown_to_us(&self, target: &TargetName, reading: &Reading, key: &KeyId, derived: Option<&Tail>) -> bool {
+    fn is_unknown_to_us(&self, target: &TargetName, reading: &Reading, key: &KeyId, end: Option<&Tail>) -> bool {
         // The journal learns the end of what is derived with the push; a key whose end is unknown would excuse anything.
-        if let (Some(end), None) = (derived, self.end_at(target, key)) {
+        if let (Some(end), None) = (end, self.end_at(target, key)) {
             let mut knowing = self.clone();
             knowing.learn_end(target, key, end);
             return knowing.is_unknown_to_us(target, reading, key, None);

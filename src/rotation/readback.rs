@@ -2,7 +2,9 @@
 //!
 //! ArcGIS shows four characters of a secret, so only a difference is evidence; equal tails are [`ReadBack::CannotTell`].
 
-use crate::model::{KeyId, Reading, Tail, TargetName};
+use std::borrow::Cow;
+
+use crate::model::{KeyId, Reading, Tail, TargetName, Timestamp};
 
 use super::ServiceState;
 
@@ -35,15 +37,34 @@ impl ServiceState {
         self.tails.get(key).into_iter().chain(derived).collect()
     }
 
-    /// Notes which targets hold what is derived, by this name; what is known of any other as such is forgotten.
-    pub(super) fn note_derived<'t>(&mut self, targets: impl Iterator<Item = (&'t TargetName, bool)>) {
-        for (target, is_derived) in targets {
-            if is_derived {
-                self.derived.entry(target.clone()).or_default();
-            } else {
-                self.derived.remove(target);
-            }
+    /// When the first thing ends by itself that was derived from a key and that a target may hold.
+    pub fn derived_until(&self, key: &KeyId) -> Option<Timestamp> {
+        self.derived_until.values().filter_map(|ends| ends.get(key)).min().copied()
+    }
+
+    /// Notes that these targets hold something derived. What is known of one stays where it is to hold a key from now on: what it shows
+    /// was derived until then.
+    pub(super) fn note_derived<'t>(&mut self, targets: impl Iterator<Item = &'t TargetName>) {
+        for target in targets {
+            self.derived.entry(target.clone()).or_default();
         }
+    }
+
+    /// The same state with these targets noted: one that is new as such shows what nobody can compare with a key.
+    pub(super) fn knowing_derived<'t>(&self, targets: impl Iterator<Item = &'t TargetName>) -> Cow<'_, Self> {
+        let mut new = targets.filter(|target| !self.derived.contains_key(*target)).peekable();
+        if new.peek().is_none() {
+            return Cow::Borrowed(self);
+        }
+        let mut knowing = self.clone();
+        knowing.note_derived(new);
+        Cow::Owned(knowing)
+    }
+
+    /// The key whose own end a target shows that should hold something derived: it was handed the key itself, or a person did that.
+    pub(super) fn shows_raw(&self, target: &TargetName, shown: &Tail) -> Option<&KeyId> {
+        self.derived.get(target)?;
+        self.tails.iter().find(|(_, end)| *end == shown).map(|(key, _)| key)
     }
 
     /// Learns the end by which a target shows a key, unless that is known.

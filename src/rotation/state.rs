@@ -47,6 +47,8 @@ pub struct ServiceState {
     /// At the targets that hold something derived from a key and not the key itself: the end of what was derived from each, where
     /// known.
     pub derived: BTreeMap<TargetName, BTreeMap<KeyId, Tail>>,
+    /// When what was derived from a key and handed to a target ends by itself, where it does.
+    pub derived_until: BTreeMap<TargetName, BTreeMap<KeyId, Timestamp>>,
     /// What the service was switched to that is no key, by the id that stands for it.
     pub keyless: BTreeMap<KeyId, Keyless>,
     /// Keys at the issuer that the journal does not know, as last seen.

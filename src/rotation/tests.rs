@@ -429,6 +429,7 @@ fn a_consumer_that_fails_twice_after_the_push_gets_the_old_key_back() {
             fresh_id: RotationId::new("r2"),
             tries,
             push_on_drift: false,
+            derived: Vec::new(),
         };
         let found = Ok(Finding::Health { targets, old_is_held: held });
         let events = walk.state.conclude(&Effect::Health, found, &walk.now, &around).events;

@@ -609,3 +609,99 @@ async fn rekeyd_logs_in_as_the_machine_it_runs_on() {
     .await
     .expect("it ends well");
 }
+
+/// Whoever holds the key itself loses it with the SAS that it signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_holds_the_key_itself_stops_the_end_of_a_sas() {
+    let story = Story::new("300ms").await;
+    let arcgis = &story.scene.arcgis;
+    arcgis.add_service_with(ServiceSpec::azure_blob_store("rawkey0001", "azureazure", CONTAINER));
+    let key = story.azure.slot(&story.own, "key1").value;
+    let secret = json!({ "storageAccountName": "gisstore2", "storageAccountKey": key });
+    arcgis.set_credential_object("rawkey0001", &json!({ "type": "STORAGE-ACCOUNT-KEY", "secret": secret }));
+    tokio::task::spawn_blocking(move || {
+        let daemon = story.scene.start();
+        story.adopt_own();
+        let ran = story.scene.run(&["rotate", "blob-own", "--wait=done"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains("rawkey0001") && ran.err.contains("shows the end of old key key1@"), "{ran:?}");
+        assert!(story.azure.works(&story.own, &key), "and it still opens what it opened");
+        story.assert_no_refusals(&[OWN, "rawkey0001"]);
+        drop(daemon);
+    })
+    .await
+    .expect("it ends well");
+}
+
+/// What its targets hold is what counts, whatever the policy says by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_does_not_hide_when_a_sas_ends() {
+    let story = Story::new("300ms").await;
+    tokio::task::spawn_blocking(move || {
+        let mut text = std::fs::read_to_string(story.scene.policy()).expect("it was written");
+        text = text.replace("permissions = \"rwdl\"", "permissions = \"rwdl\"\nvalid_for = \"30d\"");
+        std::fs::write(story.scene.policy(), &text).expect("written");
+        let daemon = story.scene.start();
+        story.adopt_slot("blob-key", &[]);
+        story.rotate(&["blob-key"]);
+        let due = || {
+            let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).ok()?;
+            let services = status["services"].as_array()?.iter();
+            let root = services.clone().find(|service| service["name"] == "blob-key")?;
+            let due = root["next_rotation"].as_str()?.parse::<chrono::DateTime<chrono::Utc>>().ok()?;
+            Some((due - chrono::Utc::now()).num_days())
+        };
+        assert_eq!(due(), Some(26), "a tenth of thirty days before the end");
+        std::fs::write(story.scene.policy(), text.replace("\"30d\"", "\"300d\"")).expect("written");
+        daemon.signal("HUP");
+        wait_until("the reload", || daemon.log().contains("took the new policy"));
+        // Long enough for a look at the world.
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(due(), Some(26), "what is there ends no later than before");
+        // Handed over again, it is the longer one; and nothing of it is taken for somebody else's.
+        let pushed = story.scene.run(&["repush", "blob-key"]);
+        assert_eq!(pushed.code, Some(0), "{pushed:?}");
+        wait_until("the end of the push", || daemon.log().matches("  INFO done service=blob-key").count() == 2);
+        let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).expect("JSON");
+        assert!(status["services"].as_array().expect("services").iter().all(|one| one["drift"].is_null()), "{status}");
+        story.assert_no_refusals(&[KEY, SAS]);
+        drop(daemon);
+    })
+    .await
+    .expect("it ends well");
+}
+
+/// A SAS that a person made long after the root was taken on: it joins, and moves with the next rotation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_joins_a_root_that_was_rotated_before() {
+    let story = Story::new("300ms").await;
+    tokio::task::spawn_blocking(move || {
+        let whole = std::fs::read_to_string(story.scene.policy()).expect("it was written");
+        let (start, end) =
+            (whole.find("[[service]]\nname = \"blob-sas\""), whole.find("[[service]]\nname = \"blob-own\""));
+        let (start, end) = (start.expect("the follower"), end.expect("what stands behind it"));
+        std::fs::write(story.scene.policy(), format!("{}{}", &whole[..start], &whole[end..])).expect("written");
+        let daemon = story.scene.start();
+        story.adopt_slot("blob-key", &[]);
+        // What nobody told rekeyd of would end with the slot, so its maker signs anew after the rotation.
+        story.rotate(&["blob-key"]);
+        let token = story.azure.account_sas(&story.account, "key2", HOUR);
+        let secret = json!({ "storageAccountName": "gisstore", "sasToken": token });
+        story.scene.arcgis.set_credential_object(SAS, &json!({ "type": "SAS-TOKEN", "secret": secret }));
+        let refused = story.scene.arcgis.consumer_refusals();
+
+        std::fs::write(story.scene.policy(), &whole).expect("written");
+        daemon.signal("HUP");
+        wait_until("the reload", || daemon.log().contains("took the new policy"));
+        std::thread::sleep(Duration::from_millis(1500));
+        let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).expect("JSON");
+        let root = status["services"].as_array().expect("services").iter().find(|one| one["name"] == "blob-key");
+        assert!(root.is_some_and(|root| root["drift"].is_null() && root["state"] == "idle"), "{root:?}");
+        story.rotate(&["blob-key"]);
+        assert_ne!(story.token(SAS), token);
+        assert_eq!(story.scene.arcgis.consumer_refusals(), refused, "since it joined, nobody was refused");
+        drop(daemon);
+    })
+    .await
+    .expect("it ends well");
+}

@@ -471,6 +471,7 @@ mod tests {
             intent: None,
             tail: None,
             expires: None,
+            root_tail: None,
         };
         Listing { keys: keys.iter().map(key).collect(), quota: Some(2), date: None }
     }

@@ -204,6 +204,7 @@ impl Issuer for AwsIam {
                     intent: None,
                     tail: None,
                     expires: None,
+                    root_tail: None,
                 });
             }
             if !page.is_truncated() {

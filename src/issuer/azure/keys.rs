@@ -203,7 +203,7 @@ impl Keys {
         self.list_as(|slot| slot.key.tail()).await
     }
 
-    /// The same, where the targets hold something else than the key itself: with the end of that.
+    /// The same, where the targets hold something else than the key itself: with the end of that beside the key's own.
     pub(in crate::issuer) async fn list_as(&self, tail: impl Fn(&Slot) -> Option<Tail>) -> Result<Listing, Fault> {
         let made = match self.resource.kind {
             AccountKind::Cosmos => self.account().await?.keys_metadata.unwrap_or_default(),
@@ -223,6 +223,7 @@ impl Keys {
             // Azure notes nobody's intent beside a key.
             intent: None,
             tail: tail(slot),
+            root_tail: slot.key.tail(),
             expires: None,
         });
         Ok(Listing { keys: keys.collect(), quota: Some(slots.len()), date })

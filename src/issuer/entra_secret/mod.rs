@@ -290,6 +290,7 @@ impl Issuer for EntraSecret {
                 tail: None,
                 expires: password.end_date_time,
                 id: KeyId::new(password.key_id.to_lowercase()),
+                root_tail: None,
             }
         });
         Ok(Listing { keys: keys.collect(), quota, date })

@@ -95,6 +95,7 @@ events! {
         key: KeyId,
         jobs: Vec<JobId>,
         #[serde(default, skip_serializing_if = "Option::is_none")] derived: Option<Tail>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] until: Option<Timestamp>,
     }
     Submitted as "submitted" { target: TargetName, job: Option<JobId> }
     PushFailed as "push_failed" { target: TargetName, refused: bool, why: String }

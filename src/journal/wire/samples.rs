@@ -176,7 +176,7 @@ pub fn events() -> Vec<Event> {
         Event::MintSettled { found: vec![], reclaim: false },
         Event::ProbePassed { key: key() },
         Event::ProbeFailed { key: key(), why: why() },
-        Event::PushBegun { target: target(), key: key(), jobs: vec![JobId::new("j1")], derived: None },
+        Event::PushBegun { target: target(), key: key(), jobs: vec![JobId::new("j1")], derived: None, until: None },
         Event::Submitted { target: target(), job: Some(JobId::new("j2")) },
         Event::Submitted { target: target(), job: None },
         Event::PushFailed { target: target(), refused: true, why: why() },
@@ -274,7 +274,7 @@ pub fn events() -> Vec<Event> {
         kind: RotationKind::Fresh,
         snapshot: Box::new(Snapshot { targets: vec![signed], ..snapshot() }),
     });
-    let (jobs, derived) = (Vec::new(), Some(Tail::new("0%3D")));
-    events.push(Event::PushBegun { target: target(), key: key(), jobs, derived });
+    let (jobs, derived, until) = (Vec::new(), Some(Tail::new("789Z")), time("2027-02-01T00:00:00.789Z"));
+    events.push(Event::PushBegun { target: target(), key: key(), jobs, derived, until });
     events
 }

@@ -41,6 +41,7 @@ fn nothing_is_minted_or_handed_over_while_the_clocks_differ() {
         jobs: vec![],
         listing: an_hour_off(walk, &[OLD, NEW]),
         derived: None,
+        until: None,
     };
     let found = seen(&walk, "oldt");
     assert_eq!(walk.answer(Effect::BeforePush(a()), Ok(found)), vec![]);
@@ -137,6 +138,7 @@ fn a_lost_push_of_an_earlier_rotation_is_waited_for() {
         jobs: vec![],
         listing: listing(&[OLD]),
         derived: None,
+        until: None,
     };
     walk.answer(Effect::BeforePush(a()), Ok(before));
     walk.answer(Effect::Push(a()), unknown());

@@ -206,7 +206,10 @@ fn a_probe_that_fails_for_ever_before_a_push_ends_in_an_undo_and_not_in_a_long_j
         walk.pass(MINUTE);
         let Finding::BeforePush { reading, jobs, listing, .. } = before_push("oldt") else { unreachable!() };
         let probe = Probe::NotYet("gone".into());
-        walk.feed(Effect::BeforePush(a()), Ok(Finding::BeforePush { probe, reading, jobs, listing, derived: None }));
+        walk.feed(
+            Effect::BeforePush(a()),
+            Ok(Finding::BeforePush { probe, reading, jobs, listing, derived: None, until: None }),
+        );
     }
     assert!(walk.state.sequence - before <= 3, "{} events", walk.state.sequence - before);
     assert!(matches!(walk.state.rotation.as_ref().map(|open| &open.course), Some(Course::Undoing { .. })));
@@ -300,6 +303,7 @@ fn a_stale_journal_pushes_no_key_the_world_has_left_behind() {
         jobs: vec![],
         listing: ahead,
         derived: None,
+        until: None,
     };
     walk.answer(Effect::BeforePush(a()), Ok(seen));
     assert_eq!(walk.reason(), Some(Reason::JournalBehind));
@@ -413,6 +417,7 @@ fn an_enable_that_is_refused_under_a_halt_is_tried_slowly_and_said_once() {
         fresh_id: RotationId::new("r2"),
         tries: 0,
         push_on_drift: false,
+        derived: Vec::new(),
     };
     let refused = || Err(Fault::Refused { reason: Reason::MissingRight, why: "denied".into() });
     let enable = Effect::Enable(key(OLD));

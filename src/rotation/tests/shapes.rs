@@ -346,13 +346,13 @@ fn a_key_put_back_is_enabled_again_when_no_lost_disable_can_hit_it_any_more() {
     walk.answer(Effect::Disable(key(OLD)), unknown());
     walk.record(Event::RollbackBegun { by: "test".into() });
     walk.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
-    illegal(&walk, Event::PushBegun { target: a(), key: key(OLD), jobs: vec![], derived: None });
+    illegal(&walk, Event::PushBegun { target: a(), key: key(OLD), jobs: vec![], derived: None, until: None });
     illegal(&walk, Event::Enabled { key: key(OLD) });
     walk.waits(MINUTE * 10);
     walk.answer(Effect::Enable(key(OLD)), Ok(Finding::Done));
     let Finding::BeforePush { probe, reading, jobs, mut listing, .. } = before_push("newt") else { unreachable!() };
     listing.keys[0].active = false;
-    let inactive = Finding::BeforePush { probe, reading, jobs, listing, derived: None };
+    let inactive = Finding::BeforePush { probe, reading, jobs, listing, derived: None, until: None };
     assert_eq!(walk.answer(Effect::BeforePush(a()), Ok(inactive)), vec![], "it must be seen active");
     walk.answer(Effect::BeforePush(a()), Ok(before_push("newt")));
     assert_eq!(walk.step(), Step::Run(Effect::Push(a())));
@@ -400,7 +400,7 @@ fn a_rollback_waits_until_a_lost_push_of_the_newer_key_must_be_over() {
     walk.answer(Effect::SettlePush(a()), Ok(Finding::Jobs(vec![])));
     walk.answer(Effect::ReadBack(a()), Ok(Finding::Reading(tail("oldt"))));
     walk.record(Event::RollbackBegun { by: "test".into() });
-    illegal(&walk, Event::PushBegun { target: a(), key: key(OLD), jobs: vec![], derived: None });
+    illegal(&walk, Event::PushBegun { target: a(), key: key(OLD), jobs: vec![], derived: None, until: None });
     assert!(walk.state.may_hold[&a()].contains(&key(NEW)));
     walk.waits(MINUTE * 120);
     walk.answer(Effect::BeforePush(a()), Ok(before_push("oldt")));

@@ -31,6 +31,7 @@ impl Walk {
             jobs: vec![],
             listing: listing(&[OLD]),
             derived: None,
+            until: None,
         };
         self.answer(Effect::BeforePush(a()), Ok(found));
         self.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: Some(JobId::new("j1")) })));
@@ -174,6 +175,7 @@ fn a_service_comes_back_to_a_key() {
         jobs: vec![],
         listing: listing(&[NEW]),
         derived: None,
+        until: None,
     };
     walk.answer(Effect::BeforePush(a()), Ok(found));
     walk.answer(Effect::Push(a()), Ok(Finding::Receipt(Receipt { job: None })));
@@ -252,6 +254,7 @@ fn a_role_that_was_given_up_is_held_nowhere() {
         jobs: vec![],
         listing: listing(&[OLD]),
         derived: None,
+        until: None,
     };
     let b = TargetName::new("b");
     walk.hand_over(tail("oldt"), role());

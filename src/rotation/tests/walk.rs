@@ -66,6 +66,7 @@ impl Walk {
             fresh_id: RotationId::new("r1"),
             tries: 9,
             push_on_drift: false,
+            derived: Vec::new(),
         };
         let conclusion = self.state.conclude(&effect, found, &self.now, &around);
         for event in &conclusion.events {
@@ -199,7 +200,15 @@ pub(super) fn listing(ids: &[&str]) -> Listing {
     let created = "2026-10-01T00:00:00Z".parse().ok();
     let keys = ids
         .iter()
-        .map(|id| ListedKey { id: key(id), active: true, created, intent: None, tail: None, expires: None })
+        .map(|id| ListedKey {
+            id: key(id),
+            active: true,
+            created,
+            intent: None,
+            tail: None,
+            expires: None,
+            root_tail: None,
+        })
         .collect();
     Listing { keys, quota: Some(2), date: None }
 }
@@ -237,6 +246,7 @@ pub(super) fn before_push(shown: &str) -> Finding {
         jobs: vec![],
         listing: listing(&[OLD, NEW]),
         derived: None,
+        until: None,
     }
 }
 

@@ -159,7 +159,7 @@ pub fn attempts(state: &ServiceState, snapshot: &Snapshot) -> Vec<Attempt> {
             add(event, *target == nowhere);
         }
         let (key, jobs) = (nobody.clone(), Vec::new());
-        add(Event::PushBegun { target: target.clone(), key, jobs, derived: None }, true);
+        add(Event::PushBegun { target: target.clone(), key, jobs, derived: None, until: None }, true);
     }
     attempts
 }
@@ -234,7 +234,13 @@ fn about_target(target: &TargetName, known: &BTreeSet<KeyId>, why: &str) -> Vec<
         Event::Verified { target: target.clone(), proven: false },
     ];
     for key in known {
-        events.push(Event::PushBegun { target: target.clone(), key: key.clone(), jobs: Vec::new(), derived: None });
+        events.push(Event::PushBegun {
+            target: target.clone(),
+            key: key.clone(),
+            jobs: Vec::new(),
+            derived: None,
+            until: None,
+        });
         events.push(Event::NotMoved { target: target.clone(), shows: Some(key.clone()) });
     }
     events

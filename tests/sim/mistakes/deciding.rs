@@ -283,7 +283,7 @@ pub fn no_look_before_the_push() -> Plant {
             (Effect::BeforePush(target), Finding::BeforePush { probe, jobs, listing, .. }) => {
                 let expected = open(state).snapshot.targets.iter().find(|found| found.spec.name == *target);
                 let reading = expected.map_or(Reading::Hidden, |found| found.reading.clone());
-                Finding::BeforePush { probe, reading, jobs, listing, derived: None }
+                Finding::BeforePush { probe, reading, jobs, listing, derived: None, until: None }
             }
             (_, other) => other,
         });
@@ -296,7 +296,7 @@ pub fn no_probe_before_the_push() -> Plant {
         let found = found.map(|finding| match finding {
             Finding::Probe(_) => Finding::Probe(Probe::Works),
             Finding::BeforePush { reading, jobs, listing, .. } => {
-                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing, derived: None }
+                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing, derived: None, until: None }
             }
             other => other,
         });
@@ -311,7 +311,15 @@ pub fn journal_is_believed() -> Plant {
         keys.retain(|listed| state.explains(&listed.id));
         let current = state.current.as_ref().map(|current| current.key.clone());
         for id in current.into_iter().filter(|id| keys.iter().all(|listed| listed.id != *id)).collect::<Vec<_>>() {
-            keys.push(ListedKey { id, active: true, created: None, intent: None, tail: None, expires: None });
+            keys.push(ListedKey {
+                id,
+                active: true,
+                created: None,
+                intent: None,
+                tail: None,
+                expires: None,
+                root_tail: None,
+            });
         }
         Listing { keys, ..listing }
     }
@@ -324,7 +332,7 @@ pub fn journal_is_believed() -> Plant {
             }
             Finding::BeforePush { reading, jobs, listing, .. } => {
                 let listing = as_written(state, listing);
-                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing, derived: None }
+                Finding::BeforePush { probe: Probe::Works, reading, jobs, listing, derived: None, until: None }
             }
             other => other,
         });

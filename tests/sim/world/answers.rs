@@ -23,6 +23,7 @@ impl World {
             created: Some(born(key)),
             intent: told(key),
             tail: vault.shape.has_slots().then(|| Tail::new(&key.secret[key.secret.len() - 4..])),
+            root_tail: None,
             expires: None,
         });
         Ok(Listing { keys: keys.collect(), quota: vault.quota, date: Some(self.date()) })
