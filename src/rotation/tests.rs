@@ -9,6 +9,7 @@ use super::*;
 use crate::model::*;
 
 mod chance;
+mod derived;
 mod hardships;
 mod shapes;
 mod switch;
