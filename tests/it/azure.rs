@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use rekeyd::issuer::Kind;
-use rekeyd::model::{Reason, SystemRef, SystemSpec};
-use rekeyd::ports::{Fault, Issuer};
+use rekeyd::model::{KeyId, Reason, Shape, SystemRef, SystemSpec};
+use rekeyd::ports::{Fault, Issuer, Listing};
 use rekeyd::table;
-use rekeyd_lab::Azure;
+use rekeyd_lab::{Azure, Fault as Mishap};
 
-use super::contract::context;
+use super::contract::{Operation, World, context};
 
 /// `[azure.main]` for this Azure with the rotator's own secret in `secret`; `more` lines stand below.
 pub fn account(azure: &Azure, secret: &str, more: &str) -> String {
@@ -64,5 +64,59 @@ pub fn reason<T: std::fmt::Debug>(answer: Result<T, Fault>) -> (Reason, String) 
     match answer {
         Err(Fault::Refused { reason, why }) => (reason, why),
         other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// An account whose keys live in two slots, with a rotator that may do everything: a world for the suite that every issuer keeps.
+pub struct OnArm {
+    pub azure: Azure,
+    pub issuer: Arc<dyn Issuer>,
+    /// The resource's type, as rights have it.
+    pub provider: &'static str,
+    pub shape: Shape,
+}
+
+impl World for OnArm {
+    fn issuer(&self) -> Arc<dyn Issuer> {
+        self.issuer.clone()
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn in_use(&self, listing: &Listing) -> KeyId {
+        listing.keys[0].id.clone()
+    }
+
+    fn request(&self, operation: Operation) -> &'static str {
+        match operation {
+            Operation::Identity => "GetAccount",
+            Operation::List => "ListKeys",
+            Operation::Mint | Operation::Delete => "RegenerateKey",
+        }
+    }
+
+    fn fault(&self, request: &str, mishap: Mishap) {
+        self.azure.fault(request, mishap);
+    }
+
+    fn sent(&self, request: &str) -> usize {
+        sent(&self.azure, request)
+    }
+
+    fn allow(&self, operation: Operation, yes: bool) -> String {
+        let action = match (operation, self.provider.contains("ServiceBus")) {
+            (Operation::List, _) => "listKeys/action",
+            (_, true) => "regenerateKeys/action",
+            (_, false) => "regenerateKey/action",
+        };
+        let right = format!("{}/{action}", self.provider);
+        if yes {
+            self.azure.allow(&right)
+        } else {
+            self.azure.deny(&right)
+        }
+        right
     }
 }

@@ -5,21 +5,14 @@ use std::time::Duration;
 
 use rekeyd::issuer::azure_key::KIND;
 use rekeyd::model::{AccountIdentity, IntentId, KeyId, Material, Reason, Shape};
-use rekeyd::ports::{Fault, Issuer, Listing, Probe, Standing};
+use rekeyd::ports::{Fault, Issuer, Probe, Standing};
 use rekeyd_lab::{Azure, AzureOptions, AzureRole, Fault as Mishap};
 
-use super::azure::{connect, connect_with, reason, sent};
+use super::azure::{OnArm as Account, connect, connect_with, reason, sent};
 use super::azurite::azurite;
-use super::contract::{self, Operation, World};
+use super::contract;
 
 const CONTAINER: &str = "gis";
-
-/// An account of one of the three services.
-struct Account {
-    azure: Azure,
-    issuer: Arc<dyn Issuer>,
-    provider: &'static str,
-}
 
 impl Account {
     async fn storage() -> (Account, String) {
@@ -27,14 +20,14 @@ impl Account {
         let id = azure.add_storage_account("gisstore");
         azure.add_container(&id, CONTAINER);
         let issuer = connect(&KIND, &azure, &policy(&id));
-        (Account { azure, issuer, provider: "Microsoft.Storage/storageAccounts" }, id)
+        (Account { azure, issuer, provider: "Microsoft.Storage/storageAccounts", shape: Shape::Slots }, id)
     }
 
     async fn cosmos(options: AzureOptions) -> (Account, String) {
         let azure = Azure::start(options).await;
         let id = azure.add_cosmos_account("gisdb");
         let issuer = connect(&KIND, &azure, &format!("resource_id = \"{id}\"\nexclusive = true"));
-        (Account { azure, issuer, provider: "Microsoft.DocumentDB/databaseAccounts" }, id)
+        (Account { azure, issuer, provider: "Microsoft.DocumentDB/databaseAccounts", shape: Shape::Slots }, id)
     }
 
     async fn bus(expect: &str) -> (Account, String) {
@@ -42,57 +35,20 @@ impl Account {
         let id = azure.add_service_bus_rule("gisbus", "arcgis");
         let probe = format!("resource_id = \"{id}\"\nexclusive = true\nprobe = {{ expect = \"{expect}\" }}");
         let issuer = connect(&KIND, &azure, &probe);
-        (Account { azure, issuer, provider: "Microsoft.ServiceBus/namespaces/authorizationRules" }, id)
+        (
+            Account {
+                azure,
+                issuer,
+                provider: "Microsoft.ServiceBus/namespaces/authorizationRules",
+                shape: Shape::Slots,
+            },
+            id,
+        )
     }
 }
 
 fn policy(id: &str) -> String {
     format!("resource_id = \"{id}\"\nexclusive = true\nprobe = {{ container = \"{CONTAINER}\" }}")
-}
-
-impl World for Account {
-    fn issuer(&self) -> Arc<dyn Issuer> {
-        self.issuer.clone()
-    }
-
-    fn shape(&self) -> Shape {
-        Shape::Slots
-    }
-
-    fn in_use(&self, listing: &Listing) -> KeyId {
-        listing.keys[0].id.clone()
-    }
-
-    fn request(&self, operation: Operation) -> &'static str {
-        match operation {
-            Operation::Identity => "GetAccount",
-            Operation::List => "ListKeys",
-            Operation::Mint | Operation::Delete => "RegenerateKey",
-        }
-    }
-
-    fn fault(&self, request: &str, mishap: Mishap) {
-        self.azure.fault(request, mishap);
-    }
-
-    fn sent(&self, request: &str) -> usize {
-        sent(&self.azure, request)
-    }
-
-    fn allow(&self, operation: Operation, yes: bool) -> String {
-        let action = match (operation, self.provider.contains("ServiceBus")) {
-            (Operation::List, _) => "listKeys/action",
-            (_, true) => "regenerateKeys/action",
-            (_, false) => "regenerateKey/action",
-        };
-        let right = format!("{}/{action}", self.provider);
-        if yes {
-            self.azure.allow(&right)
-        } else {
-            self.azure.deny(&right)
-        }
-        right
-    }
 }
 
 async fn first(issuer: &Arc<dyn Issuer>) -> (KeyId, KeyId) {
@@ -126,7 +82,8 @@ async fn a_storage_account_keeps_the_contract_with_azurite() {
     azurite.put_container("contractstore", &azure.slot(&id, "key1").value, CONTAINER).await;
     let more = format!("blob_url = \"{}\"\n", azurite.endpoint);
     let issuer = connect_with(&KIND, &azure, &more, &policy(&id));
-    contract::suite(&Account { azure, issuer, provider: "Microsoft.Storage/storageAccounts" }).await;
+    contract::suite(&Account { azure, issuer, provider: "Microsoft.Storage/storageAccounts", shape: Shape::Slots })
+        .await;
 }
 
 #[tokio::test]

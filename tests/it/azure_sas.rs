@@ -6,24 +6,29 @@ use std::time::Duration;
 
 use rekeyd::issuer::azure_sas::KIND;
 use rekeyd::model::{IntentId, KeyId, Material, Reason, Secret, Shape};
-use rekeyd::ports::{Fault, Issuer, Listing, Probe};
+use rekeyd::ports::{Fault, Issuer, Probe};
 use rekeyd_lab::{Azure, AzureOptions, Fault as Mishap};
 
-use super::azure::{connect, connect_with, reason, sent};
+use super::azure::{OnArm, connect, connect_with, reason, sent};
 use super::azurite::azurite;
-use super::contract::{self, Operation, World};
+use super::contract;
 
 const CONTAINER: &str = "gis";
 const OF_ACCOUNT: &str = "permissions = \"rwdl\"";
 const OF_CONTAINER: &str = "permissions = \"rwdl\"\ncontainer = \"gis\"";
 
+/// A storage account, by its ARM id.
 struct Account {
-    azure: Azure,
-    issuer: Arc<dyn Issuer>,
+    arm: OnArm,
     id: String,
 }
 
 impl Account {
+    fn of(azure: Azure, issuer: Arc<dyn Issuer>, id: String) -> Account {
+        let provider = "Microsoft.Storage/storageAccounts";
+        Account { arm: OnArm { azure, issuer, provider, shape: Shape::Derived }, id }
+    }
+
     async fn new(grant: &str) -> Account {
         let azure = Azure::start(AzureOptions::default()).await;
         let id = azure.add_storage_account("gisstore");
@@ -31,7 +36,7 @@ impl Account {
         // What the lab's own blob service is reached by decides whether a token may be used without TLS.
         let more = format!("blob_url = \"{}\"\n", azure.blob_url());
         let issuer = connect_with(&KIND, &azure, &more, &policy(&id, grant));
-        Account { azure, issuer, id }
+        Account::of(azure, issuer, id)
     }
 
     async fn mint(&self) -> Material {
@@ -50,54 +55,22 @@ fn policy(id: &str, grant: &str) -> String {
     format!("resource_id = \"{id}\"\nexclusive = true\n{grant}\nprobe = {{ container = \"{CONTAINER}\" }}")
 }
 
-impl World for Account {
-    fn issuer(&self) -> Arc<dyn Issuer> {
-        self.issuer.clone()
-    }
+impl std::ops::Deref for Account {
+    type Target = OnArm;
 
-    fn shape(&self) -> Shape {
-        Shape::Derived
-    }
-
-    fn in_use(&self, listing: &Listing) -> KeyId {
-        listing.keys[0].id.clone()
-    }
-
-    fn request(&self, operation: Operation) -> &'static str {
-        match operation {
-            Operation::Identity => "GetAccount",
-            Operation::List => "ListKeys",
-            Operation::Mint | Operation::Delete => "RegenerateKey",
-        }
-    }
-
-    fn fault(&self, request: &str, mishap: Mishap) {
-        self.azure.fault(request, mishap);
-    }
-
-    fn sent(&self, request: &str) -> usize {
-        sent(&self.azure, request)
-    }
-
-    fn allow(&self, operation: Operation, yes: bool) -> String {
-        let action = if operation == Operation::List { "listKeys" } else { "regenerateKey" };
-        let right = format!("Microsoft.Storage/storageAccounts/{action}/action");
-        match yes {
-            true => self.azure.allow(&right),
-            false => self.azure.deny(&right),
-        }
-        right
+    fn deref(&self) -> &OnArm {
+        &self.arm
     }
 }
 
 #[tokio::test]
 async fn a_sas_of_an_account_keeps_the_contract() {
-    contract::suite(&Account::new(OF_ACCOUNT).await).await;
+    contract::suite(&Account::new(OF_ACCOUNT).await.arm).await;
 }
 
 #[tokio::test]
 async fn a_sas_of_a_container_keeps_the_contract() {
-    contract::suite(&Account::new(OF_CONTAINER).await).await;
+    contract::suite(&Account::new(OF_CONTAINER).await.arm).await;
 }
 
 /// The real blob service, which knows the account's keys and computes the signature itself.
@@ -111,8 +84,8 @@ async fn both_kinds_keep_the_contract_with_azurite_and_die_there_with_their_key(
         azurite.put_container(name, &azure.slot(&id, "key1").value, CONTAINER).await;
         let more = format!("blob_url = \"{}\"\n", azurite.endpoint);
         let issuer = connect_with(&KIND, &azure, &more, &policy(&id, grant));
-        let account = Account { azure, issuer, id };
-        contract::suite(&account).await;
+        let account = Account::of(azure, issuer, id);
+        contract::suite(&account.arm).await;
 
         let Material::SasToken { id: key, token, .. } = account.mint().await else { panic!("another kind") };
         let listed = async || azurite.list_with_sas(name, token.expose(), CONTAINER).await.short();
@@ -234,7 +207,7 @@ async fn a_token_that_may_not_list_is_told_from_a_wrong_one() {
     let text = format!("resource_id = \"{id}\"\nexclusive = true\n{strict}\n{probe}");
     let more = format!("blob_url = \"{}\"\n", azure.blob_url());
     let issuer = connect_with(&KIND, &azure, &more, &text);
-    let account = Account { azure, issuer, id };
+    let account = Account::of(azure, issuer, id);
     assert_eq!(account.issuer.probe(&account.mint().await).await, Ok(Probe::Works));
 }
 
