@@ -128,7 +128,12 @@ impl Story {
         [
             format!("[azure.main]\n{account}\n"),
             service("blob-key", timing, &resource("azure-key", &self.account), KEY),
-            service("blob-sas", "", "kind = \"azure-sas\"\nfrom = \"blob-key\"\npermissions = \"rwdl\"", SAS),
+            // Without a probe of its own.
+            service("blob-sas", "", "kind = \"azure-sas\"\nfrom = \"blob-key\"\npermissions = \"rwdl\"", SAS).replacen(
+                &format!("probe = {{ container = \"{CONTAINER}\" }}\n"),
+                "",
+                1,
+            ),
             service("blob-own", timing, &of_own, OWN),
             service("blob-app", timing, &app, APP),
         ]

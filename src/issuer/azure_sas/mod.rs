@@ -86,9 +86,23 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
     })
 }
 
-/// With `from`: the account is that service's.
+/// What a service with `from` says: the account is that service's, and so is the probe where it says none.
+#[derive(Serialize, Deserialize)]
+struct Derived {
+    grant: Grant,
+    probe: Option<Container>,
+}
+
 fn read_derivation(table: &mut Table<'_>) -> Option<serde_json::Value> {
-    serde_json::to_value(read_sas(table)?).ok()
+    let has_probe = table.has("probe");
+    let probe = if has_probe { blob::read(table) } else { None };
+    table.asked("probe");
+    let grant = read_grant(table, probe.as_ref());
+    // A probe with a mistake is reported where it stands.
+    if has_probe && probe.is_none() {
+        return None;
+    }
+    serde_json::to_value(Derived { grant: grant?, probe }).ok()
 }
 
 fn over(sas: serde_json::Value, root: &IssuerSpec, system: Option<&SystemSpec>) -> Result<IssuerSpec, String> {
@@ -97,8 +111,19 @@ fn over(sas: serde_json::Value, root: &IssuerSpec, system: Option<&SystemSpec>) 
     if resource.kind != AccountKind::Storage {
         return Err(format!("a {} signs no SAS that ArcGIS takes", resource.kind.called()));
     }
-    let sas: Result<Sas, _> = serde_json::from_value(sas);
-    let config = sas.ok().zip(Account::of(system)).and_then(|(sas, account)| sas.config(&resource, &account));
+    let derived: Option<Derived> = serde_json::from_value(sas).ok();
+    let of_root = || serde_json::from_value(root.config.get("probe")?.get("container")?.clone()).ok();
+    let sas = derived.and_then(|Derived { grant, probe }| Some(Sas { grant, probe: probe.or_else(of_root)? }));
+    let sas = sas.ok_or("it names no container that a SAS could be tried with: say probe = { container = \"...\" }")?;
+    if let Scope::Container(container) = &sas.grant.scope
+        && container != sas.probe.name()
+    {
+        return Err(format!(
+            "its probe lists container `{}`, which a SAS of `{container}` does not open",
+            sas.probe.name()
+        ));
+    }
+    let config = Account::of(system).and_then(|account| sas.config(&resource, &account));
     Ok(IssuerSpec {
         kind: KIND.name.to_owned(),
         object: format!("{}:{}", KIND.name, resource.short()),
