@@ -236,6 +236,10 @@ impl ServiceState {
         if let Some(changed) = self.account_changed(Some(&rotation.snapshot.account), account) {
             return Conclusion::record(vec![changed]);
         }
+        // After a boot only wall time says that the horizon has passed, and it is believed only as far as the provider's agrees.
+        if let Some(wait) = clocks_differ(listing, now) {
+            return wait;
+        }
         let mint = rotation.mint.as_ref().expect("a mint is settled only in the phase Minting");
         let issuer = &rotation.snapshot.issuer;
         let mut found: Vec<KeyId> = self.unexplained(listing);

@@ -346,8 +346,8 @@ impl Rotation {
             return Step::Run(Effect::Mint(mint.intent.clone()));
         }
         // From when the answer was known to be lost: a machine that slept may have sent the request just before it woke.
-        // Across a boot only wall time tells how long ago that was, and it may have been as wrong as a mint is sent with.
-        let unsure = if lost.boot_id == now.boot_id { Duration::ZERO } else { evidence::CLOCK_WRONG_MAX };
+        // Across a boot only wall time tells how long ago that was, and at both ends it may be as wrong as a mint is sent with.
+        let unsure = if lost.boot_id == now.boot_id { Duration::ZERO } else { evidence::CLOCK_WRONG_MAX * 2 };
         wait_or(now.since(lost), self.snapshot.issuer.settle + unsure, || Step::Run(Effect::SettleMint))
     }
 
