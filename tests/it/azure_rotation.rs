@@ -468,20 +468,30 @@ async fn a_rotation_of_key_and_sas_survives_its_daemon() {
     let story = Story::new("300ms").await;
     let by_hand = story.token(SAS);
     let story = tokio::task::spawn_blocking(move || {
-        let daemon = story.scene.start();
-        story.adopt_slot("blob-key", &[]);
-        let ordered = story.scene.run(&["rotate", "blob-key"]);
-        assert_eq!(ordered.code, Some(0), "{ordered:?}");
-        let mut daemon = Some(daemon);
-        // The log of each process begins anew: it is killed as soon as it has got this far.
-        for step in
-            ["minting in place of", "works", "pushing key key2@", "pushing what is derived", "deleting key key1@"]
-        {
-            let running = daemon.take().expect("it was started");
-            wait_until(step, || running.log().contains(step));
-            running.kill9();
-            daemon = Some(story.scene.start());
+        let (azure, arcgis) = (&story.azure, &story.scene.arcgis);
+        let asked = |operation: &str| {
+            let requests = azure.requests().into_iter().chain(arcgis.requests());
+            requests.filter(|line| line.operation == operation).count()
+        };
+        // Each daemon is held in a request that is carried out, and is dead before its answer comes: the mint, a probe, the pushes of
+        // the key and of what is signed with it, the retire.
+        let (mint, probe, push, retire) = ("RegenerateKey", "ListBlobs", "credential/update", "RegenerateKey");
+        for (step, operation) in [mint, probe, push, push, retire].into_iter().enumerate() {
+            azure.fault(operation, Mishap::Slow(HOUR));
+            arcgis.fault(operation, Mishap::Slow(HOUR));
+            let before = asked(operation);
+            let daemon = story.scene.start();
+            if step == 0 {
+                story.adopt_slot("blob-key", &[]);
+                let ordered = story.scene.run(&["rotate", "blob-key"]);
+                assert_eq!(ordered.code, Some(0), "{ordered:?}");
+            }
+            wait_until(&format!("step {step}: {operation}"), || asked(operation) > before);
+            daemon.kill9();
+            azure.clear_faults();
+            arcgis.clear_faults();
         }
+        let daemon = story.scene.start();
         wait_until("the rotation's end", || story.scene.run(&["history", "blob-key"]).out.contains("  done"));
         story.assert_holds("key2");
         story.assert_no_refusals(&[KEY, SAS]);
