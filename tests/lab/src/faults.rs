@@ -2,7 +2,7 @@
 //! takes one. In which words a stand-in fails is its own affair.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +19,8 @@ pub enum Fault {
     ErrorAfterCommit(u16),
     /// The connection is closed without an answer; executed this much later, if it is still valid then.
     Late(Duration),
+    /// The connection is closed without an answer; executed when the gate is opened, if it is still valid then.
+    Gated(Gate),
     /// Executed this much later, if it is still valid then, whether or not anybody still waits; answered when it was.
     Delayed(Duration),
     /// Not executed: AWS `Throttling` 400 (S3 `SlowDown` 503), Azure and ArcGIS 429 with `Retry-After` (Blob `ServerBusy` 503).
@@ -44,6 +46,38 @@ pub enum Fault {
     Html,
     /// Not executed; 301 to this address.
     Redirect(String),
+}
+
+/// Holds one call back until somebody says that it arrives: lateness without a clock.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<Mutex<Option<Held>>>);
+
+type Held = Box<dyn FnOnce() + Send>;
+
+impl Gate {
+    /// Lets what is held back be executed, before this returns. Whether there was anything.
+    pub fn open(&self) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        held.map(|call| call()).is_some()
+    }
+
+    fn hold(&self, call: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(call));
+    }
+}
+
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Gate {}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 #[derive(Default)]
@@ -119,6 +153,13 @@ pub(crate) fn carry_out<S: Stumbling>(server: Arc<S>, call: S::Call, fault: Opti
             });
             (Reply::Close, Duration::ZERO)
         }
+        Some(Fault::Gated(gate)) => {
+            server.spare(&call, 0);
+            gate.hold(move || {
+                server.execute(&call, Some(0));
+            });
+            (Reply::Close, Duration::ZERO)
+        }
         Some(fault) => (stumble(&*server, &call, &fault), Duration::ZERO),
     };
     Box::pin(async move {
@@ -149,7 +190,9 @@ fn stumble<S: Stumbling>(server: &S, call: &S::Call, fault: &Fault) -> Reply {
         Fault::Refuse(message) => server.refuse(call, message),
         Fault::Html => server.date(html_page(200, "Sign in", "Please sign in to continue.")),
         Fault::Redirect(location) => server.date(moved(location)),
-        Fault::Late(_) | Fault::Delayed(_) | Fault::Slow(_) => unreachable!("what takes time is not answered here"),
+        Fault::Late(_) | Fault::Gated(_) | Fault::Delayed(_) | Fault::Slow(_) => {
+            unreachable!("what takes time is not answered here")
+        }
     };
     server.spare(call, response.status().as_u16());
     Reply::Answer(response)

@@ -53,7 +53,7 @@ pub use azure::{
     RegeneratedKey, SlotView, WriteLimit,
 };
 pub use consumer::{ConsumerCount, key_name};
-pub use faults::Fault;
+pub use faults::{Fault, Gate};
 pub use record::{Answered, Exchange, as_in_a_form};
 pub use tls::SelfSigned;
 

@@ -522,6 +522,11 @@ impl Azure {
         self.account(account, |account| account.works(key, Utc::now(), lag))
     }
 
+    /// Whether a SAS opens this container of this account now. Nothing of it is in the log.
+    pub fn sas_opens(&self, account: &str, container: &str, token: &str) -> bool {
+        self.opens(account, container, &Pass::Sas(token.to_owned()))
+    }
+
     /// Whether the container can be listed so now: what ArcGIS's own validations find out. Nothing of it is in the log.
     pub(crate) fn opens(&self, account: &str, container: &str, pass: &Pass) -> bool {
         let Some((path, query, headers)) = consumer::letter(account, container, pass, "") else { return false };
