@@ -232,7 +232,6 @@ fn make_by_hand(world: &mut World, object: &str) -> KeyId {
     let living: Vec<KeyId> = vault.keys.iter().filter(|key| key.died.is_none()).map(|key| key.id.clone()).collect();
     let full = vault.shape.has_slots() || vault.quota.is_some_and(|quota| living.len() >= quota);
     let slots = vault.shape.has_slots();
-    let mut id = KeyId::new(format!("BYHAND{number}"));
     if full && let Some(spare) = living.iter().find(|key| !held.contains(key)).or(living.first()).cloned() {
         world.bury_by_hand(object, &spare);
         if slots {
@@ -243,8 +242,9 @@ fn make_by_hand(world: &mut World, object: &str) -> KeyId {
         }
     }
     if slots {
-        id = KeyId::new(format!("slot1@{number}"));
+        let id = KeyId::new(format!("slot1@{number}"));
+        world.make(object, id.clone(), Actor::Human, None, false);
+        return id;
     }
-    world.make(object, id.clone(), Actor::Human, None, false);
-    id
+    world.make_by_hand(object)
 }

@@ -14,6 +14,7 @@ use rekeyd::ports::{
 };
 
 use crate::faults::{Op, Strike};
+use crate::stand_in::StoodIn;
 use crate::world::{Actor, Deed, Outcome, Shared, World, epoch, signed};
 
 /// Makes the ports of one process.
@@ -25,6 +26,10 @@ pub struct SimConnect {
 impl Connect for SimConnect {
     fn issuer(&self, spec: &IssuerSpec) -> Result<Arc<dyn Issuer>, Fault> {
         let (object, signs) = (spec.object.clone(), spec.kind == SIGNER);
+        if let Some(kept) = self.shared.world().kept(&object) {
+            let (shared, process, spec) = (self.shared.clone(), self.process, spec.clone());
+            return Ok(Arc::new(StoodIn { shared, process, kept, spec }));
+        }
         Ok(Arc::new(SimIssuer { shared: self.shared.clone(), process: self.process, object, signs }))
     }
 
@@ -272,8 +277,19 @@ impl Target for SimTarget {
     async fn push(&self, material: &Material) -> Result<Receipt, Fault> {
         {
             // A place that is handed the wrong thing would store it, and its consumer be refused; no history goes on from there.
-            let world = self.shared.world();
-            let is_signed = material.secret().expose().starts_with("signed-") && !world.is_derived(material.key());
+            let mut world = self.shared.world();
+            let held = material.secret().expose().to_owned();
+            let is_signed = match material {
+                Material::SasToken { .. } => true,
+                _ => held.starts_with("signed-"),
+            };
+            let is_signed = is_signed && !world.is_derived(material.key());
+            if let Some((object, _)) = world.find(material.key())
+                && world.kept(object).is_some()
+            {
+                let place = world.places.get_mut(&self.name).expect("targets do not vanish");
+                place.forms.insert(material.key().clone(), held);
+            }
             assert_eq!(world.places[&self.name].is_signed, is_signed, "{} is handed what it cannot use", self.name);
         }
         self.hand_over(material.key()).await

@@ -193,6 +193,10 @@ fn halted(report: &Report) -> BTreeMap<ServiceName, Reason> {
 fn is_at_rest(shared: &Shared, scene: &Scene, service: &ServiceReport) -> bool {
     let done = {
         let world = shared.world();
+        if world.policy.as_ref().is_some_and(|policy| policy.followed_by(&service.name).is_some()) {
+            // It has no rotations of its own.
+            return true;
+        }
         world.oracle.ledgers.get(&(0, service.name.clone())).map_or(0, |ledger| ledger.done)
     };
     done >= scene.rotations

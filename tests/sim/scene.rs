@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::engine::{Decide, Machine};
-use rekeyd::model::{AccountIdentity, Instant, IssuerSpec, KeyId, Keyless, Reading, ServiceName, Shape, TargetName};
+use rekeyd::model::{
+    AccountIdentity, Instant, IssuerSpec, KeyId, Keyless, Material, Reading, ServiceName, Shape, TargetName,
+};
 use rekeyd::policy::{Environment, Policy};
 use rekeyd::ports::{Connect, Journal, Record};
 use rekeyd::rotation::event::{AdoptedBy, Event};
 
 use crate::journal::CutJournal;
 use crate::ports::{SIGNER, SimConnect};
+use crate::stand_in::{Kept, Provider};
 use crate::world::{Actor, At, ByHand, Place, Shared, Vault, World, epoch};
 
 /// One service of a scene.
@@ -40,6 +43,23 @@ pub struct Cast {
     pub signed: bool,
     /// How often by itself; a month where it is rotated once.
     pub every: &'static str,
+    /// Who keeps its keys, where its issuer is real.
+    pub stand_in: Option<fn() -> Tables>,
+}
+
+/// An object at a stand-in of its provider, and what a policy says of it.
+pub struct Tables {
+    /// The provider's account: as it is, and with addresses where nobody listens.
+    pub accounts: [String; 2],
+    /// `[service.issuer]`.
+    pub issuer: String,
+    /// That of a service which follows `store` and has the second target.
+    pub follower: Option<String>,
+    /// The key in use.
+    pub first: KeyId,
+    /// Its secret, where the provider shows it to nobody.
+    pub secret: Option<String>,
+    pub provider: Box<dyn Provider>,
 }
 
 impl Cast {
@@ -61,6 +81,7 @@ impl Cast {
             switched: false,
             signed: false,
             every: "30d",
+            stand_in: None,
         }
     }
 
@@ -158,6 +179,13 @@ impl Scene {
         Scene::new(title, vec![Cast { signed: true, shows, ..Cast::new("store", Shape::Slots, 2) }])
     }
 
+    /// One service whose issuer is real.
+    pub fn stood_in(title: &str, shape: Shape, signed: bool, stand_in: fn() -> Tables) -> Scene {
+        let targets = if signed { 2 } else { 1 };
+        let cast = Cast { signed, stand_in: Some(stand_in), ..Cast::new("store", shape, targets) };
+        Scene::new(format!("{title}, real"), vec![cast])
+    }
+
     /// One service whose targets know no jobs.
     pub fn jobless(shows: bool, targets: usize) -> Scene {
         let title = format!("without jobs, {} tail, {targets} target(s)", if shows { "a" } else { "no" });
@@ -180,6 +208,10 @@ impl Scene {
             world.ends = 1;
         }
         for cast in &self.cast {
+            if let Some(stand_in) = cast.stand_in {
+                raise(&mut world, cast, stand_in());
+                continue;
+            }
             world.vaults.insert(cast.object(), vault(cast));
             let slot = if cast.shape.has_slots() { "slot1@" } else { "" };
             let key = KeyId::new(format!("{}-{slot}old", cast.name));
@@ -193,12 +225,59 @@ impl Scene {
                 let now = world.now();
                 world.put(&name, &key, Actor::Human, now);
             }
-            adopt(&mut world, &self.policy, cast, &key);
+            let material = world.material(&key).expect("it was just made");
+            adopt(&mut world, &self.policy, cast, &material);
         }
         for (at, deed) in &self.by_hand {
             world.schedule(*at, deed.clone());
         }
     }
+}
+
+/// Puts a service in place whose keys are kept at a stand-in.
+fn raise(world: &mut World, cast: &Cast, tables: Tables) {
+    let object = cast.object();
+    let [policy, astray] = [0, 1].map(|way| {
+        let mut policy = parse(&tables.accounts[way], std::slice::from_ref(cast), |_| {
+            (tables.issuer.clone(), tables.follower.clone())
+        });
+        for service in &mut policy.services {
+            service.issuer.object.clone_from(&object);
+            for target in &mut service.targets {
+                target.config = serde_json::Value::Null;
+                if let Some(derived_by) = &mut target.derived_by {
+                    derived_by.object.clone_from(&object);
+                }
+            }
+        }
+        policy
+    });
+    let service = &policy.services[0];
+    let spec = service.issuer.clone();
+    assert_eq!(spec.shape, cast.shape, "the policy's issuer is of another shape");
+    let kept = Arc::new(Kept::new(tables.provider, &policy, &astray));
+    let (account, settle) = (kept.account(&spec).to_string(), spec.settle);
+    let vault = Vault { account, settle, kept: Some(kept.clone()), ..vault(cast) };
+    world.vaults.insert(object.clone(), vault);
+    for (id, secret) in kept.keys() {
+        let idle = id != tables.first;
+        let _ = world.make_with(&object, id, secret, Actor::Human, None, idle);
+    }
+    let material = kept.material(&spec, &tables.first, tables.secret);
+    cast.put_in_place(world);
+    for target in &service.targets {
+        let name = target.name.as_str();
+        let held = match &target.derived_by {
+            Some(follower) => kept.derive(follower, &material),
+            None => material.clone(),
+        };
+        let forms = &mut world.places.get_mut(name).expect("it is in place").forms;
+        forms.insert(tables.first.clone(), held.secret().expose().to_owned());
+        let now = world.now();
+        world.put(name, &tables.first, Actor::Human, now);
+    }
+    adopt(world, &policy, cast, &material);
+    world.policy = Some(Arc::new(policy));
 }
 
 fn vault(cast: &Cast) -> Vault {
@@ -212,6 +291,7 @@ fn vault(cast: &Cast) -> Vault {
         propagation: Duration::from_secs(5),
         settle: Duration::from_secs(120),
         use_lag: cast.use_lag,
+        kept: None,
     }
 }
 
@@ -232,11 +312,13 @@ fn place(cast: &Cast) -> Place {
         watched: false,
         sick: false,
         is_signed: false,
+        forms: BTreeMap::new(),
     }
 }
 
 /// The operator's word which key is in use, as an earlier run wrote it down.
-fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
+fn adopt(world: &mut World, policy: &Policy, cast: &Cast, material: &Material) {
+    let key = material.key();
     let name = ServiceName::new(cast.name.clone());
     let at = Instant { wall: epoch(), boot: Duration::ZERO, boot_id: "boot-0".into() };
     let readings: Vec<(TargetName, Reading)> =
@@ -250,13 +332,12 @@ fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
         created: Some(epoch() - chrono::TimeDelta::days(31)),
         by: AdoptedBy::Operator("uid 0 (root)".into()),
         readings,
-        account: Some(AccountIdentity::new("aws:123456789012")),
+        account: Some(AccountIdentity::new(world.vaults[&cast.object()].account.clone())),
         issuer: Some(Box::new(spec)),
         tail: None,
         derived,
     };
-    let material = world.material(key).expect("it was just made");
-    world.shelves[0].materials.insert((name.clone(), key.clone()), material);
+    world.shelves[0].materials.insert((name.clone(), key.clone()), material.clone());
     let order = Event::SwitchOrdered { to: Some(Keyless::IamRole), by: "uid 0 (root)".into() };
     for (sequence, event) in (1..).zip([Some(event), cast.switched.then_some(order)].into_iter().flatten()) {
         let shelf = &mut world.shelves[0];
@@ -267,25 +348,25 @@ fn adopt(world: &mut World, policy: &Policy, cast: &Cast, key: &KeyId) {
     }
 }
 
-/// A policy like an operator's, with waits of minutes instead of days.
-pub fn policy(cast: &[Cast]) -> Policy {
-    let mut text = String::from(
-        "version = 1\n[daemon]\njournal = \"sqlite:/tmp/none.db\"\ncontrol = \"/tmp/none.sock\"\nlisten = \"off\"\n\
-         [aws.main]\nsettle = \"2m\"\nlast_used_lag = \"1m\"\n\
+/// A policy like an operator's, with waits of minutes instead of days; of each service its issuer's table, and its follower's.
+fn parse(accounts: &str, cast: &[Cast], issuer: impl Fn(&Cast) -> (String, Option<String>)) -> Policy {
+    let mut text = format!(
+        "version = 1\n[daemon]\njournal = \"sqlite:/tmp/none.db\"\ncontrol = \"/tmp/none.sock\"\nlisten = \"off\"\n{accounts}\
          [arcgis.prod]\nproduct = \"kubernetes\"\nadmin_url = \"https://gis.example.com/arcgis/admin\"\nusername = \"rotator\"\n\
-         password = { env = \"P\" }\njob_timeout = \"10m\"\nreadback = \"30s\"\n",
+         password = {{ env = \"P\" }}\njob_timeout = \"10m\"\nreadback = \"30s\"\n",
     );
     for service in cast {
-        let Cast { name, user, every, .. } = service;
+        let Cast { name, every, .. } = service;
+        let (own, follower) = issuer(service);
         text += &format!(
             "[[service]]\nname = \"{name}\"\nevery = \"{every}\"\npropagation = \"5s\"\nprobes = 2\nprobe_interval = \"2s\"\n\
-             soak = \"6m\"\nsoak_unproven = \"11m\"\nwatch = \"6m\"\nobserve = \"1h\"\n{drift}\
-             [service.issuer]\nkind = \"aws-iam\"\naccount = \"main\"\nuser = \"{user}\"\nexclusive = {exclusive}\n\
-             probe = {{ bucket = \"gis-store\", region = \"us-east-1\" }}\n",
+             soak = \"6m\"\nsoak_unproven = \"11m\"\nwatch = \"6m\"\nobserve = \"1h\"\n{drift}[service.issuer]\n{own}",
             drift = if service.on_drift_push { "on_drift = \"push\"\n" } else { "" },
-            exclusive = service.exclusive,
         );
-        for target in service.target_names() {
+        for (number, target) in service.target_names().iter().enumerate() {
+            if let Some(follower) = follower.as_ref().filter(|_| number == 1) {
+                text += &format!("[[service]]\nname = \"{name}-sas\"\n[service.issuer]\n{follower}");
+            }
             let id = target.rsplit(':').next().unwrap_or_default();
             let key = match (service.jobless, service.providers) {
                 (true, _) => "data_item",
@@ -296,7 +377,19 @@ pub fn policy(cast: &[Cast]) -> Policy {
         }
     }
     let parsed = Policy::parse(text, "policy.toml", &Environment::default());
-    let mut policy = parsed.unwrap_or_else(|report| panic!("{report}"));
+    parsed.unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// A policy whose issuers are of the world's making, in the shape the cast wants.
+pub fn policy(cast: &[Cast]) -> Policy {
+    let accounts = "[aws.main]\nsettle = \"2m\"\nlast_used_lag = \"1m\"\n";
+    let mut policy = parse(accounts, cast, |Cast { user, exclusive, .. }| {
+        let issuer = format!(
+            "kind = \"aws-iam\"\naccount = \"main\"\nuser = \"{user}\"\nexclusive = {exclusive}\n\
+             probe = {{ bucket = \"gis-store\", region = \"us-east-1\" }}\n"
+        );
+        (issuer, None)
+    });
     let shapes: BTreeMap<&str, &Cast> = cast.iter().map(|cast| (cast.name.as_str(), cast)).collect();
     for service in &mut policy.services {
         let cast = shapes[service.name.as_str()];

@@ -7,6 +7,7 @@
 mod answers;
 mod deeds;
 mod hand;
+mod mirror;
 mod queue;
 mod shared;
 
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use crate::faults::{Op, Plan, Site, Strike};
 use crate::journal::Shelf;
 use crate::oracle::Oracle;
+use crate::stand_in::Kept;
 
 pub use answers::is_role;
 use queue::Happening;
@@ -69,6 +71,11 @@ impl Key {
     pub fn works(&self) -> bool {
         self.active && self.died.is_none()
     }
+
+    /// When the provider says it was made: those that were there when the world began are a month old.
+    pub fn born(&self) -> Timestamp {
+        if self.made.is_zero() { epoch() - chrono::TimeDelta::days(31) } else { epoch() + self.made }
+    }
 }
 
 /// An issuer object.
@@ -87,6 +94,8 @@ pub struct Vault {
     pub settle: Duration,
     /// How late use is reported; `None` where it is not.
     pub use_lag: Option<Duration>,
+    /// The stand-in that keeps its keys, where its issuer is real.
+    pub kept: Option<Arc<Kept>>,
 }
 
 impl Vault {
@@ -130,6 +139,8 @@ pub struct Place {
     pub sick: bool,
     /// It takes what is signed with a key, and not the key.
     pub is_signed: bool,
+    /// What it was handed of each key, where that is a real issuer's.
+    pub forms: BTreeMap<KeyId, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +159,19 @@ pub enum Deed {
     Enable { object: String, key: KeyId },
     Delete { object: String, key: KeyId },
     Push { target: String, key: KeyId },
+}
+
+impl Deed {
+    /// The issuer object it is about.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Deed::Mint { object, .. }
+            | Deed::Disable { object, .. }
+            | Deed::Enable { object, .. }
+            | Deed::Delete { object, .. } => Some(object),
+            Deed::Push { .. } => None,
+        }
+    }
 }
 
 /// What a deed came to.

@@ -2,12 +2,14 @@
 //! what was pushed is stored: it works.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::model::{KeyId, Reading, Shape, TargetName};
 
 use super::Promise;
 use crate::faults::Op;
+use crate::stand_in::Kept;
 use crate::world::{Actor, Deed, World, is_role};
 
 impl World {
@@ -77,8 +79,15 @@ impl World {
         }
         let now = self.now();
         let known = self.find(key).map(|(object, key)| {
-            let everywhere = key.made.is_zero() || key.made + self.vaults[object].propagation <= now;
-            (key.works() && everywhere, key.killed_by)
+            let vault = &self.vaults[object];
+            let everywhere = key.made.is_zero() || key.made + vault.propagation <= now;
+            let place = &self.places[target];
+            // A consumer that has it asks the provider's own stand-in.
+            let let_in = |kept: &Arc<Kept>| {
+                let is_signed = place.is_signed || vault.shape == Shape::Derived;
+                place.forms.get(&key.id).is_some_and(|held| kept.opens(held, is_signed))
+            };
+            (key.works() && everywhere && vault.kept.as_ref().is_none_or(let_in), key.killed_by)
         });
         // What somebody else killed, or the twin that has a copy of the journal, this one could not know.
         let by_other = |killed_by: Option<Actor>| killed_by.is_some_and(|killer| killer != by);

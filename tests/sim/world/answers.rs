@@ -2,7 +2,7 @@
 
 use rekeyd::model::{
     Fault, Health, Holder, Inspection, JobId, JobState, KeyId, Keyless, LastUse, ListedKey, Listing, Material, Probe,
-    Reading, Secret, Shape, Tail, Timestamp,
+    Reading, Secret, Shape, Tail,
 };
 
 use super::{At, Key, World, epoch, signed};
@@ -20,7 +20,7 @@ impl World {
         let keys = shown.map(|key| ListedKey {
             id: key.id.clone(),
             active: key.active,
-            created: Some(born(key)),
+            created: Some(key.born()),
             intent: told(key),
             tail: vault.shape.has_slots().then(|| Tail::new(&key.secret[key.secret.len() - 4..])),
             root_tail: None,
@@ -69,7 +69,8 @@ impl World {
             // Its type is shown wherever a credential is, masks or none.
             None if is_role(key) => Reading::Keyless(Keyless::IamRole.mark()),
             Some((_, key)) if place.shows => {
-                let held = if place.is_signed { signed(&key.secret) } else { key.secret.clone() };
+                let made = || if place.is_signed { signed(&key.secret) } else { key.secret.clone() };
+                let held = place.forms.get(&key.id).cloned().unwrap_or_else(made);
                 Reading::Tail(Tail::new(&held[held.len() - 4..]))
             }
             _ => Reading::Hidden,
@@ -108,9 +109,12 @@ impl World {
         }
     }
 
-    /// What a target needs of a key.
+    /// What a target needs of a key, where somebody can bring it: a real provider's slots show theirs to whoever may ask.
     pub fn material(&self, key: &KeyId) -> Option<Material> {
         let (object, known) = self.find(key)?;
+        if self.vaults[object].kept.is_some() && self.is_in_slot(key) {
+            return None;
+        }
         let secret = self.vaults[object].held_form(&known.secret);
         Some(Material::AccessKey { id: known.id.clone(), secret: Secret::new(secret) })
     }
@@ -119,9 +123,4 @@ impl World {
 /// Whether what stands for a key is the role that a service was switched to.
 pub fn is_role(key: &KeyId) -> bool {
     *key == Keyless::IamRole.id()
-}
-
-/// When the provider says a key was made: those that were there when the world began are a month old.
-fn born(key: &Key) -> Timestamp {
-    if key.made.is_zero() { epoch() - chrono::TimeDelta::days(31) } else { epoch() + key.made }
 }

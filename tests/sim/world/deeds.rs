@@ -8,6 +8,11 @@ use crate::faults::Op;
 impl World {
     /// Does what a request asks. `sent` is when it left; `late` that nobody waits for its answer.
     pub fn execute(&mut self, deed: &Deed, by: Actor, sent: At, late: bool) -> Result<Outcome, Fault> {
+        if let Some(kept) = deed.object().and_then(|object| self.kept(object)) {
+            kept.carry_out(deed);
+            self.mirror(deed, by, sent);
+            return Ok(Outcome::Done);
+        }
         match deed {
             Deed::Mint { object, intent, replaces } => self.mint(object, intent, replaces.as_ref(), by, sent, late),
             Deed::Disable { object, key } => {
@@ -125,9 +130,23 @@ impl World {
 
     /// Makes a key, whoever wants it.
     pub fn make(&mut self, object: &str, id: KeyId, by: Actor, intent: Option<IntentId>, filler: bool) -> Outcome {
-        let (now, number) = (self.now(), self.number());
-        self.tell(|| format!("{object}: key {id} is made by {by:?}"));
+        let number = self.number();
         let secret = format!("{:036}{:04}", number * 7919, number % self.ends);
+        self.make_with(object, id, secret, by, intent, filler)
+    }
+
+    /// The same, with this secret.
+    pub fn make_with(
+        &mut self,
+        object: &str,
+        id: KeyId,
+        secret: String,
+        by: Actor,
+        intent: Option<IntentId>,
+        filler: bool,
+    ) -> Outcome {
+        let now = self.now();
+        self.tell(|| format!("{object}: key {id} is made by {by:?}"));
         let key = Key {
             id: id.clone(),
             secret,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rekeyd::model::{JobState, KeyId};
+use rekeyd::model::{IntentId, JobState, KeyId};
 
 use super::{Actor, Deed, Happening, Job, World, slot_of};
 use crate::journal::Shelf;
@@ -17,10 +17,30 @@ impl World {
 
     /// Somebody else deletes a key.
     pub fn bury_by_hand(&mut self, object: &str, key: &KeyId) {
+        if let Some(kept) = self.kept(object) {
+            kept.remove(key);
+            let now = self.now();
+            self.mirror(&Deed::Delete { object: object.to_owned(), key: key.clone() }, Actor::Human, now);
+            return;
+        }
         self.bury(object, key, Actor::Human);
         if self.vaults[object].shape.has_slots() {
             let _ = self.fill(object, &slot_of(key), Actor::Human, None, true);
         }
+    }
+
+    /// Somebody else makes a key beside the others.
+    pub fn make_by_hand(&mut self, object: &str) -> KeyId {
+        let id = KeyId::new(format!("BYHAND{}", self.number()));
+        let Some(kept) = self.kept(object) else {
+            self.make(object, id.clone(), Actor::Human, None, false);
+            return id;
+        };
+        kept.make();
+        let now = self.now();
+        let mint = Deed::Mint { object: object.to_owned(), intent: IntentId::new("by hand"), replaces: None };
+        self.mirror(&mint, Actor::Human, now);
+        self.vaults[object].keys.last().map(|key| key.id.clone()).unwrap_or(id)
     }
 
     /// Somebody has read the secret of what fills a slot.
