@@ -12,6 +12,7 @@ use aws_sdk_iam::types::StatusType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use super::s3::{self, Bucket, Form, Store};
 use crate::model::{
     AccountIdentity, IntentId, IssuerSpec, KeyId, Material, MaterialKind, Reason, Secret, Shape, SystemSpec, Timestamp,
 };
@@ -26,8 +27,8 @@ mod probe;
 
 use account::Account;
 use client::{Clients, Witness};
-use faults::{Answer, Call};
-use probe::{Bucket, Owner};
+use faults::Call;
+use probe::Owner;
 
 /// The kind `aws-iam` and the accounts of `[aws]`.
 pub const KIND: super::Kind = super::Kind {
@@ -49,6 +50,9 @@ const PROPAGATION: Duration = Duration::from_secs(60);
 /// A listing of two keys has one page. A store that pages for ever is not believed.
 const PAGES_MAX: usize = 100;
 
+/// A probe as it may be written: the consumer's own kind of request on its own bucket.
+const PROBE: &str = "probe = { bucket = \"gis-store\", region = \"us-east-1\", expect = \"read\" }";
+
 /// `[service.issuer]` of this kind, as the journal keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Config {
@@ -69,8 +73,14 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
         );
     }
     let exclusive = table.flag("exclusive", false);
-    let probe = match table.require("probe", probe::FORM) {
-        true => probe::read(table, account.as_ref()),
+    let probe = match table.require("probe", PROBE) {
+        true => {
+            let form = Form { text: PROBE, region: account.as_ref().and_then(|account| account.region.as_deref()) };
+            match account.as_ref().and_then(Account::s3_endpoint) {
+                Some(_) => s3::read(table, form),
+                None => s3::read_at_aws(table, form),
+            }
+        }
         false => None,
     };
     let (user, probe, account, system) = (user?, probe?, account?, system?);
@@ -104,7 +114,7 @@ fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) ->
         (Some(at), None) => return Err(mismatch(format!("the policy has no usable [{at}]"))),
         (None, None) => return Err(mismatch("it names no account".to_owned())),
     };
-    let endpoints = [account.iam_endpoint(), account.sts_endpoint(), config.probe.endpoint(&account)];
+    let endpoints = [account.iam_endpoint(), account.sts_endpoint(), config.probe.endpoint(account.s3_endpoint())];
     for endpoint in endpoints.into_iter().flatten() {
         // The policy was checked when it was read; what comes out of a journal is checked here.
         if endpoint.starts_with("http://") && !probe::is_loopback(endpoint) {
@@ -259,7 +269,7 @@ impl Issuer for AwsIam {
         let ours = self.ours.get_or_try_init(|| self.caller()).await?;
         let call = Call::new(format!("ask sts whose key {id} is"));
         let witness = Witness::default();
-        let sts = self.clients.sts_as(id, secret, &self.config.probe.region);
+        let sts = self.clients.sts_as(id, secret, self.config.probe.region());
         let answer = sts.get_caller_identity().customize().interceptor(witness.clone()).send().await;
         if let Err(error) = &answer
             && let Some(said) = probe::refused(&call, error)
@@ -271,7 +281,8 @@ impl Issuer for AwsIam {
         if let Err(why) = owner.check(&self.config.user, ours) {
             return Ok(Probe::Wrong(call.text(why)));
         }
-        self.config.probe.look(&self.clients.plain, &self.account, id, secret, client::signing_time()).await
+        let store = Store { endpoint: self.account.s3_endpoint(), right: "the key's user needs s3:ListBucket there" };
+        self.config.probe.look(&self.clients.plain, store, id, secret, client::signing_time()).await
     }
 
     async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault> {
@@ -328,7 +339,7 @@ impl Issuer for AwsIam {
             .send()
             .await;
         match &answer {
-            Err(error) if Answer::of(error).is_some_and(|answer| answer.code == Some("NoSuchEntity")) => Ok(()),
+            Err(error) if faults::answer_of(error).is_some_and(|answer| answer.code == Some("NoSuchEntity")) => Ok(()),
             _ => faults::judge(&call, &witness, answer).map(drop),
         }
     }
