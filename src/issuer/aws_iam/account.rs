@@ -61,7 +61,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<serde_json::Value> {
     let region = table.text_or("region");
     match &region {
         Some(region) if is_store && !is_scope(region) => {
-            let help = "write it as the store names it, in letters, digits and .-_: alone: region = \"RegionOne\"";
+            let help = "write it as the store names it, without spaces and slashes: region = \"RegionOne\"";
             table.mistake("region", format!("`{region}` is no region"), help);
         }
         Some(region) if !is_store && !is_region(region) => {
