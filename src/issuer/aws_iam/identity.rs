@@ -23,7 +23,7 @@ impl AwsIam {
     /// The user as IAM knows it, where no STS tells whose the rotator's credentials are. The account in its ARN may be a name that
     /// many stores have (`ns1`, or none); the user's own id no second user has, and none that was made anew under the same name.
     pub(super) async fn user(&self) -> Result<AccountIdentity, Fault> {
-        let call = self.call("ask iam for", "iam:GetUser");
+        let call = self.call("look up", "iam:GetUser");
         let witness = Witness::default();
         let iam = self.clients.iam.get_user().user_name(&self.config.user);
         let answer = iam.customize().interceptor(witness.clone()).send().await;
