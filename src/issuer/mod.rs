@@ -17,6 +17,7 @@ mod azure;
 pub mod azure_key;
 pub mod azure_sas;
 pub mod entra_secret;
+mod s3;
 
 /// A kind of issuer: how its tables are read and how it is reached.
 pub struct Kind {

@@ -6,6 +6,7 @@
 //! * [`Aws`]: IAM, STS and S3 on one loopback port. It checks signatures, quota, status, and how long a fresh key takes to be known.
 //! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys, Microsoft Graph for the passwords of
 //!   applications, and the data planes that take those keys, each on a loopback port of its own.
+//! * [`s3`]: a store that speaks S3, for whatever issuer makes the keys; its signatures are judged by a library that is not ours.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
 //!   really use the key they hold against [`Aws`] or [`Azure`], all the time, and count every refusal: an outage is a number above zero.
 //! * [`Fault`], [`JobScript`]: what goes wrong, and when.
@@ -38,6 +39,7 @@ mod faults;
 mod form;
 mod http;
 mod record;
+pub mod s3;
 mod shared_key;
 mod sigv4;
 mod tls;
