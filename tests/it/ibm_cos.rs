@@ -343,7 +343,7 @@ async fn a_system_that_shows_no_secrets_again_is_told_apart() {
     let minted = user.mint().await.expect("a fresh key is shown with its secret");
     assert_eq!(user.issuer.list().await.expect("lists").keys[1].tail, None);
     let (why, said) = reason(user.mint().await);
-    assert_eq!(why, Reason::SecretNotHeld);
+    assert_eq!(why, Reason::Refused);
     assert!(said.ends_with("no answer shows its secret; it can only be deleted"), "{said}");
     let key = minted.material.key();
     assert_eq!(user.issuer.known(key, None).await, Ok(None));

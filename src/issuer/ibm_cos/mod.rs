@@ -205,8 +205,9 @@ impl IbmCos {
     fn made(&self, call: &Call, credential: Credential) -> Result<MintedKey, Fault> {
         let id = credential.key();
         let Some(secret) = credential.into_secret() else {
+            // A retry then finds it by its name, takes it away and makes another.
             let why = call.text("the key is there, and no answer shows its secret; it can only be deleted");
-            return Err(Fault::Refused { reason: Reason::SecretNotHeld, why });
+            return Err(Fault::Refused { reason: Reason::Refused, why });
         };
         Ok(MintedKey { material: Material::AccessKey { id, secret }, created: None })
     }

@@ -28,7 +28,10 @@ pub(super) fn intent(key: &KeyId) -> Option<IntentId> {
     let name = key.as_str();
     let text = match (name.strip_prefix(OF_ROTATION), name.strip_prefix(OF_TEXT)) {
         (Some(rest), _) => unpacked(&decode(rest)?)?,
-        (None, Some(rest)) => String::from_utf8(decode(rest)?).ok()?,
+        // Anybody may name a key; what comes of it may stand in a message.
+        (None, Some(rest)) => {
+            String::from_utf8(decode(rest)?).ok().filter(|text| text.bytes().all(|b| b.is_ascii_graphic()))?
+        }
         (None, None) => return None,
     };
     let intent = IntentId::new(text);
@@ -104,7 +107,6 @@ mod tests {
             "r1.1",
             "lost.0",
             "",
-            "ü.7",
         ] {
             let (wanted, key) = (IntentId::new(text), of(&IntentId::new(text)));
             assert_eq!(intent(&key), Some(wanted), "{text} as {key}");
@@ -113,6 +115,7 @@ mod tests {
         for other in ["", "rk", "rk0", "rkt!", "rk0zzzz", "AKIAIOSFODNN7EXAMPLE", "a42a27755ce6442596b049bd7dd8a563"] {
             assert_eq!(intent(&KeyId::new(other)), None, "{other}");
         }
+        assert_eq!(intent(&of(&IntentId::new("r1\n.1"))), None, "what could not be shown");
         // The last letter holds two bits that say nothing: set, they make another name.
         let key = of(&IntentId::new("r1.1"));
         let (rest, last) = key.as_str().split_at(key.as_str().len() - 1);

@@ -64,6 +64,14 @@ impl Story {
         assert_eq!(adopted.code, Some(0), "{adopted:?}");
     }
 
+    fn adopt_with_a_file(&self) {
+        let secret = self.scene.arcgis.held_key(PLACE).expect("it holds one").1;
+        self.scene.write_secret("by-hand", &secret);
+        let file = self.scene.path("by-hand").display().to_string();
+        let adopted = self.scene.run(&["adopt", SERVICE, &self.by_hand, "--secret-file", &file]);
+        assert_eq!(adopted.code, Some(0), "{adopted:?}");
+    }
+
     fn history(&self) -> Vec<Value> {
         let ran = self.scene.run(&["history", SERVICE, "--json"]);
         serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
@@ -154,6 +162,35 @@ async fn a_daemon_killed_during_the_mint_finds_its_key_again() {
         let ran = story.scene.run(&["rotate", SERVICE, "--wait=done"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(story.ibm.keys(PROJECT, USER) != before, "and the next rotation goes through as well");
+        drop(daemon);
+        story.ends_well();
+    })
+    .await
+    .expect("it ends well");
+}
+
+/// Where a secret is shown once, a key whose answer was lost is found by its name and can only be taken away; then another is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_key_whose_secret_nobody_shows_is_taken_away_on_a_retry() {
+    let story = Story::new().await;
+    tokio::task::spawn_blocking(move || {
+        story.ibm.set_options(|options| options.shows_secrets = false);
+        let daemon = story.scene.start();
+        story.adopt_with_a_file();
+        story.ibm.fault("CreateCredential", Mishap::LostReply);
+        let ran = story.scene.run(&["rotate", SERVICE, "--wait"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let halted = story.service();
+        assert_eq!(
+            (halted["reason"].as_str(), halted["phase"].as_str()),
+            (Some("refused"), Some("minting")),
+            "{halted}"
+        );
+        assert_eq!(halted["next_command"], format!("rekeyd retry {SERVICE}"), "{halted}");
+        let ran = story.scene.run(&["retry", SERVICE]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        story.wait_done(1);
+        assert_eq!((story.ibm.mints(), count(&story.history(), "mint_begun")), (2, 2));
         drop(daemon);
         story.ends_well();
     })

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Fault;
+use crate::{ArcGis, ArcGisOptions, Aws, AwsOptions, Fault, StoredCredential};
 
 const PROJECT: &str = "731fc6f265cd486d900f16e84c5cb594";
 const USER: &str = "bb5476fd12884539b41d5a88f838d773";
@@ -76,7 +76,7 @@ async fn a_credential_is_made_shown_changed_and_deleted() {
     let secret = made["blob"]["secret"].as_str().expect("the system made one").to_owned();
     let (status, shown) = curl.send(Method::GET, "/credentials/181920", None).await;
     assert_eq!((status, &shown["credential"]), (200, made));
-    assert_eq!(curl.list().await, [made.clone()]);
+    assert_eq!(curl.list().await, std::slice::from_ref(made));
     assert!(curl.ibm.opens("181920", &secret) && curl.ibm.knows("181920"));
 
     let off = credential(json!({ "blob": { "access": "181920", "secret": secret, "status": "Inactive" } }));
@@ -257,4 +257,37 @@ async fn an_accesser_with_tls_is_trusted_by_its_authority() {
     let (user, password) = ibm.login();
     let answer = friend.get(&url).basic_auth(user, Some(password)).send().await.expect("it answers");
     assert_eq!(answer.status(), StatusCode::OK);
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+#[tokio::test]
+async fn a_service_that_holds_its_key_reads_there_and_others_go_on() {
+    let curl = Curl::new(IbmOptions::default()).await;
+    let aws = Aws::start(AwsOptions::default()).await;
+    aws.add_user("store");
+    aws.add_bucket("gis-store", &["store"]);
+    let held = |(access_key, secret_key)| Some(StoredCredential { access_key, secret_key });
+    let arcgis = ArcGis::start(ArcGisOptions::default(), &aws).await;
+    arcgis.use_ibm(&curl.ibm);
+    arcgis.add_provider("provider01", "AWS", None);
+    let (access, secret) = curl.ibm.create_key(PROJECT, USER);
+    arcgis.add_service("ibmservice", "provider01", "gis-store", held((access.clone(), secret)));
+    arcgis.add_service("awsservice", "provider01", "gis-store", held(aws.create_key("store")));
+    for service in ["ibmservice", "awsservice"] {
+        until("both read", || arcgis.consumer(service).healthy).await;
+    }
+    assert!(curl.ibm.store().consumer_requests() > 0 && aws.consumer_requests() > 0);
+    curl.ibm.set_status(&access, false);
+    until("a refusal", || arcgis.consumer("ibmservice").refusals > 0).await;
+    assert_eq!(arcgis.consumer("ibmservice").last_refusal, Some(format!("{access}: InvalidAccessKeyId")));
+    assert_eq!((arcgis.consumer("awsservice").refusals, arcgis.consumer("awsservice").failures), (0, 0));
 }
