@@ -156,8 +156,32 @@ async fn a_user_keeps_the_contract_in_the_other_spelling() {
 /// The example of an update is answered with another id than the path has.
 #[tokio::test]
 async fn a_user_keeps_the_contract_where_an_update_is_answered_about_another_key() {
-    let other = Some("a42a27755ce6442596b049bd7dd8a563".to_owned());
-    contract::suite(&User::new(IbmOptions { patch_answers_as: other, ..IbmOptions::default() }).await).await;
+    contract::suite(&User::new(answered_as_another(&["UpdateCredential"])).await).await;
+}
+
+/// These operations are answered with the id of IBM's example, whichever key they were about.
+fn answered_as_another(operations: &[&'static str]) -> IbmOptions {
+    let answers_as = operations.iter().map(|operation| (*operation, "a42a27755ce6442596b049bd7dd8a563".to_owned()));
+    IbmOptions { answers_as: answers_as.collect(), ..IbmOptions::default() }
+}
+
+/// What counts is what is shown of the key that was asked for.
+#[tokio::test]
+async fn an_answer_about_another_key_is_none() {
+    let user = User::new(answered_as_another(&["CreateCredential"])).await;
+    let minted = user.mint().await.expect("another look shows it");
+    assert_eq!((minted.material.key().as_str(), user.sent("ShowCredential")), (NAMED, 2));
+    assert_eq!(user.issuer.probe(&minted.material).await, Ok(Probe::Works));
+    let user = User::new(answered_as_another(&["CreateCredential", "ShowCredential"])).await;
+    let lost = user.mint().await;
+    assert!(matches!(&lost, Err(Fault::Unknown(why)) if why.contains("about another access key")), "{lost:?}");
+    let shown = user.issuer.known(&user.in_use(), None).await;
+    assert!(
+        matches!(&shown, Err(Fault::Unknown(why)) if why.ends_with("an answer about another access key")),
+        "{shown:?}"
+    );
+    let switched = user.issuer.disable(&user.in_use()).await;
+    assert!(matches!(switched, Err(Fault::Unknown(_))) && user.sent("UpdateCredential") == 0, "{switched:?}");
 }
 
 #[tokio::test]
@@ -413,7 +437,7 @@ async fn what_an_accesser_repeats_is_told_without_what_was_sent() {
 /// A status counts as changed when the key shows it, whatever the PATCH was answered with.
 #[tokio::test]
 async fn a_status_that_does_not_show_is_unknown() {
-    let user = User::new(IbmOptions { patch_answers_as: Some("other".to_owned()), ..IbmOptions::default() }).await;
+    let user = User::new(answered_as_another(&["UpdateCredential"])).await;
     user.issuer.disable(&user.in_use()).await.expect("another look shows it");
     user.ibm.fault("ShowCredential", Mishap::Slow(Duration::ZERO));
     user.ibm.fault("ShowCredential", Mishap::Error(404));

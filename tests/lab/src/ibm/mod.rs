@@ -10,6 +10,7 @@ mod state;
 mod tests;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ pub struct IbmOptions {
     pub blob_as_text: bool,
     /// `secrete` for `secret` in every answer, as one page prints it.
     pub misspelt: bool,
-    /// A PATCH is answered with this access key and id, whichever key it changed, as in IBM's example.
-    pub patch_answers_as: Option<String>,
+    /// By operation, as [`Ibm::fault`] calls it: the access key and id in its answer, whichever key it was about, as in IBM's example
+    /// of an update.
+    pub answers_as: BTreeMap<&'static str, String>,
     /// List, show and update show secrets, as in IBM's examples.
     pub shows_secrets: bool,
     /// Refusals have no body. With one it is in Keystone's form; no page shows any.
@@ -52,7 +54,7 @@ impl Default for IbmOptions {
             tls: false,
             blob_as_text: false,
             misspelt: false,
-            patch_answers_as: None,
+            answers_as: BTreeMap::new(),
             shows_secrets: true,
             silent: false,
             keys_max: 10,

@@ -143,8 +143,16 @@ impl Call {
             }
         }
         let made = state.living(&access).expect("it is there by now").clone();
-        let body = json!({ "credential": shown(&made, &state.options, true) });
+        let body = json!({ "credential": shown(&self.answered(state, made), &state.options, true) });
         Ok(Outcome::done(201, Some(body)).about(&target, &access))
+    }
+
+    /// The key, or one of another name where that is how it is answered.
+    fn answered(&self, state: &State, mut key: Key) -> Key {
+        if let Some(other) = state.options.answers_as.get(self.operation().as_str()) {
+            key.access.clone_from(other);
+        }
+        key
     }
 
     fn list(&self, state: &State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {
@@ -173,7 +181,8 @@ impl Call {
         self.is_bare()?;
         let known = |key: &&Key| key.access == access && key.is_shown(state.options.listing_lag, now);
         let Some(key) = state.keys.iter().rev().find(known) else { return Err(no_such_key(access)) };
-        let body = json!({ "credential": shown(key, &state.options, state.options.shows_secrets) });
+        let answered = self.answered(state, key.clone());
+        let body = json!({ "credential": shown(&answered, &state.options, state.options.shows_secrets) });
         Ok(Outcome::done(200, Some(body)).about(&format!("{}/{}", key.project, key.user), access))
     }
 
@@ -198,11 +207,8 @@ impl Call {
             return bad("The blob has another form.");
         }
         key.active = active;
-        let mut changed = key.clone();
-        if let Some(other) = &state.options.patch_answers_as {
-            changed.access.clone_from(other);
-        }
-        let body = json!({ "credential": shown(&changed, &state.options, shows_secrets) });
+        let changed = key.clone();
+        let body = json!({ "credential": shown(&self.answered(state, changed), &state.options, shows_secrets) });
         Ok(Outcome::done(200, Some(body)).about(&target, access))
     }
 

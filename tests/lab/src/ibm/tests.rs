@@ -196,7 +196,9 @@ async fn what_the_pages_leave_open_is_an_option() {
     let blob: Value = serde_json::from_str(blob).expect("JSON inside");
     assert!(blob["secrete"].is_string() && blob.get("secret").is_none());
     let text = json!({ "access": "181920", "secret": blob["secrete"], "status": "Inactive" }).to_string();
-    curl.ibm.set_options(|options| options.patch_answers_as = Some("a42a27755ce6442596b049bd7dd8a563".to_owned()));
+    curl.ibm.set_options(|options| {
+        options.answers_as = [("UpdateCredential", "a42a27755ce6442596b049bd7dd8a563".to_owned())].into()
+    });
     let body = credential(json!({ "blob": text }));
     let (status, answer) = curl.send(Method::PATCH, "/credentials/181920", Some(body)).await;
     assert_eq!((status, &answer["credential"]["id"]), (200, &json!("a42a27755ce6442596b049bd7dd8a563")));
