@@ -16,6 +16,8 @@ const ARCGIS: &str = "docs/arcgis.md";
 const AZURE: &str = "docs/azure.md";
 /// The same for IBM Cloud Object Storage.
 const IBM: &str = "docs/ibm.md";
+/// Which stores speak IAM, and what their options change.
+const STORES: &str = "docs/stores.md";
 const STRIKES: &str = "tests/sim/faults.rs";
 
 /// What a claim rests on.
@@ -84,6 +86,15 @@ fn every_request_to_ibm_names_tests_that_exist() {
     }
 }
 
+#[test]
+fn the_page_about_stores_names_tests_that_exist() {
+    let page = read(STORES);
+    let named: BTreeSet<Proof<'_>> = proofs(&page).into_iter().collect();
+    let wrong: Vec<String> = named.iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{STORES} names what is not there:\n{}", wrong.join("\n"));
+    assert!(named.len() >= 10, "only {} proofs were found on {STORES}", named.len());
+}
+
 /// Each trap of the checklist by its number, once.
 #[test]
 fn every_trap_has_its_test() {
@@ -120,7 +131,7 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE, IBM] {
+    for page in [PAGE, ARCGIS, AZURE, STORES, IBM] {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }

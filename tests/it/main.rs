@@ -14,6 +14,7 @@ mod doctor;
 mod entra_secret;
 mod floors;
 mod holders;
+mod iam_store;
 mod ibm_cos;
 mod journal;
 mod kill;

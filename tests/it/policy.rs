@@ -58,6 +58,7 @@ stories! {
     bad_name
     bad_sas
     bad_secret_reference
+    bad_store
     bad_window
     empty
     every_and_cron

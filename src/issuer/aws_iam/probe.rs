@@ -1,4 +1,4 @@
-//! Whose a key is, as STS tells it. Whether it opens its consumer's bucket is looked up by `s3`.
+//! Whose a key is, as STS or an ARN tells it. Whether it opens its consumer's bucket is looked up by `s3`.
 //!
 //! Reads and judges answers; sends nothing.
 
@@ -33,7 +33,7 @@ pub(super) fn refused<E: ProvideErrorMetadata>(call: &Call, error: &SdkError<E, 
 /// The parts of an ARN that say whose key it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
-    /// `aws`, `aws-us-gov`, `aws-cn`.
+    /// `aws`, `aws-us-gov`, `aws-cn`; `ecs`.
     pub(super) partition: String,
     /// Twelve digits at AWS, anything at other stores.
     pub(super) account: String,
@@ -42,16 +42,22 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// From `GetCallerIdentity`'s ARN: `arn:PARTITION:iam::ACCOUNT:user/PATH/NAME`.
+    /// From an ARN: `arn:PARTITION:iam::ACCOUNT:user/PATH/NAME`. ECS and ObjectScale write `urn:ecs:iam::NAMESPACE:user/NAME`.
     pub(super) fn parse(arn: &str) -> Option<Self> {
         let mut parts = arn.splitn(6, ':');
-        let ("arn", partition, _service, _region) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?) else {
+        let ("arn" | "urn", partition, _service, _region) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?)
+        else {
             return None;
         };
         let (account, resource) = (parts.next()?, parts.next()?);
         // A user's name has no slash; what stands before the last one is the user's path.
         let user = resource.strip_prefix("user/").and_then(|path| path.rsplit('/').next()).map(str::to_owned);
-        (!partition.is_empty()).then(|| Self { partition: partition.to_owned(), account: account.to_owned(), user })
+        (is_id(partition) && (account.is_empty() || is_id(account))).then(|| Self {
+            partition: partition.to_owned(),
+            account: account.to_owned(),
+            user,
+        })
     }
 
     /// The account with its partition: `aws:123456789012`.
@@ -70,6 +76,11 @@ impl Owner {
         }
         Ok(())
     }
+}
+
+/// Whether a text can be somebody's id: it goes into the journal and is held against the next answer's.
+pub(super) fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-$@+=".contains(&b))
 }
 
 /// Whether an endpoint's host is this machine.
@@ -118,8 +129,26 @@ mod tests {
         ] {
             assert_eq!(check(arn), Err(why.to_owned()), "{arn}");
         }
-        for none in ["", "arn:aws:iam", "urn:aws:iam::1:user/x", "arn::iam::1:user/x"] {
+        for none in ["", "arn:aws:iam", "uri:aws:iam::1:user/x", "arn::iam::1:user/x", "arn:aws:iam::1 2:user/x"] {
             assert_eq!(Owner::parse(none), None, "{none}");
+        }
+    }
+
+    /// ECS and ObjectScale; Ceph with an account, and a user of the time before accounts.
+    #[test]
+    fn a_stores_own_names_are_read_too() {
+        for (arn, name) in [
+            ("urn:ecs:iam::ns1:user/store", "ecs:ns1"),
+            ("arn:aws:iam::RGW33567154695143645:user/store", "aws:RGW33567154695143645"),
+            ("arn:aws:iam:::user/store", "aws:"),
+        ] {
+            let owner = Owner::parse(arn).expect("an arn");
+            assert_eq!((owner.name().as_str(), owner.user.as_deref()), (name, Some("store")));
+        }
+        let long = "x".repeat(129);
+        assert!(is_id("AIDA1") && is_id("tenant$user") && is_id("3a2b6c1e-0000-4000-8000-000000000000"));
+        for wrong in ["", "a b", "a/b", "<x>", long.as_str()] {
+            assert!(!is_id(wrong), "{wrong}");
         }
     }
 

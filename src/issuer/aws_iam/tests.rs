@@ -339,6 +339,72 @@ async fn a_proxy_is_asked_for_the_world_and_never_for_this_host() {
     assert_eq!(seen.requests().len(), 2, "sts is on this host");
 }
 
+fn user(name: &str, id: &str, arn: &str) -> Reply {
+    let user = format!(
+        "<User><Path>/</Path><UserName>{name}</UserName><UserId>{id}</UserId><Arn>{arn}</Arn>\
+         <CreateDate>2026-11-21T12:00:00Z</CreateDate></User>"
+    );
+    Reply::Say(200, iam("GetUser", &user))
+}
+
+#[tokio::test]
+async fn without_an_sts_the_user_itself_tells_whose_it_is() {
+    let uuid = "3a2b6c1e-51f0-4d7e-9f0a-0c8a1d6f2b11";
+    let (endpoint, seen) = peer(vec![
+        user("store", "AIDA1", "arn:aws:iam::RGW1:user/store"),
+        user("store", uuid, "urn:ecs:iam::ns1:user/store"),
+        user("other", "AIDA1", "arn:aws:iam::RGW1:user/other"),
+        user("store", "", "arn:aws:iam::RGW1:user/store"),
+        user("store", "AIDA1", "store"),
+        Reply::Say(403, iam_error("AccessDenied", "No.")),
+    ])
+    .await;
+    let issuer = issuer_with(&endpoint, serde_json::json!({ "sts": false })).expect("connects");
+    assert_eq!(issuer.identity().await, Ok(AccountIdentity::new("aws:RGW1/AIDA1")));
+    assert_eq!(issuer.identity().await, Ok(AccountIdentity::new(format!("ecs:ns1/{uuid}"))));
+    for odd in ["another user", "no id", "no arn"] {
+        assert!(matches!(issuer.identity().await, Err(Fault::Unknown(_))), "{odd}");
+    }
+    let fault = issuer.identity().await.expect_err("refused");
+    assert!(fault.why().ends_with("the rotator needs iam:GetUser on iam user store"), "{fault:?}");
+    assert_eq!(seen.requests()[0], "POST / HTTP/1.1 Action=GetUser&Version=2010-05-08&UserName=store");
+}
+
+#[tokio::test]
+async fn what_a_store_does_not_have_is_not_asked_for() {
+    let (endpoint, seen) = peer(vec![Reply::Say(200, "<ListBucketResult/>".into())]).await;
+    let issuer = issuer_with(&endpoint, serde_json::json!({ "sts": false, "last_used": false })).expect("connects");
+    let material = Material::AccessKey { id: KeyId::new("AKIA1"), secret: Secret::new(SECRET.into()) };
+    assert_eq!(issuer.last_use(material.key()).await, Ok(LastUse::Untold));
+    assert_eq!(issuer.probe(&material).await, Ok(Probe::Works));
+    assert_eq!(seen.requests(), ["GET /gis-store?list-type=2&max-keys=1 HTTP/1.1 "]);
+}
+
+/// Forgotten options: the refusal says which they are. AWS itself is not told so.
+#[tokio::test]
+async fn a_store_that_lacks_what_it_is_asked_for_is_told_how_to_say_so() {
+    let lacking = || Reply::Say(400, iam_error("InvalidAction", "Could not find operation."));
+    let denied = || Reply::Say(403, iam_error("AccessDenied", "No."));
+    let (endpoint, _) = peer(vec![lacking(), lacking(), denied(), denied()]).await;
+    let issuer = issuer(&endpoint);
+    let fault = issuer.identity().await.expect_err("refused");
+    assert_eq!(
+        fault.why(),
+        "ask sts whose the rotator's credentials are: InvalidAction (400): Could not find operation.; if this store has no STS, \
+         say sts = false in its [aws.NAME]"
+    );
+    let fault = issuer.last_use(&KeyId::new("AKIA1")).await.expect_err("refused");
+    assert!(
+        fault
+            .why()
+            .ends_with("; if this store does not tell the last use of a key, say last_used = false in its [aws.NAME]"),
+        "{fault:?}"
+    );
+    // A right that is missing is no lack of the store's.
+    assert!(!issuer.identity().await.expect_err("refused").why().contains("sts = false"));
+    assert!(!issuer.last_use(&KeyId::new("AKIA1")).await.expect_err("refused").why().contains("last_used = false"));
+}
+
 /// At the noisiest level there is, through the SDK and all below it.
 #[tokio::test]
 async fn a_trace_of_a_mint_and_a_probe_holds_no_secret() {
