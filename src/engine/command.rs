@@ -6,6 +6,7 @@
 mod key;
 mod switch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -254,7 +255,11 @@ impl Engine {
         let targets = runner.policy.iter().flat_map(|service| &service.targets);
         let opened =
             runner.state.rotation.iter().flat_map(|rotation| &rotation.snapshot.targets).map(|found| &found.spec);
-        for system in targets.chain(opened).filter_map(|spec| spec.system.as_ref()) {
+        let issuers = runner.policy.iter().map(|service| &service.issuer).chain(&runner.state.home);
+        let minting = runner.state.rotation.iter().map(|rotation| &rotation.snapshot.issuer);
+        let of_issuers = issuers.chain(minting).filter_map(|spec| spec.system.as_ref());
+        let of_targets = targets.chain(opened).filter_map(|spec| spec.system.as_ref());
+        for system in of_targets.chain(of_issuers).collect::<BTreeSet<_>>() {
             self.world.connect.forgive(system);
         }
     }

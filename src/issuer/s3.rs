@@ -61,16 +61,29 @@ pub(super) struct Store<'a> {
 
 /// Reads `[service.issuer].probe` of a kind whose store has an address of its own; mistakes go into the report.
 pub(super) fn read(table: &mut Table<'_>, form: Form<'_>) -> Option<Bucket> {
-    read_probe(table, form, is_scope)
+    read_probe(table, form, is_scope, Address::EndpointUrl)
+}
+
+/// The same where the policy knows no address of the store but the bucket's own, which stands there as `endpoint` and must.
+pub(super) fn read_at(table: &mut Table<'_>, form: Form<'_>) -> Option<Bucket> {
+    read_probe(table, form, is_scope, Address::Endpoint)
 }
 
 /// The same where the store may be AWS itself: a region of AWS becomes part of a host's name, so it is held to AWS's form unless the
 /// bucket has an address of its own.
 pub(super) fn read_at_aws(table: &mut Table<'_>, form: Form<'_>) -> Option<Bucket> {
-    read_probe(table, form, is_region)
+    read_probe(table, form, is_region, Address::EndpointUrl)
 }
 
-fn read_probe(table: &mut Table<'_>, form: Form<'_>, is_right: fn(&str) -> bool) -> Option<Bucket> {
+/// How a probe calls the bucket's own address.
+enum Address {
+    /// `endpoint_url`, which may be left out.
+    EndpointUrl,
+    /// `endpoint`, which may not.
+    Endpoint,
+}
+
+fn read_probe(table: &mut Table<'_>, form: Form<'_>, is_right: fn(&str) -> bool, address: Address) -> Option<Bucket> {
     let write = || format!("write `{}`", form.text);
     let mut probe = table.table("probe")?;
     let bucket = probe.text("bucket");
@@ -92,7 +105,13 @@ fn read_probe(table: &mut Table<'_>, form: Form<'_>, is_right: fn(&str) -> bool)
         Some("authenticates") => Expect::Authenticates,
         _ => Expect::Read,
     };
-    let endpoint_url = probe.url("endpoint_url");
+    let endpoint_url = match address {
+        Address::EndpointUrl => probe.url("endpoint_url"),
+        Address::Endpoint if probe.require("endpoint", "endpoint = \"https://s3.example.com\"") => {
+            Some(probe.url("endpoint")?)
+        }
+        Address::Endpoint => return None,
+    };
     Some(Bucket { bucket: bucket?, region: region?, expect, endpoint_url })
 }
 

@@ -90,7 +90,7 @@ async fn a_mint_yields_one_listed_key(
         expected.remove(replaced);
     }
     assert_eq!(ids(&after), expected);
-    if world.shape() == Shape::Labelled {
+    if tells_the_intent(world.shape()) {
         assert_eq!(new.intent.as_ref(), Some(&intent));
     }
     if world.shape().has_slots() {
@@ -119,12 +119,13 @@ async fn a_key_works_and_another_secret_does_not(
     assert_eq!(known, minted.material);
     let brought = Secret::new("brought-by-an-operator".to_owned());
     let known = issuer.known(minted.material.key(), Some(brought.clone())).await;
-    match world.shape().has_slots() {
+    match world.shape().has_slots() || world.shape() == Shape::ClientNamed {
         true => assert!(matches!(known, Err(Fault::Refused { .. })), "{known:?}"),
         false => assert_eq!(known.expect("answers").expect("known").secret(), &brought),
     }
     let shown = issuer.known(minted.material.key(), None).await.expect("answers");
-    assert_eq!(shown.is_some(), world.shape() == Shape::Slots, "what was made of a key is shown by nobody");
+    let shows = matches!(world.shape(), Shape::Slots | Shape::ClientNamed);
+    assert_eq!(shown.is_some(), shows, "what was made of a key is shown by nobody");
     assert!(shown.is_none_or(|shown| shown == minted.material));
 }
 
@@ -196,7 +197,21 @@ async fn a_mint_without_an_answer_is_unknown_and_sent_once(world: &dyn World, is
             assert!(!ids(&after).contains(replaced));
         }
         for key in new {
-            assert!(world.shape() != Shape::Labelled || key.intent.as_ref() == Some(&intent));
+            assert!(!tells_the_intent(world.shape()) || key.intent.as_ref() == Some(&intent));
+        }
+        if world.shape().mint_may_be_repeated() {
+            // The same intent yields the same key, however often it is asked for.
+            for _ in 0..2 {
+                let again = issuer.mint(&intent, replaced.as_ref()).await.expect("mints");
+                let now = issuer.list().await.expect("lists");
+                let made: Vec<&KeyId> =
+                    now.keys.iter().map(|key| &key.id).filter(|id| !ids(&before).contains(id)).collect();
+                assert_eq!(made, [again.material.key()], "{mishap:?}");
+                assert_eq!(issuer.probe(&again.material).await, Ok(Probe::Works), "{mishap:?}");
+            }
+        }
+        let after = issuer.list().await.expect("lists");
+        for key in after.keys.iter().filter(|key| !ids(&before).contains(&key.id)) {
             issuer.delete(&key.id).await.expect("deletes");
         }
     }
@@ -261,6 +276,11 @@ async fn a_missing_right_is_named_and_does_nothing(world: &dyn World, issuer: &d
 fn idle(world: &dyn World, listing: &Listing, in_use: &KeyId) -> Option<KeyId> {
     let idle = || listing.keys.iter().map(|key| &key.id).find(|id| *id != in_use).cloned();
     world.shape().has_slots().then(idle).flatten()
+}
+
+/// Whether a listing says for which intent a key was made.
+fn tells_the_intent(shape: Shape) -> bool {
+    matches!(shape, Shape::Labelled | Shape::ClientNamed)
 }
 
 fn ids(listing: &Listing) -> BTreeSet<KeyId> {

@@ -14,6 +14,8 @@ const PAGE: &str = "docs/what-happens-if.md";
 const ARCGIS: &str = "docs/arcgis.md";
 /// The same for Azure.
 const AZURE: &str = "docs/azure.md";
+/// The same for IBM Cloud Object Storage.
+const IBM: &str = "docs/ibm.md";
 /// Which stores speak IAM, and what their options change.
 const STORES: &str = "docs/stores.md";
 const STRIKES: &str = "tests/sim/faults.rs";
@@ -67,6 +69,23 @@ fn every_table_about_azure_names_tests_that_exist() {
     }
 }
 
+/// Each operation of its API has a row, and each row its tests.
+#[test]
+fn every_request_to_ibm_names_tests_that_exist() {
+    let page = read(IBM);
+    let wrong: Vec<String> = proofs(&page).iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{IBM} names what is not there:\n{}", wrong.join("\n"));
+    let table = page.split("\n## Every request").nth(1).expect("its table");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    for operation in ["Create", "List", "Show", "Update", "Delete"] {
+        assert!(rows.iter().any(|row| row.starts_with(&format!("| **{operation}**: "))), "{IBM} lacks {operation}");
+    }
+    for row in rows {
+        assert_eq!(row.matches(" |").count(), 6, "{IBM} has a row of another shape:\n{row}");
+        assert!(!proofs(row).is_empty(), "{IBM} has a row without a test:\n{row}");
+    }
+}
+
 #[test]
 fn the_page_about_stores_names_tests_that_exist() {
     let page = read(STORES);
@@ -112,7 +131,7 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE, STORES] {
+    for page in [PAGE, ARCGIS, AZURE, STORES, IBM] {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }

@@ -15,6 +15,7 @@ mod entra_secret;
 mod floors;
 mod holders;
 mod iam_store;
+mod ibm_cos;
 mod journal;
 mod kill;
 mod kinds;

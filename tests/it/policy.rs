@@ -53,6 +53,7 @@ stories! {
     bad_data_item
     bad_duration
     bad_holder
+    bad_ibm
     bad_jitter
     bad_name
     bad_sas

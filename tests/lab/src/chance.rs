@@ -72,3 +72,8 @@ pub(crate) fn access_token() -> String {
 pub(crate) fn etag() -> String {
     format!("0x8D{}", pick::<12>(b"0123456789ABCDEF"))
 }
+
+/// Thirty-two hexadecimal digits, as IBM's Object Storage names access keys.
+pub(crate) fn hexadecimal() -> String {
+    pick::<32>(b"0123456789abcdef")
+}

@@ -22,7 +22,7 @@ pub use jobs::{JobScript, JobView};
 pub use options::{ArcGisOptions, ItemView, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
 
 use crate::record::{Exchange, Recorded, Tape};
-use crate::{Aws, Azure, ConsumerCount, Fault, RequestLine, consumer, http, tls};
+use crate::{Aws, Azure, ConsumerCount, Fault, Ibm, RequestLine, consumer, http, tls};
 use credential::Credential;
 use site::{Provider, Service, Site, lock};
 
@@ -117,6 +117,11 @@ impl ArcGis {
     /// an application's secret. Before, nobody used what they held. What holds something else goes on as it was.
     pub fn use_azure(&self, azure: &Azure) {
         self.site().azure = Some(azure.clone());
+    }
+
+    /// From now on a service that holds a key of this system reads its bucket there. What holds another key goes on as it was.
+    pub fn use_ibm(&self, ibm: &Ibm) {
+        self.site().ibm = Some(ibm.clone());
     }
 
     /// A cloud provider: `name` is `AWS`, `AZURE` or `GCP`.

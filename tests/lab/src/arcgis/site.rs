@@ -13,7 +13,7 @@ use super::options::{ArcGisOptions, Product, Restart, ServiceSpec};
 use super::tokens::Tokens;
 use crate::consumer::{Bucket, Container, Errand, Pass};
 use crate::faults::FaultQueue;
-use crate::{Aws, Azure, ConsumerCount, RequestLine};
+use crate::{Aws, Azure, ConsumerCount, Ibm, RequestLine};
 
 #[derive(Clone)]
 pub(crate) struct Provider {
@@ -36,6 +36,8 @@ pub(crate) struct Site {
     aws: Option<Aws>,
     /// Where services on Azure Blob Storage use their credentials.
     pub(crate) azure: Option<Azure>,
+    /// Where services use the keys that it made.
+    pub(crate) ibm: Option<Ibm>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
     pub(crate) items: Vec<DataItem>,
@@ -77,6 +79,7 @@ impl Site {
             options,
             aws,
             azure: None,
+            ibm: None,
             providers: Vec::new(),
             services: Vec::new(),
             items: Vec::new(),
@@ -197,7 +200,11 @@ impl Site {
             return Some(Errand::Blob(Container { blob_url, authority_url, ca, account, container, pass }));
         }
         let (key, (bucket, region)) = (self.held(id)?, self.reads(id)?);
-        Some(Errand::S3(Bucket { endpoint: s3_endpoint.to_owned(), bucket, region, key }))
+        let endpoint = match self.ibm_of(&key.0) {
+            Some(ibm) => ibm.s3_url(),
+            None => s3_endpoint.to_owned(),
+        };
+        Some(Errand::S3(Bucket { endpoint, bucket, region, key }))
     }
 
     /// Whether a service opens its bucket or container now, as far as a validation can tell; `None` where it has neither, or where
@@ -226,7 +233,15 @@ impl Site {
 
     /// Whether this pair reads the bucket now, as far as a validation can tell.
     pub(crate) fn works(&self, id: &str, secret: &str, bucket: &str) -> bool {
-        self.aws.as_ref().is_none_or(|aws| aws.reads(id, secret, bucket))
+        match self.ibm_of(id) {
+            Some(ibm) => ibm.opens(id, secret),
+            None => self.aws.as_ref().is_none_or(|aws| aws.reads(id, secret, bucket)),
+        }
+    }
+
+    /// The system that made a key, where it is one of IBM's.
+    fn ibm_of(&self, key: &str) -> Option<&Ibm> {
+        self.ibm.as_ref().filter(|ibm| ibm.knows(key))
     }
 
     pub(crate) fn note_secrets(&mut self, credential: Option<&Credential>) {
