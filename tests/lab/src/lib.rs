@@ -6,6 +6,7 @@
 //! * [`Aws`]: IAM, STS and S3 on one loopback port. It checks signatures, quota, status, and how long a fresh key takes to be known.
 //! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys, Microsoft Graph for the passwords of
 //!   applications, and the data planes that take those keys, each on a loopback port of its own.
+//! * [`Google`]: HMAC keys of service accounts at Cloud Storage, Resource Manager's question about permissions, and the ways to log in.
 //! * [`s3`]: a store that speaks S3, for whatever issuer makes the keys; its signatures are judged by a library that is not ours.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
 //!   really use the key they hold against [`Aws`] or [`Azure`], all the time, and count every refusal: an outage is a number above zero.
@@ -37,6 +38,7 @@ mod chance;
 mod consumer;
 mod faults;
 mod form;
+mod google;
 mod http;
 mod record;
 pub mod s3;
@@ -56,6 +58,7 @@ pub use azure::{
 };
 pub use consumer::{ConsumerCount, key_name};
 pub use faults::Fault;
+pub use google::{Google, GoogleOptions, HmacKeyView};
 pub use record::{Answered, Exchange, as_in_a_form};
 pub use tls::SelfSigned;
 
@@ -72,7 +75,7 @@ pub struct RequestLine {
     /// The IAM user or bucket, the Azure application or account, the ArcGIS service, provider or job it was about; else empty.
     pub user_or_target: String,
     /// AWS: the key that signed it. Azure: the slot, or the id of the password, it was about; of its data plane the slot that signed it, or
-    /// the client id behind the token. ArcGIS: the access key id that was pushed. Else empty.
+    /// the client id behind the token. Google: the access id. ArcGIS: the access key id that was pushed. Else empty.
     pub access_key_id: String,
     /// The HTTP status; 0 when the connection was closed without an answer.
     pub status: u16,

@@ -36,6 +36,8 @@ pub(crate) struct Site {
     aws: Option<Aws>,
     /// Where services on Azure Blob Storage use their credentials.
     pub(crate) azure: Option<Azure>,
+    /// Where buckets of Google are read, if anywhere.
+    pub(crate) google_store: Option<String>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
     pub(crate) items: Vec<DataItem>,
@@ -77,6 +79,7 @@ impl Site {
             options,
             aws,
             azure: None,
+            google_store: None,
             providers: Vec::new(),
             services: Vec::new(),
             items: Vec::new(),
@@ -195,6 +198,10 @@ impl Site {
         if let (Some(azure), Some((account, container, pass))) = (&self.azure, self.opens(id)) {
             let (blob_url, authority_url, ca) = (azure.blob_url(), azure.authority_url(), azure.ca_pem());
             return Some(Errand::Blob(Container { blob_url, authority_url, ca, account, container, pass }));
+        }
+        if let Some(bucket) = self.service(id).and_then(|service| service.spec.google_bucket()) {
+            let (endpoint, bucket, region) = (self.google_store.clone()?, bucket.to_owned(), "auto".to_owned());
+            return Some(Errand::S3(Bucket { endpoint, bucket, region, key: self.held(id)? }));
         }
         let (key, (bucket, region)) = (self.held(id)?, self.reads(id)?);
         Some(Errand::S3(Bucket { endpoint: s3_endpoint.to_owned(), bucket, region, key }))
