@@ -175,11 +175,11 @@ pub(crate) fn scopes_of(request: &Request, state: &State, now: DateTime<Utc>) ->
     if let Some(token) = state.tokens.get(text) {
         return (token.expires > now).then(|| token.scopes.clone());
     }
-    // A token that a service account signed itself has scopes instead of an audience.
+    // A token that a service account signed itself has scopes instead of an audience; Google's own client for Rust writes null there.
     let (_, claims) = verified(text, state).ok()?;
     check_times(&claims, now).ok()?;
     let has = scopes(claims["scope"].as_str()?);
-    (claims["sub"] == claims["iss"] && claims.get("aud").is_none() && !has.is_empty()).then_some(has)
+    (claims["sub"] == claims["iss"] && claims["aud"].is_null() && !has.is_empty()).then_some(has)
 }
 
 /// Header and claims of what the rotator's key signed; else what Google says of it.
