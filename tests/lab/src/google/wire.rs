@@ -9,7 +9,8 @@ use crate::http;
 /// What became of one call, before it is worded.
 pub(crate) struct Outcome {
     pub(crate) status: u16,
-    pub(crate) content: Content,
+    /// In a box: an outcome is also an error, and those are small.
+    pub(crate) content: Box<Content>,
     pub(crate) executed: bool,
     /// The service account or project it was about.
     pub(crate) target: String,
@@ -33,7 +34,14 @@ pub(crate) enum Content {
 
 impl Outcome {
     pub(crate) fn new(status: u16, content: Content, executed: bool) -> Self {
-        Self { status, content, executed, target: String::new(), key: String::new(), headers: Vec::new() }
+        Self {
+            status,
+            content: Box::new(content),
+            executed,
+            target: String::new(),
+            key: String::new(),
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn json(value: Value) -> Self {
@@ -69,7 +77,7 @@ impl Outcome {
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let status = self.status;
-        let body = match self.content {
+        let body = match *self.content {
             Content::Json(value) => value,
             Content::Nothing => Value::Null,
             Content::Page(text) => return with(self.headers, http::html_page(status, "Error", &text)),
