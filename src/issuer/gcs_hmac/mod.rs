@@ -117,10 +117,7 @@ fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
 /// How long a disabled key must wait before it is deleted, and who says so.
 pub(super) fn watch_min(spec: &IssuerSpec) -> Option<(Duration, &'static str)> {
     let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
-    Some((
-        Duration::from_secs(config.watch_min_s),
-        "Google takes up to that long to know everywhere that a key is disabled",
-    ))
+    Some((Duration::from_secs(config.watch_min_s), "Google may take 3m to know everywhere that it is"))
 }
 
 /// "6 to 30 lowercase letters, digits, or hyphens. It must start with a letter. Trailing hyphens are prohibited" (Resource Manager,

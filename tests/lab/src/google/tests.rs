@@ -7,6 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::s3::S3Store;
+use crate::{ArcGis, ArcGisOptions, Aws, AwsOptions, ServiceSpec};
 
 const FULL: &str = "https://www.googleapis.com/auth/devstorage.full_control";
 const LOOK: &str = "https://www.googleapis.com/auth/cloud-platform.read-only";
@@ -255,4 +257,30 @@ async fn what_is_not_as_the_api_has_it_is_refused() {
     let forbidden = lab.create(token).await;
     assert!(said(&forbidden).0 == 412 && said(&forbidden).2.contains("violates constraint"), "{forbidden:?}");
     assert_eq!(lab.google.mints(), 0);
+}
+
+#[tokio::test]
+async fn a_consumer_reads_with_what_it_holds_and_counts_when_it_may_not() {
+    let lab = Lab::new(GoogleOptions::default()).await;
+    let store = S3Store::start(lab.google.lookup()).await;
+    store.add_bucket("tiles");
+    let (id, secret) = lab.google.create_key(&lab.email);
+    let aws = Aws::start(AwsOptions::default()).await;
+    let arcgis = ArcGis::start(ArcGisOptions::default(), &aws).await;
+    arcgis.add_provider("googlegcp0", "GCP", None);
+    arcgis.add_service_with(ServiceSpec::google_cloud_storage("gcsgcs0001", "googlegcp0", "tiles"));
+    let held = json!({ "accessKey": id, "secretKey": secret });
+    arcgis.set_credential_object("gcsgcs0001", &json!({ "type": "HMAC-KEYS", "secret": held }));
+    assert_eq!(arcgis.consumer("gcsgcs0001").requests, 0, "nobody knows of a store");
+    arcgis.use_google(&store.url());
+    let until = async |seen: &dyn Fn() -> bool| {
+        while !seen() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    until(&|| arcgis.consumer("gcsgcs0001").last_good_key.as_deref() == Some(id.as_str())).await;
+    assert_eq!(arcgis.consumer_refusals(), 0);
+    lab.google.set_active(&id, false);
+    until(&|| arcgis.consumer_refusals() > 0).await;
+    assert_eq!(arcgis.consumer("gcsgcs0001").last_refusal, Some(format!("{id}: InvalidAccessKeyId")));
 }
