@@ -30,7 +30,7 @@ mod login;
 mod proof;
 mod rights;
 
-use account::Account;
+use account::{Account, is_project, is_service_account};
 use client::{Google, signing_time};
 use faults::Call;
 
@@ -118,27 +118,6 @@ fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
 pub(super) fn watch_min(spec: &IssuerSpec) -> Option<(Duration, &'static str)> {
     let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
     Some((Duration::from_secs(config.watch_min_s), "Google may take 3m to know everywhere that it is"))
-}
-
-/// "6 to 30 lowercase letters, digits, or hyphens. It must start with a letter. Trailing hyphens are prohibited" (Resource Manager,
-/// "Resource: Project"); some old ones have a domain and a colon in front. A number is refused: keys are listed with their project's
-/// id, against which this is held.
-fn is_project(text: &str) -> bool {
-    let (domain, id) = text.split_once(':').unwrap_or(("", text));
-    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let id_fits = (6..=30).contains(&id.len())
-        && id.bytes().all(lower)
-        && id.as_bytes()[0].is_ascii_lowercase()
-        && !id.ends_with('-');
-    id_fits && domain.len() <= 253 && domain.bytes().all(|b| lower(b) || b == b'.')
-}
-
-/// It becomes part of addresses and of the issuer's name.
-fn is_service_account(text: &str) -> bool {
-    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    let parts = text.split_once('@');
-    let fits = |part: &str| !part.is_empty() && part.bytes().all(letter);
-    text.len() <= 254 && parts.is_some_and(|(name, domain)| fits(name) && fits(domain) && domain.contains('.'))
 }
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
