@@ -35,7 +35,7 @@ pub trait World: Sync {
     /// Takes the right to an operation from the rotator, or gives it back: its name, as a message has it.
     fn allow(&self, operation: Operation, yes: bool) -> String;
     /// Whether the provider tells when a key was last used.
-    fn tells_last_use(&self) -> bool {
+    fn tells_use(&self) -> bool {
         self.shape() == Shape::ShownOnce
     }
     /// Whether a key that is active can be deleted.
@@ -116,7 +116,7 @@ async fn a_key_works_and_another_secret_does_not(
     assert!(matches!(said, Ok(Probe::Wrong(_) | Probe::NotYet(_))), "{said:?}");
     assert!(!format!("{said:?}").contains(wrong.secret().expose()));
     let last_use = issuer.last_use(in_use).await.expect("answers");
-    assert_eq!(last_use != LastUse::Untold, world.tells_last_use(), "{last_use:?}");
+    assert_eq!(last_use != LastUse::Untold, world.tells_use(), "{last_use:?}");
     // A secret that an operator brings for a key becomes what targets need of it; where it can be compared, another one is refused.
     let right = minted.material.secret().clone();
     let known = issuer.known(minted.material.key(), Some(right)).await.expect("answers").expect("known");

@@ -125,7 +125,7 @@ impl World for Account {
         right.to_owned()
     }
 
-    fn tells_last_use(&self) -> bool {
+    fn tells_use(&self) -> bool {
         false
     }
 
