@@ -17,6 +17,7 @@ mod azure;
 pub mod azure_key;
 pub mod azure_sas;
 pub mod entra_secret;
+pub mod gcs_hmac;
 pub mod ibm_cos;
 mod s3;
 
@@ -69,8 +70,23 @@ fn mismatch(spec: &IssuerSpec, what: impl std::fmt::Display) -> Fault {
     Fault::Refused { reason: Reason::PolicyMismatch, why: format!("connect to issuer {}: {what}", spec.object) }
 }
 
+/// How long a disabled key must wait before it is deleted, whatever the policy says, and why; for kinds that have such a wait.
+pub fn watch_min(spec: &IssuerSpec) -> Option<(Duration, &'static str)> {
+    match spec.kind.as_str() {
+        kind if kind == gcs_hmac::KIND.name => gcs_hmac::watch_min(spec),
+        _ => None,
+    }
+}
+
 /// A port, or why it could not be made.
 pub type Connected = Result<Arc<dyn Issuer>, Fault>;
 
 /// Every kind there is. Adding one: a file beside this one, a line here, a test module, a section in `config/policy.toml`.
-pub const KINDS: &[Kind] = &[aws_iam::KIND, azure_key::KIND, azure_sas::KIND, entra_secret::KIND, ibm_cos::KIND];
+pub const KINDS: &[Kind] = &[
+    aws_iam::KIND,
+    azure_key::KIND,
+    azure_sas::KIND,
+    entra_secret::KIND,
+    gcs_hmac::KIND,
+    ibm_cos::KIND,
+];

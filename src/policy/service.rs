@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 use super::systems::{self, Systems};
 use super::timing::{self, Settled, Timing};
 use super::{Kinds, Service};
+use crate::issuer::watch_min;
 use crate::model::{IssuerSpec, ServiceName, TargetName, TargetSpec};
 use crate::table::{Spot, Table, did_you_mean};
 
@@ -93,6 +94,10 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         kinds.issuers.iter().find(|kind| kind.name == issuer.kind).and_then(|kind| (kind.valid_for)(&issuer));
     if let (Some(valid_for), Some((_, spot))) = (valid_for, &draft.issuer) {
         settled.check_validity(valid_for, &who, zone, spot, document);
+    }
+    if let (Some((wait, why)), Some((_, spot))) = (watch_min(&issuer), &draft.issuer) {
+        let spot = if table.has("watch") { table.spot("watch") } else { spot.clone() };
+        settled.check_watch(wait, why, &who, &spot, document);
     }
     draft.service = Some(Service {
         name: ServiceName::new(name),

@@ -193,6 +193,17 @@ impl Settled {
     }
 }
 
+impl Settled {
+    /// Some providers want a disabled key left alone for a while before it is deleted.
+    pub(super) fn check_watch(&self, wait: Duration, why: &str, who: &str, spot: &Spot, document: &Document<'_>) {
+        if self.terms.watch < wait {
+            let (watch, wait) = (format_duration(self.terms.watch), format_duration(wait));
+            let what = format!("{who} would delete a key {watch} after it is disabled: {why}");
+            document.mistake_at(spot, what, format!("make `watch` {wait} or longer"));
+        }
+    }
+}
+
 /// What a service's timing comes to.
 struct Check<'c> {
     settled: &'c Settled,

@@ -18,6 +18,8 @@ const AZURE: &str = "docs/azure.md";
 const IBM: &str = "docs/ibm.md";
 /// Which stores speak IAM, and what their options change.
 const STORES: &str = "docs/stores.md";
+/// The same for Google.
+const GOOGLE: &str = "docs/google.md";
 const STRIKES: &str = "tests/sim/faults.rs";
 
 /// What a claim rests on.
@@ -56,16 +58,18 @@ fn every_request_to_arcgis_names_a_test_that_exists() {
 }
 
 #[test]
-fn every_table_about_azure_names_tests_that_exist() {
-    let page = read(AZURE);
-    let named: BTreeSet<Proof<'_>> = proofs(&page).into_iter().collect();
-    let wrong: Vec<String> = named.iter().filter_map(Proof::flaw).collect();
-    assert!(wrong.is_empty(), "{AZURE} names what is not there:\n{}", wrong.join("\n"));
-    assert!(named.len() >= 30, "only {} proofs were found on {AZURE}", named.len());
-    let requests =
-        page.split("\n## Every request").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its tables");
-    for table in requests.split("\n### ").skip(1) {
-        assert!(table.contains("\nTests: `"), "{AZURE} has a table without tests:\n{table}");
+fn every_table_about_a_cloud_names_tests_that_exist() {
+    for (page, least) in [(AZURE, 30), (GOOGLE, 20)] {
+        let text = read(page);
+        let named: BTreeSet<Proof<'_>> = proofs(&text).into_iter().collect();
+        let wrong: Vec<String> = named.iter().filter_map(Proof::flaw).collect();
+        assert!(wrong.is_empty(), "{page} names what is not there:\n{}", wrong.join("\n"));
+        assert!(named.len() >= least, "only {} proofs were found on {page}", named.len());
+        let requests =
+            text.split("\n## Every request").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its tables");
+        for table in requests.split("\n### ").skip(1) {
+            assert!(table.contains("\nTests: `"), "{page} has a table without tests:\n{table}");
+        }
     }
 }
 
@@ -131,7 +135,7 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE, STORES, IBM] {
+    for page in [PAGE, ARCGIS, AZURE, GOOGLE, IBM, STORES] {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }

@@ -13,6 +13,8 @@ mod docs;
 mod doctor;
 mod entra_secret;
 mod floors;
+mod gcs_hmac;
+mod gcs_rotation;
 mod holders;
 mod iam_store;
 mod ibm_cos;

@@ -77,3 +77,13 @@ pub(crate) fn etag() -> String {
 pub(crate) fn hexadecimal() -> String {
     pick::<32>(b"0123456789abcdef")
 }
+
+/// The access id of an HMAC key of a service account: sixty-one characters, as Google makes them ("HMAC keys").
+pub(crate) fn access_id() -> String {
+    format!("GOOG1E{}", pick::<55>(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
+}
+
+/// As Cloud Storage marks versions: some bytes in Base64.
+pub(crate) fn google_etag() -> String {
+    STANDARD.encode(bytes::<8>())
+}

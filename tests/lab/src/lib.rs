@@ -7,6 +7,7 @@
 //! * [`Azure`]: the token endpoint of Entra, Azure Resource Manager for account keys, Microsoft Graph for the passwords of
 //!   applications, and the data planes that take those keys, each on a loopback port of its own.
 //! * [`Ibm`]: an accesser of IBM Cloud Object Storage in container mode, and a store that takes its keys.
+//! * [`Google`]: HMAC keys of service accounts at Cloud Storage, Resource Manager's question about permissions, and the ways to log in.
 //! * [`s3`]: a store that speaks S3, for whatever issuer makes the keys; its signatures are judged by a library that is not ours.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
 //!   really use the key they hold against [`Aws`], [`Azure`] or [`Ibm`], all the time, and count every refusal: an outage is a number above zero.
@@ -38,6 +39,7 @@ mod chance;
 mod consumer;
 mod faults;
 mod form;
+mod google;
 mod http;
 mod ibm;
 mod record;
@@ -58,6 +60,7 @@ pub use azure::{
 };
 pub use consumer::{ConsumerCount, key_name};
 pub use faults::{Fault, Gate};
+pub use google::{Google, GoogleOptions, HmacKeyView};
 pub use ibm::{Ibm, IbmKeyView, IbmOptions, IbmRight, TakenName};
 pub use record::{Answered, Exchange, as_in_a_form};
 pub use tls::SelfSigned;
@@ -75,7 +78,7 @@ pub struct RequestLine {
     /// The IAM user or bucket, the Azure application or account, IBM's storage account and user, the ArcGIS service, provider or job it was about; else empty.
     pub user_or_target: String,
     /// AWS: the key that signed it. Azure: the slot, or the id of the password, it was about; of its data plane the slot that signed it, or
-    /// the client id behind the token. IBM: the access key it was about. ArcGIS: the access key id that was pushed. Else empty.
+    /// the client id behind the token. Google: the access id. IBM: the access key it was about. ArcGIS: the access key id that was pushed. Else empty.
     pub access_key_id: String,
     /// The HTTP status; 0 when the connection was closed without an answer.
     pub status: u16,

@@ -124,6 +124,12 @@ impl ArcGis {
         self.site().ibm = Some(ibm.clone());
     }
 
+    /// From now on services on Google Cloud Storage read their buckets at this store ([`crate::s3::S3Store::url`]), with the HMAC keys
+    /// they hold. Before, nobody used what they held.
+    pub fn use_google(&self, store_url: &str) {
+        self.site().google_store = Some(store_url.to_owned());
+    }
+
     /// A cloud provider: `name` is `AWS`, `AZURE` or `GCP`.
     pub fn add_provider(&self, id: &str, name: &str, credential: Option<StoredCredential>) {
         let mut site = self.site();
@@ -140,7 +146,8 @@ impl ArcGis {
     /// Any cloud service. Its consumer starts at once, unless it has neither a bucket nor a container.
     pub fn add_service_with(&self, spec: ServiceSpec) {
         let credential = spec.credential.as_ref().map(Credential::access_key);
-        let (id, consumed) = (spec.id.clone(), !spec.bucket.is_empty() || spec.container().is_some());
+        let consumed = !spec.bucket.is_empty() || spec.container().is_some() || spec.google_bucket().is_some();
+        let id = spec.id.clone();
         {
             let mut site = self.site();
             site.note_secrets(credential.as_ref());

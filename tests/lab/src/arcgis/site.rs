@@ -38,6 +38,8 @@ pub(crate) struct Site {
     pub(crate) azure: Option<Azure>,
     /// Where services use the keys that it made.
     pub(crate) ibm: Option<Ibm>,
+    /// Where buckets of Google are read, if anywhere.
+    pub(crate) google_store: Option<String>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
     pub(crate) items: Vec<DataItem>,
@@ -80,6 +82,7 @@ impl Site {
             aws,
             azure: None,
             ibm: None,
+            google_store: None,
             providers: Vec::new(),
             services: Vec::new(),
             items: Vec::new(),
@@ -198,6 +201,10 @@ impl Site {
         if let (Some(azure), Some((account, container, pass))) = (&self.azure, self.opens(id)) {
             let (blob_url, authority_url, ca) = (azure.blob_url(), azure.authority_url(), azure.ca_pem());
             return Some(Errand::Blob(Container { blob_url, authority_url, ca, account, container, pass }));
+        }
+        if let Some(bucket) = self.service(id).and_then(|service| service.spec.google_bucket()) {
+            let (endpoint, bucket, region) = (self.google_store.clone()?, bucket.to_owned(), "auto".to_owned());
+            return Some(Errand::S3(Bucket { endpoint, bucket, region, key: self.held(id)? }));
         }
         let (key, (bucket, region)) = (self.held(id)?, self.reads(id)?);
         let endpoint = match self.ibm_of(&key.0) {

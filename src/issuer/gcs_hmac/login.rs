@@ -1,0 +1,310 @@
+//! rekeyd's own login at Google: `google-cloud-auth` knows the ways to prove an identity; one of them is spoken here (`grant`).
+//!
+//! Invariant: no request for a token is repeated beneath us while we wait, and whatever fails here fails before the request that
+//! needed the token was sent. So a fault of a login is never `Unknown`.
+//!
+//! What the crate does in its own way, and takes no advice about: its requests go past the account's `proxy`, `no_proxy` and
+//! `ca_file` (the proxy is that of `HTTPS_PROXY`, the authorities are the system's, or those of `SSL_CERT_FILE`), it follows
+//! redirects, and a task of its keeps a token fresh for as long as the credential is held. A service account's file needs no such
+//! request; with `token_url`, the request is ours.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use google_cloud_auth::build_errors;
+use google_cloud_auth::credentials::{
+    AccessTokenCredentials, Builder, external_account, impersonated, service_account, user_account,
+};
+use google_cloud_auth::errors::CredentialsError;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::account::Account;
+use super::faults::Call;
+use super::grant::{self, Granted};
+use super::proof::{File, Kind};
+use crate::model::{Reason, Secret, SecretRef, SystemRef};
+use crate::net::client::{Answer, Client};
+use crate::net::redact::Redactor;
+use crate::net::secrets;
+use crate::ports::Fault;
+
+/// Names the credentials file of whoever started the process (AIP-4110).
+const FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+
+/// What a token is asked for. Neither opens more than the identity's own roles do; both keep a stolen token from the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Scope {
+    /// All that is done with HMAC keys ("OAuth 2.0 scopes for Cloud Storage": making and changing them needs full control).
+    Storage,
+    /// To ask what the rotator may do.
+    Look,
+}
+
+impl Scope {
+    pub(super) fn url(self) -> &'static str {
+        match self {
+            Self::Storage => "https://www.googleapis.com/auth/devstorage.full_control",
+            Self::Look => "https://www.googleapis.com/auth/cloud-platform.read-only",
+        }
+    }
+}
+
+/// One identity, with the tokens it was given.
+pub(super) struct Login {
+    proof: Proof,
+    client: Client,
+    patience: std::time::Duration,
+    /// Given up when a token of theirs was refused, or none came: the crate keeps a refusal for ever, and its task asks on.
+    held: Mutex<BTreeMap<Scope, Held>>,
+    /// How many answers in a row refused a token.
+    refused: AtomicU32,
+    /// Who logs in and how, for messages: `service account x@y with key 1234 of its credentials file`.
+    who: String,
+    at: SystemRef,
+    redactor: Redactor,
+}
+
+/// How rekeyd proves who it is.
+enum Proof {
+    File(File),
+    /// As the machine it runs on, or with what gcloud left for its user.
+    Ambient,
+}
+
+/// What was got for a scope.
+#[derive(Clone)]
+enum Held {
+    Credential(AccessTokenCredentials),
+    Token(Granted),
+}
+
+impl Login {
+    /// Reads the file; sends nothing.
+    pub(super) fn new(account: &Account, at: &SystemRef, client: &Client) -> Result<Self, Fault> {
+        let mut redactor = Redactor::default();
+        let named = account.credentials_file.clone().or_else(|| std::env::var(FILE_VARIABLE).ok().map(SecretRef::File));
+        let (proof, who) = match named {
+            None => (Proof::Ambient, "the machine's application default credentials".to_owned()),
+            Some(reference) => {
+                let file = File::read(secrets::read(&reference)?, account.token_url.as_deref()).map_err(|what| {
+                    let why = format!("{}, the credentials of [{at}]: {what}", secrets::describe(&reference));
+                    Fault::Refused { reason: Reason::PolicyMismatch, why }
+                })?;
+                file.secrets().iter().for_each(|secret| redactor.learn(secret));
+                let who = file.who.clone();
+                (Proof::File(file), who)
+            }
+        };
+        let login = Self {
+            proof,
+            client: client.clone(),
+            patience: account.request_timeout(),
+            held: Mutex::default(),
+            refused: AtomicU32::new(0),
+            who,
+            at: at.clone(),
+            redactor,
+        };
+        Ok(login)
+    }
+
+    /// What an answer to a token says of it. One that is refused is not handed out again: it may have ended although our clock says
+    /// otherwise, or before a right was granted. Refused twice in a row, the login itself is.
+    pub(super) fn judged(&self, answer: Result<Answer, Fault>) -> Result<Answer, Fault> {
+        let (is_login, why) = match &answer {
+            Err(Fault::Refused { reason: Reason::LoginRefused, why }) => (true, format!("{why} ({})", self.who)),
+            Err(Fault::Refused { reason: Reason::MissingRight, why }) => (false, why.clone()),
+            _ => {
+                self.refused.store(0, Ordering::Relaxed);
+                return answer;
+            }
+        };
+        self.lock().clear();
+        match (is_login, is_login && self.refused.fetch_add(1, Ordering::Relaxed) == 0) {
+            (true, true) => Err(Fault::Retry { after: None, why }),
+            (true, false) => Err(Fault::Refused { reason: Reason::LoginRefused, why }),
+            (false, _) => answer,
+        }
+    }
+
+    /// A token for this scope; asked for anew only when the last one is about to end.
+    pub(super) async fn token(&self, call: &Call, scope: Scope) -> Result<Secret, Fault> {
+        let tried = call.text(format_args!("log in as {}", self.who));
+        let token = match &self.proof {
+            Proof::File(File { kind: Kind::ServiceAccount { grant: Some(grant) }, .. }) => {
+                if let Some(Held::Token(granted)) = self.lock().get(&scope)
+                    && granted.is_good()
+                {
+                    return Ok(granted.token());
+                }
+                let granted = grant.ask(&self.client, scope.url()).await.map(|granted| {
+                    let token = granted.token();
+                    self.lock().insert(scope, Held::Token(granted));
+                    token
+                });
+                granted.map_err(|fault| self.worded(format!("{tried}: {}", fault.why()), fault))
+            }
+            proof => self.by_crate(proof, scope, &tried).await,
+        };
+        if token.is_err() {
+            self.lock().remove(&scope);
+        }
+        token
+    }
+
+    /// By whatever `google-cloud-auth` does with the file, or finds on the machine.
+    async fn by_crate(&self, proof: &Proof, scope: Scope, tried: &str) -> Result<Secret, Fault> {
+        let held = self.lock().get(&scope).cloned();
+        let credential = match held {
+            Some(Held::Credential(credential)) => credential,
+            _ => {
+                let made = credential(proof, scope.url()).map_err(|error| {
+                    let why = format!("{tried}: {} ([{}])", self.redactor.clean(&error.to_string()), self.at);
+                    Fault::Refused { reason: Reason::PolicyMismatch, why }
+                })?;
+                self.lock().insert(scope, Held::Credential(made.clone()));
+                made
+            }
+        };
+        match timeout(self.patience, credential.access_token()).await {
+            // The crate keeps a copy that it does not wipe, for as long as the token is good.
+            Ok(Ok(token)) => Ok(Secret::new(token.token)),
+            Ok(Err(error)) => {
+                let said = Said::of(&error);
+                let why = format!("{tried}: {}", self.redactor.clean(&said.text));
+                Err(match said.is_final {
+                    true => self.worded(why, Fault::Refused { reason: Reason::LoginRefused, why: String::new() }),
+                    false => Fault::NotSent(why),
+                })
+            }
+            Err(_) => Err(Fault::NotSent(format!("{tried}: no token within {:?}", self.patience))),
+        }
+    }
+
+    /// The same fault in these words.
+    fn worded(&self, why: String, fault: Fault) -> Fault {
+        match fault {
+            Fault::Refused { reason: Reason::LoginRefused, .. } => Fault::Refused {
+                reason: Reason::LoginRefused,
+                why: format!("{why}; this is the rotator's own login, [{}]", self.at),
+            },
+            Fault::Refused { reason, .. } => Fault::Refused { reason, why },
+            // Only the login was sent, which changes nothing.
+            _ => Fault::NotSent(why),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Scope, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("who", &self.who).finish_non_exhaustive()
+    }
+}
+
+/// Retries stay off: the crate's own default for all of these is one attempt.
+fn credential(proof: &Proof, scope: &'static str) -> Result<AccessTokenCredentials, build_errors::Error> {
+    let Proof::File(file) = proof else {
+        return Builder::default().with_scopes([scope]).build_access_token_credentials();
+    };
+    // The crate keeps a copy of what is secret in it, which it does not wipe.
+    let json = file.json();
+    match &file.kind {
+        Kind::ServiceAccount { .. } => service_account::Builder::new(json)
+            .with_access_specifier(service_account::AccessSpecifier::from_scopes([scope]))
+            .build_access_token_credentials(),
+        Kind::Federated => external_account::Builder::new(json).with_scopes([scope]).build_access_token_credentials(),
+        Kind::Impersonated => impersonated::Builder::new(json).with_scopes([scope]).build_access_token_credentials(),
+        // What a user granted cannot be narrowed with every client; the crate asks for the scope, and Google decides.
+        Kind::User => user_account::Builder::new(json).with_scopes([scope]).build_access_token_credentials(),
+    }
+}
+
+/// What a refusal of the crate's says.
+struct Said {
+    text: String,
+    /// Whether asking again changes nothing.
+    is_final: bool,
+}
+
+/// OAuth's own words (RFC 6749, 5.2; RFC 8693, 2.2.2).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OAuth {
+    error: Value,
+    error_description: String,
+}
+
+impl Said {
+    /// The crate puts a body into its message, as `body=<…>`, and the status into what caused it.
+    fn of(error: &CredentialsError) -> Self {
+        let mut chain = Vec::new();
+        let mut next: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(cause) = next {
+            chain.push(cause);
+            next = cause.source();
+        }
+        let messages: Vec<String> = chain.iter().map(ToString::to_string).collect();
+        let status = chain.iter().find_map(|cause| cause.downcast_ref::<reqwest::Error>()?.status());
+        if let Some(oauth) = messages.iter().find_map(|message| oauth(message)) {
+            let status = status.map(|status| format!(" ({})", status.as_u16())).unwrap_or_default();
+            return Self { text: format!("{}{status}", oauth), is_final: !error.is_transient() };
+        }
+        let text = match (status, chain.iter().find_map(|cause| cause.downcast_ref::<reqwest::Error>())) {
+            (Some(status), _) => format!("status {} and a body that is no answer of a token endpoint", status.as_u16()),
+            (None, Some(error)) if error.is_connect() => "could not connect to where tokens are given".to_owned(),
+            (None, Some(error)) if error.is_timeout() => "no answer from where tokens are given".to_owned(),
+            // Nothing was sent, or what came was no answer. The innermost words tell most; a token stands in none of them.
+            _ => messages.last().map(|text| first_line(text)).unwrap_or_default(),
+        };
+        // A page of somebody in between passes.
+        Self { text, is_final: !error.is_transient() && status.is_none() }
+    }
+}
+
+/// The refusal in a message, where there is one in OAuth's form or in that of Google's APIs.
+fn oauth(message: &str) -> Option<String> {
+    let from = message.find('{')?;
+    // A body may hold a `>` itself, so the last one ends it.
+    let to = message.rfind('}')?;
+    let OAuth { error, error_description } = serde_json::from_str(message.get(from..=to)?).ok()?;
+    let word = error.as_str().or_else(|| error.get("status")?.as_str())?;
+    let more = match error_description.is_empty() {
+        true => error.get("message").and_then(Value::as_str).unwrap_or_default(),
+        false => error_description.as_str(),
+    };
+    Some(grant::with_help(word, &first_line(more)))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_found_in_what_the_crate_says() {
+        let said = |message: &str| Said::of(&CredentialsError::from_msg(false, message));
+        let denied = said(
+            "failed to exchange token, body=<{\"error\":\"invalid_grant\",\"error_description\":\"The audience > x.\"}>",
+        );
+        assert!(denied.text.starts_with("invalid_grant: The audience > x."), "{}", denied.text);
+        assert!(denied.is_final);
+        let api =
+            said("failed, body=<{\"error\":{\"code\":403,\"message\":\"No.\",\"status\":\"PERMISSION_DENIED\"}}>");
+        assert_eq!(api.text, "PERMISSION_DENIED: No.");
+        let other = said("failed to parse service account private key PEM: x");
+        assert!(other.is_final && other.text.contains("private key"), "{}", other.text);
+        assert!(!Said::of(&CredentialsError::from_msg(true, "later")).is_final);
+    }
+}
