@@ -16,6 +16,7 @@ pub mod aws_iam;
 mod azure;
 pub mod azure_key;
 pub mod azure_sas;
+pub mod command;
 pub mod entra_secret;
 
 /// A kind of issuer: how its tables are read and how it is reached.
@@ -71,4 +72,4 @@ fn mismatch(spec: &IssuerSpec, what: impl std::fmt::Display) -> Fault {
 pub type Connected = Result<Arc<dyn Issuer>, Fault>;
 
 /// Every kind there is. Adding one: a file beside this one, a line here, a test module, a section in `config/policy.toml`.
-pub const KINDS: &[Kind] = &[aws_iam::KIND, azure_key::KIND, azure_sas::KIND, entra_secret::KIND];
+pub const KINDS: &[Kind] = &[aws_iam::KIND, azure_key::KIND, azure_sas::KIND, command::KIND, entra_secret::KIND];

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::ports::LoginGuard;
 
 pub mod client;
+pub mod command;
 pub mod form;
 pub mod health;
 pub mod identity;

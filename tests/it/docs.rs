@@ -101,7 +101,7 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE] {
+    for page in [PAGE, ARCGIS, AZURE, "docs/places.md", "docs/commands.md"] {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }

@@ -7,6 +7,7 @@ mod azure_key;
 mod azure_rotation;
 mod azure_sas;
 mod azurite;
+mod command;
 mod contract;
 mod daemon;
 mod docs;

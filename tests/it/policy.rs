@@ -47,6 +47,7 @@ stories! {
     bad_arcgis
     bad_aws
     bad_azure
+    bad_command
     bad_cron
     bad_daemon
     bad_daemon_again
