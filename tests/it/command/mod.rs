@@ -1,6 +1,7 @@
 //! The kinds `command`, with real programs: the contract every issuer keeps, in each of their shapes; what a target's program may
 //! answer; and a rotation through both. Real logins of a real PostgreSQL are in `postgres`.
 
+mod postgres;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
