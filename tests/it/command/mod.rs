@@ -2,6 +2,7 @@
 //! answer; and a rotation through both. Real logins of a real PostgreSQL are in `postgres`.
 
 mod postgres;
+mod rotation;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
