@@ -16,6 +16,7 @@ pub mod aws_iam;
 mod azure;
 pub mod azure_key;
 pub mod azure_sas;
+pub mod command;
 pub mod entra_secret;
 pub mod gcs_hmac;
 pub mod ibm_cos;
@@ -86,6 +87,7 @@ pub const KINDS: &[Kind] = &[
     aws_iam::KIND,
     azure_key::KIND,
     azure_sas::KIND,
+    command::KIND,
     entra_secret::KIND,
     gcs_hmac::KIND,
     ibm_cos::KIND,

@@ -10,6 +10,8 @@ use crate::ports::{Fault, Target};
 use crate::table::Table;
 
 pub mod arcgis;
+pub mod command;
+pub mod file;
 
 /// A kind of target: how its tables are read and how it is reached.
 pub struct Kind {
@@ -33,4 +35,4 @@ pub struct Kind {
 pub type Connected = Result<Arc<dyn Target>, Fault>;
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[arcgis::KIND];
+pub const KINDS: &[Kind] = &[arcgis::KIND, command::KIND, file::KIND];

@@ -47,11 +47,13 @@ stories! {
     bad_arcgis
     bad_aws
     bad_azure
+    bad_command
     bad_cron
     bad_daemon
     bad_daemon_again
     bad_data_item
     bad_duration
+    bad_file
     bad_google
     bad_holder
     bad_ibm
