@@ -72,3 +72,8 @@ pub(crate) fn access_token() -> String {
 pub(crate) fn etag() -> String {
     format!("0x8D{}", pick::<12>(b"0123456789ABCDEF"))
 }
+
+/// `-` and eight small letters, as F5's console appends them to names.
+pub(crate) fn name_suffix() -> String {
+    format!("-{}", pick::<8>(b"abcdefghijklmnopqrstuvwxyz"))
+}

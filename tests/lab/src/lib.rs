@@ -8,6 +8,7 @@
 //!   applications, and the data planes that take those keys, each on a loopback port of its own.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
 //!   really use the key they hold against [`Aws`] or [`Azure`], all the time, and count every refusal: an outage is a number above zero.
+//! * [`F5`]: the console of F5 Distributed Cloud, as far as service credentials go.
 //! * [`Fault`], [`JobScript`]: what goes wrong, and when.
 //!
 //! ```no_run
@@ -34,6 +35,7 @@ mod aws;
 mod azure;
 mod chance;
 mod consumer;
+mod f5;
 mod faults;
 mod form;
 mod http;
@@ -53,6 +55,7 @@ pub use azure::{
     RegeneratedKey, SlotView, WriteLimit,
 };
 pub use consumer::{ConsumerCount, key_name};
+pub use f5::{F5, F5Credential, F5Options, Words};
 pub use faults::Fault;
 pub use record::{Answered, Exchange, as_in_a_form};
 pub use tls::SelfSigned;
