@@ -17,6 +17,7 @@ mod azure;
 pub mod azure_key;
 pub mod azure_sas;
 pub mod entra_secret;
+pub mod f5xc;
 
 /// A kind of issuer: how its tables are read and how it is reached.
 pub struct Kind {
@@ -71,4 +72,4 @@ fn mismatch(spec: &IssuerSpec, what: impl std::fmt::Display) -> Fault {
 pub type Connected = Result<Arc<dyn Issuer>, Fault>;
 
 /// Every kind there is. Adding one: a file beside this one, a line here, a test module, a section in `config/policy.toml`.
-pub const KINDS: &[Kind] = &[aws_iam::KIND, azure_key::KIND, azure_sas::KIND, entra_secret::KIND];
+pub const KINDS: &[Kind] = &[aws_iam::KIND, azure_key::KIND, azure_sas::KIND, entra_secret::KIND, f5xc::KIND];

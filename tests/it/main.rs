@@ -12,6 +12,7 @@ mod daemon;
 mod docs;
 mod doctor;
 mod entra_secret;
+mod f5xc;
 mod floors;
 mod holders;
 mod journal;

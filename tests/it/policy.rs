@@ -52,6 +52,7 @@ stories! {
     bad_daemon_again
     bad_data_item
     bad_duration
+    bad_f5xc
     bad_holder
     bad_jitter
     bad_name
