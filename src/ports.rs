@@ -147,6 +147,10 @@ pub trait Target: Send + Sync {
     /// that comes from here may hold them. Those named before are forgotten. Sends nothing.
     fn know(&self, _secrets: Vec<Secret>) {}
 
+    /// Names what this place would hold for each key whose secret is held, so that one that can be read as it was written compares all
+    /// of it. Those named before are forgotten. Sends nothing.
+    fn compare_with(&self, _materials: Vec<Material>) {}
+
     /// The operator wants what waits tried now: nothing remembered of an outage holds the next request back. Sends nothing.
     fn hurry(&self) {}
 }

@@ -444,10 +444,10 @@ impl World {
         Ok((self.port(place, spec).await?, spec))
     }
 
-    /// The target's port, told of every secret of this service that a job there may repeat.
+    /// The target's port, told of every secret of this service that a job there may repeat, and of what it would hold for each key.
     async fn port(&self, place: &Place, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault> {
         let port = self.connect.target(spec)?;
-        let mut secrets = Vec::new();
+        let (mut secrets, mut handed) = (Vec::new(), Vec::new());
         for key in self.journal.materials(&place.service).await.unwrap_or_default() {
             // One that cannot be opened cannot be hidden either; whoever needs it says so.
             if let Ok(Some(material)) = self.journal.material(&place.service, &key).await {
@@ -455,9 +455,11 @@ impl World {
                 let derived = place.targets.iter().filter(|spec| spec.derived_by.is_some());
                 let derived = derived.filter_map(|spec| self.handed(spec, &material).ok());
                 secrets.extend(derived.flat_map(|derived| derived.secrets()));
+                handed.extend(self.handed(spec, &material));
             }
         }
         port.know(secrets);
+        port.compare_with(handed);
         Ok(port)
     }
 

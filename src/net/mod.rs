@@ -9,6 +9,7 @@ pub mod client;
 pub mod form;
 pub mod health;
 pub mod identity;
+pub mod program;
 pub mod redact;
 pub mod secrets;
 pub mod shared_key;

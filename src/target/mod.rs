@@ -10,6 +10,7 @@ use crate::ports::{Fault, Target};
 use crate::table::Table;
 
 pub mod arcgis;
+pub mod file;
 
 /// A kind of target: how its tables are read and how it is reached.
 pub struct Kind {
@@ -39,4 +40,4 @@ pub fn refuses(kind: &str, material: MaterialKind) -> Option<&'static str> {
 pub type Connected = Result<Arc<dyn Target>, Fault>;
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[arcgis::KIND];
+pub const KINDS: &[Kind] = &[arcgis::KIND, file::KIND];

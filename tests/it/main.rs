@@ -13,6 +13,7 @@ mod docs;
 mod doctor;
 mod entra_secret;
 mod f5xc;
+mod file;
 mod floors;
 mod holders;
 mod journal;

@@ -1,0 +1,222 @@
+//! The file itself: read without following anything, replaced whole or not at all.
+//!
+//! ```text
+//! replace   write .NAME.rekeyd beside it, exclusively, with mode and owner before the first byte; fsync; rename; fsync of the directory
+//! ```
+//!
+//! A power cut leaves the old file or the new one, and perhaps the one beside it, which the next replacement takes away. It knows
+//! nothing of what is in it.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, fchmod, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::owner::Owner;
+use crate::model::Reason;
+use crate::ports::Fault;
+
+/// A longer file holds no key.
+const LENGTH_MAX: u64 = 64 * 1024;
+/// A full disk is somebody's to empty, which takes a while.
+const FULL_PAUSE: Duration = Duration::from_secs(60);
+
+/// A file to be, in a directory that is there.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
+    pub(super) owner: Owner,
+}
+
+impl Place {
+    /// What is in it; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// A path or a directory that others could turn into something else, or that cannot be read.
+    pub(super) fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Fault> {
+        let doing = format!("reading {}", self.path.display());
+        let (directory, _) = self.directory(&doing)?;
+        self.read_in(&directory, &doing)
+    }
+
+    fn read_in(&self, directory: &OwnedFd, doing: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Fault> {
+        // Neither through a link, nor waiting for whoever writes into a pipe.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(directory, self.name(), flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => {
+                let what = "it is a symbolic link; name the file itself in the policy, or remove the link";
+                return Err(refused(Reason::TargetChanged, doing, what));
+            }
+            Err(error) => return Err(failed(doing, error)),
+        };
+        let about = file.metadata().map_err(|error| broken(doing, &error))?;
+        let what = match () {
+            () if about.is_dir() => "it is a directory; a path ends with the name of the file",
+            () if !about.is_file() => "it is no ordinary file; remove it",
+            () if about.mode() & 0o022 != 0 => {
+                "others than its owner may write it, so nobody knows whose key it holds; chmod go-w it"
+            }
+            () if about.len() > LENGTH_MAX => "it is longer than any key (64 KiB); give the key a file of its own",
+            () => {
+                // One buffer of the final size, so that growing leaves no copy behind.
+                let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH_MAX as usize + 1));
+                file.take(LENGTH_MAX + 1).read_to_end(&mut bytes).map_err(|error| broken(doing, &error))?;
+                return Ok(Some(bytes));
+            }
+        };
+        Err(refused(Reason::TargetChanged, doing, what))
+    }
+
+    /// Whether a replacement would be allowed now, as far as can be told without one.
+    ///
+    /// # Errors
+    /// A directory that is not there or not safe, and rights that are missing.
+    pub(super) fn rehearse(&self) -> Result<(), Fault> {
+        let doing = format!("looking at {}", self.path.display());
+        let (directory, _) = self.directory(&doing)?;
+        accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .map_err(|error| failed(&doing, error))?;
+        // A file without a name, which is gone when it is closed: whether it may have that owner. Not every file system has them.
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match openat(&directory, ".", flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => self.dress(&file).map_err(|error| failed(&doing, error)),
+            Err(Errno::ROFS) => Err(failed(&doing, Errno::ROFS)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Puts `content` in its place. Anything but `Unknown` means that nothing was changed.
+    ///
+    /// # Errors
+    /// As [`Place::read`], and whatever keeps a file from being written.
+    pub(super) fn replace(&self, content: &[u8]) -> Result<(), Fault> {
+        let doing = format!("writing {}", self.path.display());
+        let (directory, handle) = self.directory(&doing)?;
+        // What others put in its place since it was inspected is not ours to overwrite.
+        drop(self.read_in(&directory, &doing)?);
+        let beside = format!(".{}.rekeyd", self.name());
+        let written = self
+            .write_beside(&directory, &beside, content)
+            .and_then(|()| renameat(&directory, &beside, &directory, self.name()));
+        if let Err(error) = written {
+            // It holds a key that nobody was given.
+            let _ = unlinkat(&directory, &beside, AtFlags::empty());
+            return Err(failed(&doing, error));
+        }
+        handle.sync_all().map_err(|error| {
+            Fault::Unknown(format!("{doing}: it is written, and whether that survives a power cut is unknown: {error}"))
+        })
+    }
+
+    fn write_beside(&self, directory: &OwnedFd, beside: &str, content: &[u8]) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = || openat(directory, beside, flags, Mode::RUSR | Mode::WUSR);
+        let file = match create() {
+            Err(Errno::EXIST) => {
+                // Left by a rekeyd that was killed; only who may write here can have made it.
+                unlinkat(directory, beside, AtFlags::empty())?;
+                create()?
+            }
+            made => made?,
+        };
+        self.dress(&file)?;
+        let mut file = File::from(file);
+        let number = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        file.write_all(content).map_err(number)?;
+        file.sync_all().map_err(number)
+    }
+
+    /// Mode and owner, before anything is in it. The owner first: a change of owner may take bits of the mode away.
+    fn dress(&self, file: impl AsFd) -> Result<(), Errno> {
+        let Owner { user, group } = self.owner;
+        if user.is_some() || group.is_some() {
+            fchown(&file, user, group).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        }
+        fchmod(&file, Mode::from_raw_mode(self.mode))
+    }
+
+    /// The directory, in which every name is then looked up: nobody can put another in its place meanwhile.
+    fn directory(&self, doing: &str) -> Result<(OwnedFd, File), Fault> {
+        let folder = self.folder();
+        let directory =
+            match rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(directory) => directory,
+                Err(Errno::NOENT | Errno::NOTDIR) => {
+                    let what = format!("there is no directory {}; make it, for rekeyd makes none", folder.display());
+                    return Err(refused(Reason::NotFound, doing, &what));
+                }
+                Err(error) => return Err(failed(doing, error)),
+            };
+        let handle = File::from(directory.try_clone().map_err(|error| broken(doing, &error))?);
+        let about = handle.metadata().map_err(|error| broken(doing, &error))?;
+        let own = rustix::process::geteuid().as_raw();
+        let what = if about.mode() & 0o022 != 0 {
+            format!("others may write the directory {}, and so replace the file; chmod go-w it", folder.display())
+        } else if ![Some(0), Some(own), self.owner.user].contains(&Some(about.uid())) {
+            format!(
+                "the directory {} belongs to user {}, who is neither root, nor rekeyd's own user, nor the `owner` of the file",
+                folder.display(),
+                about.uid()
+            )
+        } else {
+            return Ok((directory, handle));
+        };
+        Err(refused(Reason::MissingRight, doing, &what))
+    }
+
+    /// The file by the directory's true name, so that two ways to one file are one place.
+    pub(super) fn holder(&self) -> String {
+        let folder = self.folder();
+        folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join(self.name()).display().to_string()
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().expect("the policy takes absolute paths to a name only")
+    }
+
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).expect("the policy takes absolute paths to a name only")
+    }
+}
+
+fn refused(reason: Reason, doing: &str, what: &str) -> Fault {
+    Fault::Refused { reason, why: format!("{doing}: {what}") }
+}
+
+fn broken(doing: &str, error: &std::io::Error) -> Fault {
+    match Errno::from_io_error(error) {
+        Some(number) => failed(doing, number),
+        None if error.kind() == ErrorKind::Interrupted => {
+            Fault::Retry { after: None, why: format!("{doing}: {error}") }
+        }
+        None => Fault::NotSent(format!("{doing}: {error}")),
+    }
+}
+
+/// Nothing was changed. What somebody has to see to is told apart from what may pass.
+fn failed(doing: &str, error: Errno) -> Fault {
+    let retry = |after, what: &str| Fault::Retry { after, why: format!("{doing}: {what}; nothing was changed") };
+    match error {
+        Errno::NOSPC | Errno::DQUOT => retry(Some(FULL_PAUSE), "the disk is full, or a quota is used up"),
+        Errno::ROFS => {
+            let what = "the file system is read-only; mount it writable, or name the directory in ReadWritePaths= of rekeyd's unit";
+            refused(Reason::MissingRight, doing, what)
+        }
+        Errno::ACCESS | Errno::PERM => {
+            let what = format!(
+                "{error}; rekeyd's user needs the right to write and search the directory, and to give the file its `owner` and read it then"
+            );
+            refused(Reason::MissingRight, doing, &what)
+        }
+        other => retry(None, &other.to_string()),
+    }
+}

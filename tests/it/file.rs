@@ -1,0 +1,390 @@
+//! The target `file`: what it refuses, what an application sees while it changes, what `on_change` decides, and a daemon that dies
+//! between file and command.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rekeyd::model::{KeyId, Material, Reason, Secret, TargetSpec};
+use rekeyd::ports::{Fault, JobState, Reading, Target};
+use rekeyd::table;
+use rekeyd::target::{KINDS, Kind};
+
+use super::contract::context;
+use super::support::{Disk, PolicyText, SERVICE, Scene, wait_until, wait_until_or};
+
+/// A folder that only we may write, and the file to be in it.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Home {
+        Home(tempfile::tempdir().expect("a temporary directory can be made"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The target of `key` in it, with more lines of policy.
+    fn target(&self, more: &str) -> Arc<dyn Target> {
+        connect(&self.path("key"), more).expect("it connects")
+    }
+}
+
+fn connect(path: &Path, more: &str) -> Result<Arc<dyn Target>, Fault> {
+    let text = format!("path = {path:?}\n{more}\n");
+    let spec = table::read(&text, "policy.toml", |table| (kind().read)(table, None));
+    let spec: TargetSpec = spec.unwrap_or_else(|report| panic!("{report}")).expect("it is sound");
+    (kind().connect)(&spec, None, &context())
+}
+
+fn kind() -> &'static Kind {
+    KINDS.iter().find(|kind| kind.name == "file").expect("it is there")
+}
+
+fn key(id: &str, secret: &str) -> Material {
+    Material::AccessKey { id: KeyId::new(id), secret: Secret::new(secret.to_owned()) }
+}
+
+fn old() -> Material {
+    key("AKIAOLD", "old-secret-0123456789/+AAAA")
+}
+
+fn new() -> Material {
+    key("AKIANEW", "new-secret-0123456789/+BBBB")
+}
+
+/// Reads a file of variables as systemd does: one level of double quotes, a backslash before the four that need it.
+fn variables(text: &str) -> BTreeMap<String, String> {
+    let line = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let value = value.strip_prefix('"')?.strip_suffix('"')?;
+        let mut plain = String::new();
+        let mut characters = value.chars();
+        while let Some(character) = characters.next() {
+            plain.push(if character == '\\' { characters.next()? } else { character });
+        }
+        Some((name.to_owned(), plain))
+    };
+    text.lines().map(|text| line(text).unwrap_or_else(|| panic!("{text:?} is no variable"))).collect()
+}
+
+fn end(material: &Material) -> Reading {
+    Reading::Tail(material.secret().tail().expect("it is long enough"))
+}
+
+#[tokio::test]
+async fn a_key_is_pushed_read_back_and_told_from_others() {
+    let home = Home::new();
+    let target = home.target("format = \"json\"");
+    target.compare_with(vec![old(), new()]);
+    let found = target.inspect().await.expect("there is room for it");
+    assert_eq!((found.reading, found.jobs), (Reading::Nothing, Vec::new()));
+    assert!(found.holder.as_str().ends_with("/key"), "{}", found.holder);
+    for material in [old(), new(), new()] {
+        assert_eq!(target.push(&material).await.expect("it is written").job, None);
+        assert_eq!(target.read().await, Ok(end(&material)));
+    }
+    let text = std::fs::read_to_string(home.path("key")).expect("it is there");
+    let read: BTreeMap<String, String> = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!(read["access_key_id"], "AKIANEW");
+    assert_eq!(read["secret_access_key"], new().secret().expose());
+    // A person put another id there, or another secret that ends alike: that is no key of ours, and is told from one.
+    for (from, to) in [("AKIANEW", "AKIAODD"), ("new-secret", "odd-secret")] {
+        std::fs::write(home.path("key"), text.replace(from, to)).expect("it can be written");
+        let shown = target.read().await.expect("it is read");
+        assert!(shown.tail().is_some() && shown != end(&new()) && shown != end(&old()), "{shown:?}");
+    }
+    // One that ends otherwise is shown by its end, as every target shows it.
+    std::fs::write(home.path("key"), text.replace("BBBB", "CCCC")).expect("it can be written");
+    assert_eq!(target.read().await.map(|shown| shown.tail().map(ToString::to_string)), Ok(Some("CCCC".to_owned())));
+    // Without anything to compare it with, the end is all there is.
+    target.compare_with(Vec::new());
+    std::fs::write(home.path("key"), text.replace("AKIANEW", "AKIAODD")).expect("it can be written");
+    assert_eq!(target.read().await, Ok(end(&new())));
+    std::fs::write(home.path("key"), "").expect("it can be written");
+    assert_eq!(target.read().await, Ok(Reading::Nothing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_never_reads_half_a_key() {
+    let home = Home::new();
+    let target = home.target("format = \"env\"");
+    target.push(&old()).await.expect("it is written");
+    let over = Arc::new(AtomicBool::new(false));
+    let application = std::thread::spawn({
+        let (over, path) = (over.clone(), home.path("key"));
+        move || {
+            let mut seen = BTreeMap::new();
+            while !over.load(Ordering::Relaxed) {
+                let read = variables(&std::fs::read_to_string(&path).expect("it is there at every moment"));
+                let pair = (read["AWS_ACCESS_KEY_ID"].clone(), read["AWS_SECRET_ACCESS_KEY"].clone());
+                *seen.entry(pair).or_insert(0) += 1;
+            }
+            seen
+        }
+    });
+    for _ in 0..40 {
+        target.push(&new()).await.expect("it is written");
+        target.push(&old()).await.expect("it is written");
+    }
+    over.store(true, Ordering::Relaxed);
+    let seen = application.join().expect("every read was whole");
+    let whole = [old(), new()].map(|key| (key.key().to_string(), key.secret().expose().to_owned()));
+    assert!(seen.keys().all(|pair| whole.contains(pair)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_file_is_for_those_it_is_meant_for() {
+    let home = Home::new();
+    let beside = home.path(".key.rekeyd");
+    std::fs::write(&beside, "left by one that was killed").expect("it can be written");
+    home.target("").push(&old()).await.expect("it is written");
+    let about = |name: &str| std::fs::metadata(home.path(name)).expect("it is there");
+    assert_eq!(about("key").mode() & 0o7777, 0o600);
+    assert!(!beside.exists());
+    home.target("mode = \"0440\"").push(&new()).await.expect("its owner need not be able to write it");
+    assert_eq!(about("key").mode() & 0o7777, 0o440);
+    if rustix::process::geteuid().is_root() {
+        home.target("owner = \"4711:4712\"\nmode = \"0640\"").push(&old()).await.expect("it is written");
+        assert_eq!((about("key").uid(), about("key").gid(), about("key").mode() & 0o7777), (4711, 4712, 0o640));
+    }
+}
+
+#[tokio::test]
+async fn what_others_could_change_is_refused_and_left_alone() {
+    let home = Home::new();
+    let target = home.target("");
+    let refused = async |reason: Reason, what: &str| {
+        for fault in
+            [target.inspect().await.map(drop), target.read().await.map(drop), target.push(&new()).await.map(drop)]
+        {
+            match fault {
+                Err(Fault::Refused { reason: found, why }) => {
+                    assert!(found == reason && why.contains(what), "{found}: {why}");
+                }
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+        assert!(!home.path(".key.rekeyd").exists());
+    };
+    let path = home.path("key");
+    std::fs::write(home.path("elsewhere"), "safe").expect("it can be written");
+    symlink(home.path("elsewhere"), &path).expect("a link can be made");
+    refused(Reason::TargetChanged, "it is a symbolic link; name the file itself in the policy, or remove the link")
+        .await;
+    assert_eq!(std::fs::read_to_string(home.path("elsewhere")).expect("it is there"), "safe");
+    std::fs::remove_file(&path).expect("it is there");
+
+    std::fs::create_dir(&path).expect("it can be made");
+    refused(Reason::TargetChanged, "it is a directory").await;
+    std::fs::remove_dir(&path).expect("it is empty");
+
+    std::fs::write(&path, "{}").expect("it can be written");
+    chmod(&path, 0o620);
+    refused(Reason::TargetChanged, "others than its owner may write it").await;
+    chmod(&path, 0o600);
+    std::fs::write(&path, "{\"access_key_id\": \"a\", \"region\": \"eu\"}").expect("it can be written");
+    refused(Reason::TargetChanged, "it also holds `region`, which would be lost; give the key a file of its own").await;
+    std::fs::write(&path, "root:x:0:0\n").expect("it can be written");
+    refused(Reason::TargetChanged, "it is no JSON object of texts").await;
+    assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "root:x:0:0\n");
+    std::fs::remove_file(&path).expect("it is there");
+
+    chmod(home.0.path(), 0o770);
+    refused(Reason::MissingRight, "others may write the directory").await;
+    chmod(home.0.path(), 0o700);
+    target.push(&new()).await.expect("now it is written");
+
+    let nowhere = connect(&home.path("no/where/key"), "").expect("it connects");
+    let fault = nowhere.inspect().await.expect_err("there is no such directory");
+    assert!(matches!(&fault, Fault::Refused { reason: Reason::NotFound, why } if why.contains("make it")), "{fault:?}");
+}
+
+fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
+#[tokio::test]
+async fn what_cannot_hold_the_key_is_said_before_one_is_made() {
+    let home = Home::new();
+    let text = format!("path = {:?}\nformat = \"raw\"\n", home.path("key"));
+    let spec = table::read(&text, "policy.toml", |table| (kind().read)(table, None));
+    let mut spec = spec.expect("it is sound").expect("it is a target");
+    (kind().expect)(&mut spec, new().kind());
+    let target = (kind().connect)(&spec, None, &context()).expect("it connects");
+    for fault in [target.inspect().await.map(drop), target.push(&new()).await.map(drop)] {
+        let Err(Fault::Refused { reason: Reason::PolicyMismatch, why }) = fault else { panic!("{fault:?}") };
+        assert!(why.contains("holds the secret alone; make it \"json\" or \"env\""), "{why}");
+    }
+    for (more, what) in [
+        ("owner = \"no-such-user\"", "there is no user `no-such-user` in /etc/passwd"),
+        ("on_change = \"/no/such/program\"", "on_change: /no/such/program cannot be looked at"),
+    ] {
+        let Err(Fault::Refused { reason: Reason::PolicyMismatch, why }) = connect(&home.path("key"), more) else {
+            panic!("{more} connects");
+        };
+        assert!(why.contains(what), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn on_change_decides_whether_a_push_is_done() {
+    let home = Home::new();
+    let on_change =
+        |script: &str| home.target(&format!("on_change = [\"/bin/sh\", \"-c\", {script:?}]\ntimeout = \"20s\"\n"));
+    let seen = home.path("seen");
+    let target = on_change(&format!("env > {0}; cp {1} {0}.key", seen.display(), home.path("key").display()));
+    assert_eq!(target.push(&new()).await.expect("it is done").job, None);
+    let environment = std::fs::read_to_string(&seen).expect("it was run");
+    let names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
+    assert!(names.iter().all(|name| ["PATH", "LANG", "PWD", "SHLVL", "_", "OLDPWD"].contains(name)), "{names:?}");
+    let copy = std::fs::read_to_string(home.path("seen.key")).expect("it was there when the command ran");
+    assert!(copy.contains("AKIANEW"));
+
+    let target = on_change(&format!("echo no: $(cat {}) >&2; exit 7", home.path("key").display()));
+    target.know(vec![old().secret().clone()]);
+    let job =
+        target.push(&new()).await.expect("the file is written").job.expect("and the command is to be asked about");
+    assert_eq!(target.read().await, Ok(end(&new())));
+    let Ok(JobState::Failed(why)) = target.poll(&job).await else { panic!("it failed") };
+    assert!(why.contains("on_change did not succeed: /bin/sh ended with exit code 7, and said: no: {"), "{why}");
+    assert!(why.contains("***") && !why.contains(new().secret().expose()) && why.chars().count() < 400, "{why}");
+    // Another process does not know how it went.
+    let after = on_change("true");
+    assert!(matches!(after.poll(&job).await, Ok(JobState::Vanished(_))));
+    assert_eq!(after.jobs().await, Ok(Vec::new()));
+
+    let slow = home.target("on_change = [\"/bin/sleep\", \"600\"]\ntimeout = \"300ms\"\n");
+    let job = slow.push(&old()).await.expect("the file is written").job.expect("and the command has no end");
+    let Ok(JobState::Failed(why)) = slow.poll(&job).await else { panic!("it failed") };
+    assert!(why.contains("/bin/sleep had not ended after 0.3 s and was killed, and said nothing"), "{why}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for_and_a_read_only_one_is_told() {
+    let home = Home::new();
+    let Some(disk) = Disk::mount(home.path("disk")) else { return };
+    chmod(&home.path("disk"), 0o755);
+    let path = home.path("disk/key");
+    let target = connect(&path, "").expect("it connects");
+    target.push(&old()).await.expect("there is room");
+    let before = std::fs::read(&path).expect("it is there");
+    disk.fill_up_to(0);
+    let fault = target.push(&new()).await.expect_err("there is no room");
+    assert!(matches!(&fault, Fault::Retry { after: Some(_), why } if why.contains("the disk is full")), "{fault:?}");
+    assert_eq!(std::fs::read(&path).expect("it is there"), before);
+    assert!(!home.path("disk/.key.rekeyd").exists());
+    disk.empty();
+    target.push(&new()).await.expect("there is room again");
+    disk.set_read_only(true);
+    for fault in [target.inspect().await.map(drop), target.push(&old()).await.map(drop)] {
+        let Err(Fault::Refused { reason: Reason::MissingRight, why }) = fault else { panic!("{fault:?}") };
+        assert!(why.contains("read-only; mount it writable"), "{why}");
+    }
+}
+
+/// A rotation of one service whose key stands in ArcGIS and in a file.
+fn policy(scene: &Scene, on_change: &str) -> PolicyText {
+    let target = format!(
+        "  [[service.target]]\n  kind = \"file\"\n  path = {:?}\n  on_change = [\"/bin/sh\", {:?}]\n  timeout = \"25s\"\n",
+        scene.path("app/key.json"),
+        scene.path(on_change),
+    );
+    PolicyText { more: target, ..PolicyText::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_dies_before_the_command_has_ended_runs_it_again() {
+    let scene = Scene::new().await;
+    tokio::task::spawn_blocking(move || {
+        std::fs::create_dir(scene.path("app")).expect("it can be made");
+        chmod(&scene.path("app"), 0o755);
+        let (go, runs) = (scene.path("go"), scene.path("runs"));
+        let script = format!("echo x >> {}; while ! [ -e {} ]; do sleep 0.05; done", runs.display(), go.display());
+        std::fs::write(scene.path("tell.sh"), script).expect("it can be written");
+        scene.write_policy(&policy(&scene, "tell.sh"));
+        let count = || std::fs::read_to_string(&runs).map_or(0, |text| text.lines().count());
+        let daemon = scene.start_adopted();
+        let ran = scene.run(&["rotate", SERVICE]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        wait_until("the command runs", || count() == 1);
+        daemon.kill9();
+        let minted = scene.aws.mints();
+        let _daemon = scene.start();
+        wait_until("it runs again", || count() == 2);
+        std::fs::write(&go, "").expect("it can be written");
+        scene.wait_done(1);
+        assert_eq!(scene.aws.mints(), minted, "the same key was pushed again");
+        scene.assert_one_live_key();
+        let text = std::fs::read_to_string(scene.path("app/key.json")).expect("it is there");
+        assert!(text.contains(&scene.aws.keys(super::support::USER)[0].id));
+        scene.assert_no_secret_seen();
+    })
+    .await
+    .expect("the story ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_fails_is_run_again_and_then_stops_the_rotation_with_both_keys_alive() {
+    let scene = Scene::new().await;
+    tokio::task::spawn_blocking(move || {
+        std::fs::create_dir(scene.path("app")).expect("it can be made");
+        chmod(&scene.path("app"), 0o755);
+        let (works, runs) = (scene.path("works"), scene.path("runs"));
+        let script =
+            format!("echo x >> {}; [ -e {} ] || {{ echo not today >&2; exit 1; }}", runs.display(), works.display());
+        std::fs::write(scene.path("tell.sh"), script).expect("it can be written");
+        scene.write_policy(&policy(&scene, "tell.sh"));
+        let _daemon = scene.start_adopted();
+        let ran = scene.run(&["rotate", SERVICE]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let halted = scene.wait_for("state", "halted");
+        assert_eq!(halted["reason"], "stuck-between", "{halted}");
+        let message = halted["message"].as_str().expect("it says why");
+        assert!(message.contains("and said: not today") && message.contains("both keys are alive"), "{message}");
+        let pushed = std::fs::read_to_string(&runs).expect("it was run").lines().count();
+        assert!(pushed >= 3, "{pushed}");
+        assert_eq!(scene.aws.keys(super::support::USER).iter().filter(|key| key.active).count(), 2);
+        std::fs::write(&works, "").expect("it can be written");
+        let ran = scene.run(&["retry", SERVICE]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        scene.wait_done(1);
+        scene.assert_one_live_key();
+        scene.assert_no_secret_seen();
+    })
+    .await
+    .expect("the story ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_somebody_changed_is_told_as_drift_and_never_overwritten() {
+    let scene = Scene::new().await;
+    tokio::task::spawn_blocking(move || {
+        std::fs::create_dir(scene.path("app")).expect("it can be made");
+        chmod(&scene.path("app"), 0o755);
+        std::fs::write(scene.path("tell.sh"), "exit 0\n").expect("it can be written");
+        scene.write_policy(&policy(&scene, "tell.sh"));
+        let _daemon = scene.start_adopted();
+        assert_eq!(scene.run(&["rotate", SERVICE, "--wait=done"]).code, Some(0));
+        let path = scene.path("app/key.json");
+        let ours = std::fs::read_to_string(&path).expect("it is there");
+        let id = scene.aws.keys(super::support::USER)[0].id.clone();
+        let theirs = ours.replace(&id, "AKIASOMEBODYELSE0000");
+        std::fs::write(&path, &theirs).expect("it can be written");
+        let seen = || scene.run(&["status"]).out;
+        wait_until_or("the drift is told", || seen().contains("drift").then_some(()), seen);
+        assert_eq!(scene.run(&["rotate", SERVICE]).code, Some(0));
+        let halted = scene.wait_for("state", "halted");
+        assert_eq!(halted["reason"], "target-changed", "{halted}");
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), theirs);
+        std::fs::write(&path, ours).expect("it can be written");
+        assert_eq!(scene.run(&["retry", SERVICE]).code, Some(0));
+        scene.wait_done(2);
+        scene.assert_one_live_key();
+    })
+    .await
+    .expect("the story ends well");
+}
