@@ -13,6 +13,7 @@ mod docs;
 mod doctor;
 mod entra_secret;
 mod f5xc;
+mod f5xc_rotation;
 mod file;
 mod floors;
 mod holders;
