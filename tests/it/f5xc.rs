@@ -460,8 +460,36 @@ async fn a_certificate_is_adopted_with_its_password_beside_it() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_form_is_no_answer() {
+async fn an_authority_that_nobody_knows_is_not_trusted() {
     let tenant = Tenant::new(F5Options { tls: true, ..F5Options::default() }, ROLES).await;
     let (why, said) = reason(tenant.issuer.list().await);
     assert!(why == Reason::TlsUntrusted && said.contains("ca_file"), "{said}");
+}
+
+#[tokio::test]
+async fn rekeyd_logs_in_with_a_certificate_too() {
+    let f5 = F5::start(F5Options { tls: true, demands_certificate: true, ..F5Options::default() }).await;
+    let home = tempfile::tempdir().expect("a directory");
+    let (certificate, key) = f5.client_identity().expect("with TLS");
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let ca = file("ca.pem", &f5.ca_pem().expect("with TLS"));
+    let (certificate, key) = (file("cert.pem", &certificate), file("key.pem", &key));
+    let connect = |login: &str| {
+        let account = format!("console_url = \"{}\"\nca_file = \"{ca}\"\n{login}", f5.url());
+        let config = table::read(&account, "account", KIND.read_system);
+        let config = config.unwrap_or_else(|report| panic!("{report}")).expect("an account");
+        let system = SystemSpec { at: SystemRef { table: "f5xc".into(), name: "main".into() }, config };
+        (KIND.connect)(&spec(&system, ROLES), Some(&system), &context()).expect("connects")
+    };
+    let issuer = connect(&format!("client_cert = \"{certificate}\"\nclient_key = {{ file = \"{key}\" }}"));
+    let minted = issuer.mint(&IntentId::new("r1.1"), None).await.expect("mints");
+    assert_eq!(issuer.list().await.expect("lists").keys.len(), 1);
+    issuer.delete(minted.material.key()).await.expect("revokes");
+    let token = file("token", &f5.admin_token());
+    let (why, said) = reason(connect(&format!("api_token = {{ file = \"{token}\" }}")).list().await);
+    assert!(why == Reason::LoginRefused && said.contains("it wants a certificate of its clients"), "{said}");
 }

@@ -227,7 +227,7 @@ impl Issuer for F5xc {
         let redactor = Redactor::new(&password);
         let answer = match self.console.write(&call, Method::POST, CREDENTIALS, &body, redactor).await {
             // No two intents have one name: somebody else's credential has it, and waiting changes nothing of that.
-            Err(Fault::Retry { why, .. }) if why.contains("(409)") => {
+            Err(Fault::Retry { why, .. }) if why.ends_with("(409)") => {
                 let why = format!("{why}; see in the console whether there is a service credential {name}");
                 return Err(Fault::Refused { reason: Reason::Refused, why });
             }

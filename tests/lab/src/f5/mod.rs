@@ -23,6 +23,8 @@ pub struct F5Options {
     pub tenant: String,
     /// HTTPS, with a certificate of an authority nobody knows ([`F5::ca_pem`]).
     pub tls: bool,
+    /// With `tls`: whoever shows no certificate of that authority's is not even heard, and [`F5::client_identity`] is the person's.
+    pub demands_certificate: bool,
     /// Names are made one's own by eight letters (`svc-cred-73c7cbd9-…` in the published examples); nobody says when.
     pub name_suffix: bool,
     /// New tokens are unknown this long.
@@ -50,6 +52,7 @@ impl Default for F5Options {
         Self {
             tenant: "acme-hcggqodh".to_owned(),
             tls: false,
+            demands_certificate: false,
             name_suffix: true,
             propagation: Duration::ZERO,
             listing_lag: Duration::ZERO,
@@ -103,7 +106,7 @@ pub struct F5 {
 impl F5 {
     /// A tenant without service credentials.
     pub async fn start(options: F5Options) -> F5 {
-        let (acceptor, papers) = options.tls.then(|| tls::acceptor(None, false)).unzip();
+        let (acceptor, papers) = options.tls.then(|| tls::acceptor(None, options.demands_certificate)).unzip();
         let scheme = if options.tls { "https" } else { "http" };
         let (listener, port) = http::loopback().await;
         let state = Arc::new(Mutex::new(State::new(options)));
@@ -123,6 +126,11 @@ impl F5 {
     /// The authority behind the certificate, in PEM; `None` without TLS.
     pub fn ca_pem(&self) -> Option<String> {
         self.papers.as_ref().map(|papers| papers.ca.clone())
+    }
+
+    /// The person's certificate and its key, in PEM; `None` without TLS.
+    pub fn client_identity(&self) -> Option<(String, String)> {
+        self.papers.as_ref().map(|papers| papers.client.clone())
     }
 
     /// The token of the person.
