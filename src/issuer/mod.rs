@@ -54,6 +54,11 @@ fn for_ever(_spec: &IssuerSpec) -> Option<Duration> {
     None
 }
 
+/// What a policy calls the life of this kind's keys, for a message about it: each as its provider says it.
+pub fn lifetime_option(kind: &str) -> &'static str {
+    if kind == f5xc::KIND.name { "expires_in_days" } else { "valid_for" }
+}
+
 /// The kind's own table, as the journal keeps it.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use super::timing::{self, Settled, Timing};
 use super::{Kinds, Service};
 use crate::model::{IssuerSpec, ServiceName, TargetName, TargetSpec};
 use crate::table::{Spot, Table, did_you_mean};
-use crate::target;
+use crate::{issuer, target};
 
 /// A service as read, with the places that the checks between services point at. What has a mistake is absent.
 #[derive(Default)]
@@ -105,7 +105,7 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let valid_for =
         kinds.issuers.iter().find(|kind| kind.name == issuer.kind).and_then(|kind| (kind.valid_for)(&issuer));
     if let (Some(valid_for), Some((_, spot))) = (valid_for, &draft.issuer) {
-        settled.check_validity(valid_for, &who, zone, spot, document);
+        settled.check_validity((issuer::lifetime_option(&issuer.kind), valid_for), &who, zone, spot, document);
     }
     draft.service = Some(Service {
         name: ServiceName::new(name),
