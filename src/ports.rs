@@ -82,6 +82,12 @@ pub trait Issuer: Send + Sync {
     /// shows it where it shows secrets again. `None` where there is neither. Repeatable; changes nothing.
     async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault>;
 
+    /// Brings what a provider lets be changed of a living key, its rights and never its secret, in line with the policy, and says what
+    /// was changed. Asked of the current key alone, while nothing is under way. Repeatable. None where there is nothing to change.
+    async fn keep(&self, _key: &KeyId) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+
     /// Removes the key for ever; where keys live in slots, by a key that nobody has. Repeatable: a key that does not exist is a
     /// success here, and no proof that it is gone.
     async fn delete(&self, key: &KeyId) -> Result<(), Fault>;

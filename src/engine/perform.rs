@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
+use tracing::info;
+
 use crate::model::{
     AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Tail, TargetName, TargetSpec,
 };
@@ -193,7 +195,20 @@ impl World {
             }
         }
         let probe = self.probe_current(place, state, held.as_ref()).await?;
+        self.keep(place, state).await?;
         Ok(Finding::Observed { listing, readings, others, probe })
+    }
+
+    /// Lets a changed policy reach the key in use, where its provider changes rights without a new secret.
+    async fn keep(&self, place: &Place, state: &ServiceState) -> Result<(), Fault> {
+        // A key that lives at another issuer object follows another policy, and ends with its migration.
+        let current = state.current.as_ref().filter(|_| place.current_at.is_none() && state.uses_no_key().is_none());
+        let Some(current) = current else { return Ok(()) };
+        let issuer = self.issuer(&place.issuer)?;
+        if let Some(changed) = self.metered(&place.issuer.object, "keep", issuer.keep(&current.key)).await? {
+            info!(service = %place.service, key = %current.key, "the current key follows the policy: {changed}");
+        }
+        Ok(())
     }
 
     async fn slots(&self, place: &Place) -> Found {

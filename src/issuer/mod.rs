@@ -18,6 +18,7 @@ pub mod azure_key;
 pub mod azure_sas;
 pub mod command;
 pub mod entra_secret;
+pub mod f5xc;
 pub mod gcs_hmac;
 pub mod ibm_cos;
 mod s3;
@@ -57,6 +58,11 @@ fn for_ever(_spec: &IssuerSpec) -> Option<Duration> {
     None
 }
 
+/// What a policy calls the life of this kind's keys, for a message about it: each as its provider says it.
+pub fn lifetime_option(kind: &str) -> &'static str {
+    if kind == f5xc::KIND.name { "expires_in_days" } else { "valid_for" }
+}
+
 /// The kind's own table, as the journal keeps it.
 ///
 /// # Errors
@@ -89,6 +95,7 @@ pub const KINDS: &[Kind] = &[
     azure_sas::KIND,
     command::KIND,
     entra_secret::KIND,
+    f5xc::KIND,
     gcs_hmac::KIND,
     ibm_cos::KIND,
 ];

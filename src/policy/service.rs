@@ -8,6 +8,7 @@ use super::{Kinds, Service};
 use crate::issuer::watch_min;
 use crate::model::{IssuerSpec, ServiceName, TargetName, TargetSpec};
 use crate::table::{Spot, Table, did_you_mean};
+use crate::{issuer, target};
 
 /// A service as read, with the places that the checks between services point at. What has a mistake is absent.
 #[derive(Default)]
@@ -70,6 +71,18 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         targets.iter().flatten().map(|(spec, spot)| (spec.name.as_str().to_owned(), spot.clone())).collect();
     let targets: Option<Vec<TargetSpec>> = targets.into_iter().map(|target| Some(target?.0)).collect();
 
+    if let Some(Origin::Own(spec, _)) = &origin {
+        let comes = kinds.issuers.iter().find(|kind| kind.name == spec.kind).and_then(|kind| (kind.material)(spec));
+        let refusals = targets
+            .iter()
+            .flatten()
+            .zip(&draft.targets)
+            .filter_map(|(target, (name, spot))| Some((target::refuses(&target.kind, comes?)?, name, spot)));
+        for (why, name, spot) in refusals {
+            let help = format!("`{}` is held by a target of kind `file`, or one of kind `command`", spec.kind);
+            document.mistake_at(spot, format!("{name} cannot hold what `{}` makes: {why}", spec.kind), help);
+        }
+    }
     let issuer = match origin {
         Some(Origin::Another(follows)) => {
             let root = &follows.root.0;
@@ -93,7 +106,7 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let valid_for =
         kinds.issuers.iter().find(|kind| kind.name == issuer.kind).and_then(|kind| (kind.valid_for)(&issuer));
     if let (Some(valid_for), Some((_, spot))) = (valid_for, &draft.issuer) {
-        settled.check_validity(valid_for, &who, zone, spot, document);
+        settled.check_validity((issuer::lifetime_option(&issuer.kind), valid_for), &who, zone, spot, document);
     }
     if let (Some((wait, why)), Some((_, spot))) = (watch_min(&issuer), &draft.issuer) {
         let spot = if table.has("watch") { table.spot("watch") } else { spot.clone() };

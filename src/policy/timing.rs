@@ -162,10 +162,11 @@ impl Timing {
 }
 
 impl Settled {
-    /// A key that ends by itself must be replaced before it does, and the rotation before must be over by then.
+    /// A key that ends by itself must be replaced before it does, and the rotation before must be over by then. `option` is what the
+    /// policy calls its life.
     pub(super) fn check_validity(
         &self,
-        valid_for: Duration,
+        (option, valid_for): (&str, Duration),
         who: &str,
         zone: Tz,
         spot: &Spot,
@@ -187,7 +188,7 @@ impl Settled {
             document.mistake_at(
                 spot,
                 what,
-                format!("make `valid_for` {} or longer, or rotate more often", above(takes)),
+                format!("make `{option}` {} or longer, or rotate more often", above(takes)),
             );
         }
     }

@@ -324,6 +324,8 @@ fn with_secret(material: &Material, text: &str) -> Material {
         | Material::ServicePrincipal { secret, .. }
         | Material::HmacKey { secret, .. }
         | Material::SasToken { token: secret, .. }
+        | Material::ApiToken { token: secret, .. }
+        | Material::ApiCertificate { pkcs12: secret, .. }
         | Material::StorageAccountKey { key: secret, .. }
         | Material::CosmosAccountKey { key: secret, .. }
         | Material::ServiceBusKey { key: secret, .. } => *secret = Secret::new(text.to_owned()),

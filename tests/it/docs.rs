@@ -20,6 +20,8 @@ const IBM: &str = "docs/ibm.md";
 const STORES: &str = "docs/stores.md";
 /// The same for Google.
 const GOOGLE: &str = "docs/google.md";
+/// The same for F5 Distributed Cloud.
+const F5: &str = "docs/f5.md";
 const STRIKES: &str = "tests/sim/faults.rs";
 
 /// What a claim rests on.
@@ -99,6 +101,33 @@ fn the_page_about_stores_names_tests_that_exist() {
     assert!(named.len() >= 10, "only {} proofs were found on {STORES}", named.len());
 }
 
+/// Every operation of the family, and every code that F5 documents for them.
+#[test]
+fn every_operation_and_every_code_of_f5_names_a_test_that_exists() {
+    let page = read(F5);
+    let wrong: Vec<String> = proofs(&page).iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{F5} names what is not there:\n{}", wrong.join("\n"));
+    let rows = |heading: &str, columns: usize| -> Vec<String> {
+        let table = page.split(heading).nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its table");
+        let rows: Vec<String> =
+            table.lines().filter(|line| line.starts_with("| ")).skip(1).map(str::to_owned).collect();
+        for row in &rows {
+            assert_eq!(row.matches(" |").count(), columns, "{F5} has a row of another shape:\n{row}");
+            assert!(!proofs(row).is_empty(), "{F5} has a row without a test:\n{row}");
+        }
+        rows
+    };
+    let requests = rows("\n## Every request", 5);
+    for name in ["Create", "List", "Get", "Replace", "Renew", "Activate", "Revoke", "Bulk revoke", "Who"] {
+        let row = requests.iter().filter(|row| row.starts_with(&format!("| {name}: "))).count();
+        assert_eq!(row, 1, "{F5} and the operation {name}");
+    }
+    let codes = rows("\n## Every code", 4);
+    for code in ["200", "401", "403", "404", "409", "429", "500", "503", "504"] {
+        assert_eq!(codes.iter().filter(|row| row.starts_with(&format!("| {code} "))).count(), 1, "{F5} and {code}");
+    }
+}
+
 /// Each trap of the checklist by its number, once.
 #[test]
 fn every_trap_has_its_test() {
@@ -135,7 +164,7 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE, GOOGLE, IBM, STORES, "docs/places.md", "docs/commands.md"] {
+    for page in [PAGE, ARCGIS, AZURE, F5, GOOGLE, IBM, STORES, "docs/places.md", "docs/commands.md"] {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }

@@ -13,6 +13,8 @@ mod daemon;
 mod docs;
 mod doctor;
 mod entra_secret;
+mod f5xc;
+mod f5xc_rotation;
 mod file;
 mod floors;
 mod gcs_hmac;

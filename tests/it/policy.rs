@@ -53,6 +53,7 @@ stories! {
     bad_daemon_again
     bad_data_item
     bad_duration
+    bad_f5xc
     bad_file
     bad_google
     bad_holder

@@ -36,17 +36,19 @@ pub(super) enum Content {
 const KEY_ID: (&str, &str) = ("key_id", "REKEYD_KEY_ID");
 
 /// The names of what is secret, in JSON and as variables.
-const SECRETS: [(&str, &str); 6] = [
+const SECRETS: [(&str, &str); 8] = [
     ("secret_access_key", "AWS_SECRET_ACCESS_KEY"),
     ("hmac_secret", "GS_SECRET_ACCESS_KEY"),
     ("account_key", "AZURE_STORAGE_KEY"),
     ("sas_token", "AZURE_STORAGE_SAS_TOKEN"),
     ("client_secret", "AZURE_CLIENT_SECRET"),
     ("shared_access_key", "SERVICEBUS_SHARED_ACCESS_KEY"),
+    ("api_token", "F5XC_API_TOKEN"),
+    ("pkcs12", "F5XC_PKCS12"),
 ];
 
 /// The names of everything else.
-const OTHERS: [(&str, &str); 8] = [
+const OTHERS: [(&str, &str); 9] = [
     KEY_ID,
     ("access_key_id", "AWS_ACCESS_KEY_ID"),
     ("hmac_access_id", "GS_ACCESS_KEY_ID"),
@@ -55,6 +57,8 @@ const OTHERS: [(&str, &str); 8] = [
     ("client_id", "AZURE_CLIENT_ID"),
     ("authority_host", "AZURE_AUTHORITY_HOST"),
     ("shared_access_key_name", "SERVICEBUS_SHARED_ACCESS_KEY_NAME"),
+    // No less secret, but what tells one certificate from another is the certificate. vesctl looks for it here.
+    ("pkcs12_password", "VES_P12_PASSWORD"),
 ];
 
 /// Cosmos DB has names of its own for what storage calls the same in JSON.
@@ -104,6 +108,11 @@ pub(super) fn fields(material: &Material) -> Vec<Field> {
             all.push(field(named("shared_access_key_name"), key_name));
             all.push(field(named("shared_access_key"), key.expose()));
         }
+        Material::ApiToken { token, .. } => all.push(field(named("api_token"), token.expose())),
+        Material::ApiCertificate { pkcs12, password, .. } => {
+            all.push(field(named("pkcs12"), pkcs12.expose()));
+            all.push(field(named("pkcs12_password"), password.expose()));
+        }
     }
     all
 }
@@ -111,12 +120,13 @@ pub(super) fn fields(material: &Material) -> Vec<Field> {
 /// Whether a consumer needs more than the secret of such a key, because its other half changes with it.
 pub(super) fn needs_more_than_the_secret(kind: MaterialKind) -> bool {
     match kind {
-        MaterialKind::AccessKey | MaterialKind::HmacKey => true,
+        MaterialKind::AccessKey | MaterialKind::HmacKey | MaterialKind::ApiCertificate => true,
         MaterialKind::StorageAccountKey
         | MaterialKind::SasToken
         | MaterialKind::ServicePrincipal { .. }
         | MaterialKind::CosmosAccountKey
-        | MaterialKind::ServiceBusKey => false,
+        | MaterialKind::ServiceBusKey
+        | MaterialKind::ApiToken => false,
     }
 }
 

@@ -87,3 +87,8 @@ pub(crate) fn access_id() -> String {
 pub(crate) fn google_etag() -> String {
     STANDARD.encode(bytes::<8>())
 }
+
+/// `-` and eight small letters, as F5's console appends them to names.
+pub(crate) fn name_suffix() -> String {
+    format!("-{}", pick::<8>(b"abcdefghijklmnopqrstuvwxyz"))
+}

@@ -1,4 +1,5 @@
-//! Strict stand-ins of AWS, Azure, IBM Cloud Object Storage and ArcGIS Enterprise, for tests, for the demo and for anyone who wants to see a rotation go wrong safely.
+//! Strict stand-ins of AWS, Azure, Google, IBM Cloud Object Storage, F5 Distributed Cloud and ArcGIS Enterprise, for tests, for the demo
+//! and for anyone who wants to see a rotation go wrong safely.
 //!
 //! Nothing here is imported from rekeyd: signing, forms and JSON are the lab's own, written from the vendors' documents, so that
 //! one misreading cannot sit on both sides of the wire. What a document does not say is chosen, and the comment says so.
@@ -11,6 +12,7 @@
 //! * [`s3`]: a store that speaks S3, for whatever issuer makes the keys; its signatures are judged by a library that is not ours.
 //! * [`ArcGis`]: the admin and portal endpoints that credential rotation touches, as Kubernetes or as Server. Its cloud services
 //!   really use the key they hold against [`Aws`], [`Azure`] or [`Ibm`], all the time, and count every refusal: an outage is a number above zero.
+//! * [`F5`]: the console of F5 Distributed Cloud, as far as service credentials go.
 //! * [`Fault`], [`JobScript`]: what goes wrong, and when.
 //!
 //! ```no_run
@@ -37,6 +39,7 @@ mod aws;
 mod azure;
 mod chance;
 mod consumer;
+mod f5;
 mod faults;
 mod form;
 mod google;
@@ -59,6 +62,7 @@ pub use azure::{
     RegeneratedKey, SlotView, WriteLimit,
 };
 pub use consumer::{ConsumerCount, key_name};
+pub use f5::{F5, F5Credential, F5Options, Words};
 pub use faults::{Fault, Gate};
 pub use google::{Google, GoogleOptions, HmacKeyView};
 pub use ibm::{Ibm, IbmKeyView, IbmOptions, IbmRight, TakenName};

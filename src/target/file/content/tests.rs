@@ -26,6 +26,8 @@ fn all(secret: &str) -> Vec<Material> {
         Material::HmacKey { id: id(), secret: secret() },
         Material::CosmosAccountKey { id: id(), account: name(), key: secret() },
         Material::ServiceBusKey { id: id(), key_name: name(), key: secret() },
+        Material::ApiToken { id: id(), token: secret() },
+        Material::ApiCertificate { id: id(), pkcs12: secret(), password: Secret::new(name()) },
     ]
 }
 

@@ -1,0 +1,393 @@
+//! `f5xc`: service credentials of F5 Distributed Cloud, as API tokens or API certificates.
+//!
+//! A credential is shown once, in the answer to its making. Its name says for which intent it was made, so one whose answer was lost is
+//! found and revoked. It ends by itself. It is never disabled: the one request that could (`activate`) takes no word for which of the
+//! two is meant, and no page says what it does to a credential that is active, so a revocation is the whole of the retire. Nor is it
+//! ever renewed: `renew` moves the end of a token and leaves the token as it is, and here a new one is made instead.
+//!
+//! What a living credential may do follows the policy: see [`F5xc::keep`]. This file never retries and does not know which credential
+//! is in use where, but it knows the one that rekeyd itself logs in with, and does not revoke that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, SystemSpec, Timestamp};
+use crate::net::Context;
+use crate::net::client::Answer;
+use crate::net::redact::Redactor;
+use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
+
+mod account;
+mod client;
+mod faults;
+mod names;
+mod policy;
+mod probe;
+mod wire;
+
+use client::{Console, SYSTEM, edge_time};
+use faults::Call;
+use policy::{Config, Credential, WHOAMI};
+use wire::{Create, Created, Done, Empty, Item, Items, NamespaceRole, Password, Replace, Replaced, Who};
+
+/// The kind `f5xc` and the accounts of `[f5xc]`.
+pub const KIND: super::Kind = super::Kind {
+    name: "f5xc",
+    system: Some("f5xc"),
+    read_system: account::read,
+    read: |table, system| policy::read("f5xc", table, system),
+    material: policy::material,
+    valid_for: policy::valid_for,
+    derivation: None,
+    connect,
+};
+
+const CREDENTIALS: &str = "/api/web/namespaces/system/service_credentials";
+const REVOKE: &str = "/api/web/namespaces/system/revoke/service_credentials";
+
+/// More than a tenant has; a longer listing is not read to its end, and a part of one proves nothing.
+const ITEMS_MAX: usize = 10_000;
+
+/// Where the users behind service credentials have their addresses (seen as a creator's id in an object of this API).
+const SERVICE_USERS: &str = "@volterracredentials.io";
+
+/// How many tokens are remembered by their hash.
+const KNOWN_MAX: usize = 64;
+
+fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
+    let config: Config = super::config(spec)?;
+    if names::stem(&config.stem) != Some(config.stem.as_str()) {
+        return Err(super::mismatch(spec, format!("`{}` cannot begin the name of a service credential", config.stem)));
+    }
+    let console = Console::connect(system, &spec.object, context)?;
+    let on = console.account.host().to_owned();
+    Ok(Arc::new(F5xc { config, console, on, tokens: Mutex::default() }))
+}
+
+/// The service credentials of one tenant whose names begin alike.
+struct F5xc {
+    config: Config,
+    console: Console,
+    /// The tenant's host, for messages.
+    on: String,
+    /// Whose tokens have been tried here, by their hash: so the one that rekeyd logs in with is known where it is one of these.
+    tokens: Mutex<HashMap<[u8; 32], KeyId>>,
+}
+
+impl F5xc {
+    fn call(&self, what: &str) -> Call {
+        Call::new(format!("{what} at {}", self.on))
+    }
+
+    async fn who(&self) -> Result<Who, Fault> {
+        let call = self.call("ask who rekeyd is");
+        read(&call, &self.console.get(&call, WHOAMI).await?, "an answer that names no tenant")
+    }
+
+    /// Every service credential of the tenant, and when it was listed.
+    async fn items(&self) -> Result<(Vec<Item>, Option<Timestamp>), Fault> {
+        let call = self.call("list the service credentials");
+        let answer = self.console.get(&call, CREDENTIALS).await?;
+        let Items { items } = read(&call, &answer, "an answer without a list")?;
+        if items.len() > ITEMS_MAX {
+            return Err(Fault::Unknown(call.text(format_args!("more than {ITEMS_MAX} credentials"))));
+        }
+        Ok((items, answer.date))
+    }
+
+    /// One credential, by its name.
+    async fn item(&self, key: &KeyId) -> Result<Item, Fault> {
+        let call = self.call(&format!("look at service credential {key}"));
+        let path = path_of(key).ok_or_else(|| no_name(&call))?;
+        let item: Item = read(&call, &self.console.get(&call, &path).await?, "an answer that shows no credential")?;
+        match item.name == key.as_str() {
+            true => Ok(item),
+            false => Err(Fault::Unknown(call.text("an answer that shows another credential"))),
+        }
+    }
+
+    /// Refuses where `key` is what rekeyd itself logs in with, as far as that can be seen: by the token, where it was tried here, and
+    /// by the user behind it. Whoever revokes that stands before a locked door.
+    async fn refuse_to_lock_ourselves_out(&self, key: &KeyId) -> Result<(), Fault> {
+        let refuse = |how: &str| {
+            let why = format!(
+                "revoke service credential {key} at {}: rekeyd itself logs in with it, as {how}; put another one into {} first",
+                self.on,
+                self.console.login()
+            );
+            Err(Fault::Refused { reason: Reason::CurrentKeyBroken, why })
+        };
+        if let Some(token) = self.console.token()? {
+            let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.get(&hash(&token)) == Some(key) {
+                return refuse("its token shows");
+            }
+        }
+        let who = self.who().await?;
+        // A person has an address elsewhere, and a person's login is no service credential.
+        let Some(name) = who.email.strip_suffix(SERVICE_USERS) else { return Ok(()) };
+        if name.eq_ignore_ascii_case(key.as_str()) {
+            return refuse("the name of its user shows");
+        }
+        // Whether a listed address is of the credential's own user or of who made it is not documented. Where it is the maker's, all
+        // that rekeyd made have the same, and one among them tells nothing.
+        let (items, _) = self.items().await?;
+        let is_ours =
+            |item: &&Item| item.user_email.as_ref().is_some_and(|email| email.eq_ignore_ascii_case(&who.email));
+        let mut ours = items.iter().filter(is_ours);
+        match (ours.next(), ours.next()) {
+            (Some(one), None) if one.name == key.as_str() => refuse("the e-mail address of its user shows"),
+            _ => Ok(()),
+        }
+    }
+
+    /// What targets need of a credential, made of what was shown of it or brought for it.
+    fn material(&self, id: KeyId, data: Secret, password: Option<Secret>) -> Option<Material> {
+        match (self.config.credential, password) {
+            (Credential::ApiToken, _) => Some(Material::ApiToken { id, token: data }),
+            (Credential::Certificate, Some(password)) => Some(Material::ApiCertificate { id, pkcs12: data, password }),
+            (Credential::Certificate, None) => None,
+        }
+    }
+
+    fn no_switch(&self, verb: &str, key: &KeyId) -> Fault {
+        let why = format!("{verb} service credential {key} at {}: a service credential can only be revoked", self.on);
+        Fault::Refused { reason: Reason::Refused, why }
+    }
+}
+
+#[async_trait]
+impl Issuer for F5xc {
+    /// `f5xc:` with the tenant's own id (`acme-abcdefgh`).
+    async fn identity(&self) -> Result<AccountIdentity, Fault> {
+        let who = self.who().await?;
+        if who.tenant.is_empty() || !names::is_name(&who.tenant) {
+            return Err(Fault::Unknown(self.call("ask who rekeyd is").text("an answer that names no tenant")));
+        }
+        Ok(AccountIdentity::new(format!("f5xc:{}", who.tenant)))
+    }
+
+    async fn list(&self) -> Result<Listing, Fault> {
+        let (items, date) = self.items().await?;
+        let (now, stem) = (date.unwrap_or_else(edge_time), &self.config.stem);
+        let mut keys = Vec::new();
+        for item in items.into_iter().filter(|item| names::belongs(stem, &item.name)) {
+            if !names::is_name(&item.name) {
+                let call = self.call("list the service credentials");
+                return Err(Fault::Unknown(call.text("an answer with a name that is none")));
+            }
+            keys.push(ListedKey {
+                active: item.is_alive(now),
+                created: item.create_timestamp,
+                intent: names::intent_of(stem, &item.name),
+                tail: None,
+                root_tail: None,
+                expires: item.expiry_timestamp,
+                id: KeyId::new(item.name),
+            });
+        }
+        Ok(Listing { keys, quota: None, date })
+    }
+
+    /// One create, at most once on the wire, under a name that tells the intent.
+    async fn mint(&self, intent: &IntentId, _replaces: Option<&KeyId>) -> Result<MintedKey, Fault> {
+        let call = self.call("create a service credential");
+        let name = names::name_of(&self.config.stem, intent).ok_or_else(|| {
+            let why = call.text(format_args!("the intent {intent} makes no name"));
+            Fault::Refused { reason: Reason::PolicyMismatch, why }
+        })?;
+        let password = (self.config.credential == Credential::Certificate).then(new_password).transpose();
+        let password = password.map_err(|()| Fault::NotSent(call.text("the system has no randomness")))?;
+        let roles = self.config.access.roles.iter();
+        let roles =
+            roles.flat_map(|(namespace, roles)| roles.iter().map(move |role| NamespaceRole { namespace, role }));
+        let body = Create {
+            name: &name,
+            namespace: SYSTEM,
+            expiration_days: self.config.days,
+            namespace_roles: roles.collect(),
+            user_group_names: &self.config.access.groups,
+            kind: match self.config.credential {
+                Credential::ApiToken => "SERVICE_API_TOKEN",
+                Credential::Certificate => "SERVICE_API_CERTIFICATE",
+            },
+            api_token: password.is_none().then_some(Empty {}),
+            api_certificate: password.as_ref().map(|password| Password { password: password.expose() }),
+        };
+        let redactor = Redactor::new(&password);
+        let answer = match self.console.write(&call, Method::POST, CREDENTIALS, &body, redactor).await {
+            // No two intents have one name: somebody else's credential has it, and waiting changes nothing of that.
+            Err(Fault::Retry { why, .. }) if why.ends_with("(409)") => {
+                let why = format!("{why}; see in the console whether there is a service credential {name}");
+                return Err(Fault::Refused { reason: Reason::Refused, why });
+            }
+            answer => answer?,
+        };
+        let created: Created = read(&call, &answer, "an answer without the credential or its name")?;
+        let is_sound = names::is_name(&created.name) && !created.data.expose().is_empty();
+        let is_whole = password.is_none() || is_pkcs12(&created.data);
+        if !is_sound || !is_whole {
+            return Err(Fault::Unknown(call.text("an answer without the credential or its name")));
+        }
+        if names::intent_of(&self.config.stem, &created.name).as_ref() != Some(intent) {
+            let why = call.text(format_args!(
+                "{name} was asked for, and {} was made, which no listing here would find: revoke it in the console",
+                Redactor::default().clean(&created.name)
+            ));
+            return Err(Fault::Refused { reason: Reason::Refused, why });
+        }
+        let material = self.material(KeyId::new(created.name), created.data, password);
+        // A certificate is minted with a password, so there is one.
+        let material = material.ok_or_else(|| Fault::Unknown(call.text("no password for the certificate")))?;
+        Ok(MintedKey { material, created: None })
+    }
+
+    async fn probe(&self, material: &Material) -> Result<Probe, Fault> {
+        // Whatever the policy makes today: the one in use may be of the other sort.
+        match material {
+            Material::ApiToken { id, token } => self.probe_token(id, token).await,
+            Material::ApiCertificate { id, .. } => self.probe_certificate(id).await,
+            _ => {
+                let what = "it is no service credential";
+                let why = format!("try key {} at {}: {what}", material.key(), self.on);
+                Err(Fault::Refused { reason: Reason::PolicyMismatch, why })
+            }
+        }
+    }
+
+    /// F5 reports no use of a credential.
+    async fn last_use(&self, _key: &KeyId) -> Result<LastUse, Fault> {
+        Ok(LastUse::Untold)
+    }
+
+    async fn disable(&self, key: &KeyId) -> Result<(), Fault> {
+        Err(self.no_switch("disable", key))
+    }
+
+    async fn enable(&self, key: &KeyId) -> Result<(), Fault> {
+        Err(self.no_switch("enable", key))
+    }
+
+    /// A credential is shown once, so it is the operator's or none. A certificate needs its password too: a second line.
+    async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
+        let Some(secret) = secret else { return Ok(None) };
+        if self.config.credential == Credential::ApiToken {
+            return Ok(self.material(key.clone(), secret, None));
+        }
+        let text = secret.expose();
+        let parts = text.split_once('\n').map(|(data, password)| (data.trim(), password.trim_end_matches('\r')));
+        let hidden = |text: &str| Secret::new(text.to_owned());
+        let parts = parts.map(|(data, password)| (hidden(data), hidden(password)));
+        match parts.filter(|(data, password)| is_pkcs12(data) && !password.expose().is_empty()) {
+            Some((data, password)) => Ok(self.material(key.clone(), data, Some(password))),
+            None => {
+                let why = format!(
+                    "take on the certificate {key}: the file must have two lines, the PKCS#12 in base64 and then its password \
+                     (base64 -w0 FILE.p12)"
+                );
+                Err(Fault::Refused { reason: Reason::PolicyMismatch, why })
+            }
+        }
+    }
+
+    /// Roles and groups that the policy no longer gives, or gives anew, are replaced (PUT), and then looked at: the answer to a replace
+    /// says nothing of them. What a person made is left as it is; the next credential has what the policy says.
+    async fn keep(&self, key: &KeyId) -> Result<Option<String>, Fault> {
+        if names::intent_of(&self.config.stem, key.as_str()).is_none() {
+            return Ok(None);
+        }
+        let wanted = &self.config.access;
+        let item = match self.item(key).await {
+            // Listings tell of its absence, and with proof.
+            Err(Fault::Refused { reason: Reason::NotFound, .. }) => return Ok(None),
+            item => item?,
+        };
+        let shown = item.access();
+        if shown == *wanted || !item.is_alive(edge_time()) {
+            return Ok(None);
+        }
+        let call = self.call(&format!("replace the roles and groups of service credential {key}"));
+        let path = path_of(key).ok_or_else(|| no_name(&call))?;
+        let body = Replace {
+            name: key.as_str(),
+            namespace: SYSTEM,
+            namespace_access: wanted.namespace_access(),
+            user_group_names: &wanted.groups,
+        };
+        let answer = self.console.write(&call, Method::PUT, &path, &body, Redactor::default()).await?;
+        let replaced: Replaced = read(&call, &answer, "an answer that names no credential")?;
+        if replaced.name != key.as_str() {
+            return Err(Fault::Unknown(call.text("an answer about another credential")));
+        }
+        let after = self.item(key).await?.access();
+        match after == *wanted {
+            true => Ok(Some(format!("{shown} became {after}"))),
+            false => {
+                let what = format!("the console then shows {after}, and the policy says {wanted}");
+                Err(Fault::Refused { reason: Reason::PolicyMismatch, why: call.text(what) })
+            }
+        }
+    }
+
+    /// A revocation, which is for ever. One that is not there is a success, and no proof: absence is told by listings.
+    async fn delete(&self, key: &KeyId) -> Result<(), Fault> {
+        let call = self.call(&format!("revoke service credential {key}"));
+        path_of(key).ok_or_else(|| no_name(&call))?;
+        self.refuse_to_lock_ourselves_out(key).await?;
+        let body = json!({ "namespace": SYSTEM, "name": key.as_str() });
+        match self.console.write(&call, Method::POST, REVOKE, &body, Redactor::default()).await {
+            Ok(answer) => match read::<Done>(&call, &answer, "an answer that does not say whether it was done")? {
+                Done { status: true } => Ok(()),
+                Done { status: false } => Err(Fault::Unknown(call.text("status 200, which says that it was not done"))),
+            },
+            Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// What an answer says, where it says what it should; `lacking` is the message where it does not.
+fn read<T: DeserializeOwned>(call: &Call, answer: &Answer, lacking: &str) -> Result<T, Fault> {
+    // The parser's own words may repeat what it read.
+    serde_json::from_slice(&answer.body).map_err(|_| Fault::Unknown(call.text(lacking)))
+}
+
+fn path_of(key: &KeyId) -> Option<String> {
+    names::is_name(key.as_str()).then(|| format!("{CREDENTIALS}/{key}"))
+}
+
+fn no_name(call: &Call) -> Fault {
+    Fault::Refused { reason: Reason::PolicyMismatch, why: call.text("that is no name of a service credential") }
+}
+
+/// 43 characters of 32 random bytes; F5 takes 6 to 50.
+fn new_password() -> Result<Secret, ()> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    rand::fill(&mut *bytes).map_err(|_| ())?;
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(*bytes)))
+}
+
+/// Whether a text is base64 of something that begins as a PKCS#12 does (RFC 7292, 4: a sequence of more than a few bytes).
+fn is_pkcs12(data: &Secret) -> bool {
+    let bytes = STANDARD.decode(data.expose()).map(Zeroizing::new);
+    bytes.is_ok_and(|bytes| bytes.len() > 64 && bytes.starts_with(&[0x30]))
+}
+
+fn hash(token: &Secret) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.expose().as_bytes()).as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests;
