@@ -24,10 +24,6 @@ pub enum Operation {
 pub trait World: Sync {
     fn issuer(&self) -> Arc<dyn Issuer>;
     fn shape(&self) -> Shape;
-    /// Whether the provider tells when a key was last used.
-    fn tells_use(&self) -> bool {
-        self.shape() == Shape::ShownOnce
-    }
     /// The key in use, among those listed.
     fn in_use(&self, listing: &Listing) -> KeyId;
     /// The provider's name of the request behind an operation, for its faults and its log.

@@ -1,7 +1,7 @@
 //! A key as requests and answers have it: its kind, its name, its secret, and what else belongs to it.
 
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::{KeyId, Material, MaterialKind, Secret, deserialize_secret};
 
@@ -29,11 +29,17 @@ pub struct Key {
     storage_account: Option<String>,
     #[serde(default)]
     key_name: Option<String>,
+    #[serde(default, deserialize_with = "some_secret")]
+    password: Option<Secret>,
+}
+
+fn some_secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    deserialize_secret(from).map(Some)
 }
 
 impl Key {
     /// The kinds there are, as the policy and the wire name them.
-    pub const KINDS: [&'static str; 7] = [
+    pub const KINDS: [&'static str; 9] = [
         "access-key",
         "hmac-key",
         "storage-account-key",
@@ -41,6 +47,8 @@ impl Key {
         "service-principal",
         "cosmos-account-key",
         "service-bus-key",
+        "api-token",
+        "api-certificate",
     ];
 
     /// What a kind of this name is, as far as the name alone tells.
@@ -52,6 +60,8 @@ impl Key {
             "sas-token" => MaterialKind::SasToken,
             "cosmos-account-key" => MaterialKind::CosmosAccountKey,
             "service-bus-key" => MaterialKind::ServiceBusKey,
+            "api-token" => MaterialKind::ApiToken,
+            "api-certificate" => MaterialKind::ApiCertificate,
             // What comes with the secret is seen when it is there.
             _ => return None,
         })
@@ -65,7 +75,10 @@ impl Key {
 
     /// What no message may hold.
     pub(super) fn secrets(&self) -> Vec<Secret> {
-        self.clone().into_material("access-key").map_or_else(|_| vec![self.secret.clone()], |key| key.secrets())
+        let key = self.clone().into_material("access-key");
+        let mut all = key.map_or_else(|_| vec![self.secret.clone()], |key| key.secrets());
+        all.extend(self.password.clone());
+        all
     }
 
     /// As targets need it. `expected` is the kind the policy names.
@@ -100,6 +113,12 @@ impl Key {
             "service-bus-key" => {
                 Material::ServiceBusKey { id, key_name: part("key_name", self.key_name)?, key: secret }
             }
+            "api-token" => Material::ApiToken { id, token: secret },
+            "api-certificate" => {
+                let password = self.password.filter(|password| (1..=SECRET_MAX).contains(&password.expose().len()));
+                let password = password.ok_or_else(|| "an api-certificate without its `password`".to_owned())?;
+                Material::ApiCertificate { id, pkcs12: secret, password }
+            }
             _ => Material::ServicePrincipal {
                 id,
                 tenant: part("tenant", self.tenant)?,
@@ -129,6 +148,7 @@ impl From<&Material> for Key {
             authority_host: None,
             storage_account: None,
             key_name: None,
+            password: None,
         };
         let kind = match material {
             Material::AccessKey { .. } => "access-key",
@@ -155,6 +175,11 @@ impl From<&Material> for Key {
                 key.authority_host.clone_from(authority_host);
                 key.storage_account.clone_from(storage_account);
                 "service-principal"
+            }
+            Material::ApiToken { .. } => "api-token",
+            Material::ApiCertificate { password, .. } => {
+                key.password = Some(password.clone());
+                "api-certificate"
             }
         };
         key.kind = Some(kind.to_owned());
@@ -184,6 +209,9 @@ impl Serialize for Key {
                 map.serialize_entry(name, value)?;
             }
         }
+        if let Some(password) = &self.password {
+            map.serialize_entry("password", password.expose())?;
+        }
         map.end()
     }
 }
@@ -210,6 +238,8 @@ mod tests {
             },
             Material::CosmosAccountKey { id: id(), account: name(), key: secret() },
             Material::ServiceBusKey { id: id(), key_name: name(), key: secret() },
+            Material::ApiToken { id: id(), token: secret() },
+            Material::ApiCertificate { id: id(), pkcs12: secret(), password: secret() },
         ]
     }
 
@@ -234,6 +264,7 @@ mod tests {
             (r#"{"id":"a","secret":""}"#, "secret is empty"),
             (r#"{"kind":"password","id":"a","secret":"x"}"#, "of a kind that is none of access-key, hmac-key"),
             (r#"{"kind":"sas-token","id":"a","secret":"x"}"#, "a sas-token without its `account`"),
+            (r#"{"kind":"api-certificate","id":"a","secret":"x"}"#, "an api-certificate without its `password`"),
             (r#"{"kind":"service-principal","id":"a","secret":"x","tenant":"t"}"#, "without its `client`"),
         ] {
             let key: Key = serde_json::from_str(text).expect("it reads");
