@@ -120,6 +120,25 @@ async fn azures_own_sdk_signs_the_same() {
 }
 
 #[tokio::test]
+async fn a_policy_that_blocks_long_tokens_is_met_before_anything_is_made() {
+    let account = Account::new(&format!("{OF_ACCOUNT}\nvalid_for = \"90d\"")).await;
+    let idle = account.slot("key2").await;
+    let intent = IntentId::new("r1.1");
+    account.azure.set_sas_policy(&account.id, Some(("30.00:00:00", "Block")));
+    for refused in [account.issuer.rights().await.map(drop), account.issuer.mint(&intent, Some(&idle)).await.map(drop)]
+    {
+        let (why, said) = reason(refused);
+        assert_eq!(why, Reason::PolicyMismatch);
+        assert!(said.contains("blocks a SAS that is good for longer than 30d, and valid_for is 90d"), "{said}");
+    }
+    assert_eq!(account.azure.regenerations(), 0);
+    for lenient in [("30.00:00:00", "Log"), ("90.00:00:00", "Block"), ("soon", "Block")] {
+        account.azure.set_sas_policy(&account.id, Some(lenient));
+        account.issuer.rights().await.unwrap_or_else(|fault| panic!("{lenient:?}: {fault:?}"));
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_made_of_the_slot_and_ends_a_fixed_time_after_its_key_was_made() {
     let account = Account::new(&format!("{OF_ACCOUNT}\nvalid_for = \"90d\"")).await;
     let minted = account.mint().await;

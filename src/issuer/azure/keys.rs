@@ -21,6 +21,7 @@ use super::rights;
 use super::slots::{self, Slot, slot_of};
 use crate::model::{AccountIdentity, KeyId, Reason, Standing, Tail, Timestamp};
 use crate::ports::{Fault, ListedKey, Listing};
+use crate::schedule::format_duration;
 
 /// Cosmos DB takes a regeneration on and answers before it is done. Seconds are usual; what takes longer than this is left to the
 /// look that settles an unknown mint.
@@ -50,6 +51,8 @@ struct Shown {
 struct Properties {
     /// Storage: absent means yes.
     allow_shared_key_access: Option<bool>,
+    /// Storage: how long a SAS may be good.
+    sas_policy: Option<SasPolicy>,
     /// Cosmos DB and Service Bus.
     disable_local_auth: Option<bool>,
     /// Storage: when the account was made.
@@ -63,6 +66,29 @@ struct Properties {
     service_bus_endpoint: Option<String>,
     /// Cosmos DB: when each key was made.
     keys_metadata: Option<Metadata>,
+}
+
+/// `SasPolicy` of the storage resource provider.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SasPolicy {
+    /// `DD.HH:MM:SS`.
+    sas_expiration_period: String,
+    /// `Log` notes a SAS that is good for longer, `Block` denies it.
+    expiration_action: String,
+}
+
+impl SasPolicy {
+    /// The longest life of a SAS that is not denied; `None` where none is, or where it is not told in Azure's form.
+    fn longest(&self) -> Option<Duration> {
+        if !self.expiration_action.eq_ignore_ascii_case("Block") {
+            return None;
+        }
+        let (days, time) = self.sas_expiration_period.split_once('.')?;
+        let parts = std::iter::once(days).chain(time.split(':')).map(|part| part.parse::<u32>().ok().map(u64::from));
+        let [days, hours, minutes, seconds] = parts.collect::<Option<Vec<u64>>>()?.try_into().ok()?;
+        Some(Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds))
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -119,6 +145,19 @@ impl Keys {
         let why = call
             .text(format_args!("{closed}, so its keys open nothing; allow them, or switch the service to an identity"));
         Err(Fault::Refused { reason: Reason::Refused, why })
+    }
+
+    /// That the account denies no SAS for being good for this long (`sasPolicy`).
+    pub(in crate::issuer) async fn admit_sas(&self, valid_for: Duration) -> Result<(), Fault> {
+        let call = self.call("sign a SAS of", "read");
+        let policy = self.account().await?.sas_policy.unwrap_or_default();
+        let Some(longest) = policy.longest().filter(|longest| *longest < valid_for) else { return Ok(()) };
+        let (period, valid_for) = (format_duration(longest), format_duration(valid_for));
+        let why = call.text(format_args!(
+            "its sasPolicy blocks a SAS that is good for longer than {period}, and valid_for is {valid_for}; shorten \
+             valid_for, or let the policy log such a SAS"
+        ));
+        Err(Fault::Refused { reason: Reason::PolicyMismatch, why })
     }
 
     fn version(&self) -> &'static str {
@@ -306,7 +345,7 @@ fn place(error: &serde_json::Error) -> String {
 }
 
 /// A look that failed before anything that changes something was sent.
-fn before_sending(fault: Fault) -> Fault {
+pub(in crate::issuer) fn before_sending(fault: Fault) -> Fault {
     match fault {
         Fault::Unknown(why) | Fault::Retry { why, .. } => Fault::NotSent(why),
         other => other,

@@ -139,7 +139,7 @@ impl Slot {
     }
 }
 
-/// What a storage account asks of those who use its keys. Azure shows it, and warns; it refuses nobody for it.
+/// What a storage account asks of those who use its keys. It is shown, and here nobody is refused for it.
 #[derive(Clone, Default)]
 pub(crate) struct KeyRules {
     pub(crate) expiration_days: Option<u32>,
