@@ -88,7 +88,6 @@ stories! {
     tabs_and_wide_letters
     unknown_key
     unknown_kind
-    unserved
     wrong_kind_of_value
     zero
 }

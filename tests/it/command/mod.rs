@@ -122,6 +122,11 @@ impl World for Keys {
         std::fs::write(self.state.path("faults").join(request), word).expect("it can be written");
     }
 
+    /// A program is not asked for what it has made.
+    fn shows_secrets(&self) -> bool {
+        false
+    }
+
     fn sent(&self, request: &str) -> usize {
         self.state.log().iter().filter(|act| *act == request).count()
     }
