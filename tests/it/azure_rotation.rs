@@ -87,12 +87,10 @@ impl Story {
         let secret =
             json!({ "storageAccountName": name, "storageAccountKey": azure.slot(&self.account, "key1").value });
         store(KEY, json!({ "type": "STORAGE-ACCOUNT-KEY", "secret": secret }));
-        let signed = |account: &str, name: &str| {
-            let token = azure.account_sas(account, "key1", HOUR);
-            json!({ "type": "SAS-TOKEN", "secret": { "storageAccountName": name, "sasToken": token } })
-        };
-        store(SAS, signed(&self.account, name));
-        store(OWN, signed(&self.own, &format!("{name}2")));
+        let signed = |name: &str, token: &str| json!({ "type": "SAS-TOKEN", "secret": { "storageAccountName": name, "sasToken": token } });
+        let token = azure.account_sas(&self.account, "key1", HOUR);
+        store(SAS, signed(name, &token));
+        store(OWN, signed(&format!("{name}2"), &self.by_hand_unlike(&token, &self.own, "key1")));
         if with_application {
             let principal =
                 json!({ "tenantId": azure.tenant_id(), "clientId": self.client_id, "clientSecret": self.by_hand.1 });
@@ -100,6 +98,14 @@ impl Story {
             store(APP, json!({ "type": "SERVICE-PRINCIPAL", "secret": secret, "servicePrincipal": principal }));
         }
         self.scene.write_secret("own-sas", &self.token(OWN));
+    }
+
+    /// A SAS that does not end as another one does. What a person signs ends with `%3D` behind one of sixteen characters, and a place
+    /// that shows the end of an old key would stop its rotation.
+    fn by_hand_unlike(&self, other: &str, account: &str, slot: &str) -> String {
+        let end = |token: &str| token[token.len() - 4..].to_owned();
+        let mut tokens = (0..).map(|more| self.azure.account_sas(account, slot, HOUR + Duration::from_secs(more)));
+        tokens.find(|token| end(token) != end(other)).expect("some second makes another end")
     }
 
     fn policy(&self, settle: &str, name: &str) -> String {
@@ -700,7 +706,7 @@ async fn a_follower_joins_a_root_that_was_rotated_before() {
         story.adopt_slot("blob-key", &[]);
         // What nobody told rekeyd of would end with the slot, so its maker signs anew after the rotation.
         story.rotate(&["blob-key"]);
-        let token = story.azure.account_sas(&story.account, "key2", HOUR);
+        let token = story.by_hand_unlike(&story.token(OWN), &story.account, "key2");
         let secret = json!({ "storageAccountName": "gisstore", "sasToken": token });
         story.scene.arcgis.set_credential_object(SAS, &json!({ "type": "SAS-TOKEN", "secret": secret }));
         let refused = story.scene.arcgis.consumer_refusals();
