@@ -256,7 +256,8 @@ fn note_site(told: &mut Deployment, site: Site) {
 }
 
 /// How a key gets to what no request reaches.
-const ROAD: &str = "give the key to a script of yours that moves it there: a [[service.target]] with kind = \"command\"";
+const ROAD: &str =
+    "give the key to a script of yours that moves it there: a [[service.target]] with kind = \"command\"";
 
 /// A credential is there, and no key in it.
 fn is_keyless(holder: &FoundHolder) -> bool {
