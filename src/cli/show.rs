@@ -56,10 +56,10 @@ pub(super) async fn history(policy_path: &Path, service: ServiceName, json: bool
     let policy = startup::policy(policy_path)?;
     let lines = match Daemon::connect(&policy.daemon.control).await? {
         Some(mut daemon) => match daemon.ask(Ask::History { service: service.clone() }).await? {
-            Told::History(lines) if lines.is_empty() && policy.no_keys_of_its_own(&service).is_some() => {
-                return Ok(unknown(&policy.no_keys_of_its_own(&service).unwrap_or_default()));
-            }
-            Told::History(lines) => lines,
+            Told::History(lines) => match policy.no_keys_of_its_own(&service).filter(|_| lines.is_empty()) {
+                Some(why) => return Ok(unknown(&why)),
+                None => lines,
+            },
             Told::NoSuchService(why) => return Ok(unknown(&why)),
             _ => return Err(unexpected()),
         },

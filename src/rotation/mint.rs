@@ -48,6 +48,12 @@ impl ServiceState {
         if let Some(wait) = clocks_differ(listing, now) {
             return wait;
         }
+        let unlisted = self.unlisted_at_home(listing, issuer);
+        // Before the stranger: to a journal that is behind, the key the targets use now is one.
+        if let (Some(current), Some(newer)) = (unlisted, self.newer_than_journal(listing, now)) {
+            let why = format!("current key {current} is not listed by its issuer");
+            return self.behind(listing, Some(issuer), &why, &newer, now);
+        }
         let mut events: Vec<Event> = self.strangers_event(listing, Some(issuer), now).into_iter().collect();
         if let Some(stranger) = self.strangers_in(listing, Some(issuer), now).first() {
             let why =
@@ -56,7 +62,7 @@ impl ServiceState {
             return Conclusion::record(events);
         }
         // What is idle is told by what is not; a listing without the key in use tells nothing.
-        if let Some(current) = self.unlisted_at_home(listing, issuer) {
+        if let Some(current) = unlisted.filter(|_| issuer.shape.has_slots()) {
             let why = format!("current key {current} is not listed by its issuer, so no slot is known to be idle");
             events.push(self.halted(Reason::CurrentKeyBroken, &why));
             return Conclusion::record(events);
@@ -108,12 +114,12 @@ impl ServiceState {
         })
     }
 
-    /// The current key where keys live in slots and none of them holds it, at the issuer where it should be.
+    /// The current key, where the issuer that should have it does not list it.
     fn unlisted_at_home(&self, listing: &Listing, issuer: &IssuerSpec) -> Option<&KeyId> {
         let current = &self.current.as_ref().filter(|_| self.uses_no_key().is_none())?.key;
         let at_home = self.home.as_ref().is_some_and(|home| home.object == issuer.object);
         let listed = listing.keys.iter().any(|listed| listed.id == *current);
-        (issuer.shape.has_slots() && at_home && !listed).then_some(current)
+        (at_home && !listed).then_some(current)
     }
 
     /// Another place of the same deployments that shows the end of an idle key: whoever uses it would lose it with its slot.

@@ -8,7 +8,7 @@ use rekeyd_lab::{ArcGisOptions, AwsOptions, Azure, AzureOptions, Fault as Mishap
 use serde_json::{Value, json};
 
 use super::azurite::{Azurite, azurite};
-use super::support::{PolicyText, Scene, wait_until};
+use super::support::{Daemon, PolicyText, Scene, wait_until};
 
 /// Cloud services: one holds a key of the account, one a SAS signed with the same key, one a SAS of another account whose keys nobody
 /// holds, one a secret of the application.
@@ -150,6 +150,23 @@ impl Story {
     fn token(&self, place: &str) -> String {
         let held = self.scene.arcgis.credential_object(place).expect("it holds something");
         held["secret"]["sasToken"].as_str().expect("a SAS").to_owned()
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.scene.run(&["status", "--json"]).out).expect("JSON")
+    }
+
+    /// Lets the daemon take the policy as it stands now, and look at the account under it. One look lists its keys, and asks for them
+    /// again to try the key and what is signed with it; so after six of these at least one whole look lies behind us.
+    fn reload(&self, daemon: &Daemon<'_>) {
+        daemon.signal("HUP");
+        wait_until("the reload", || daemon.log().contains("took the new policy"));
+        let looked = || {
+            let requests = self.azure.requests().into_iter();
+            requests.filter(|line| line.operation == "ListKeys" && line.user_or_target == "gisstore").count()
+        };
+        let before = looked();
+        wait_until("a look at the account", || looked() >= before + 6);
     }
 
     fn adopt_application(&self) {
@@ -294,7 +311,7 @@ async fn a_sas_moves_with_the_key_it_is_signed_with() {
             story.rotate(&["blob-key"]);
             tokens.push(story.token(SAS));
         }
-        let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).expect("JSON");
+        let status = story.status();
         let services = status["services"].as_array().expect("services");
         let of = |name: &str| services.iter().find(|service| service["name"] == name).expect("it is listed").clone();
         let (root, follower) = (of("blob-key"), of("blob-sas"));
@@ -305,7 +322,7 @@ async fn a_sas_moves_with_the_key_it_is_signed_with() {
 
         // It has no timetable, and what is signed ends after half a year: the next rotation is due before that.
         let due = || {
-            let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).ok()?;
+            let status = story.status();
             let services = status["services"].as_array()?.iter();
             let root = services.clone().find(|service| service["name"] == "blob-key")?;
             root["next_rotation"].as_str()?.parse::<chrono::DateTime<chrono::Utc>>().ok()
@@ -666,7 +683,7 @@ async fn a_policy_that_changes_does_not_hide_when_a_sas_ends() {
         story.adopt_slot("blob-key", &[]);
         story.rotate(&["blob-key"]);
         let due = || {
-            let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).ok()?;
+            let status = story.status();
             let services = status["services"].as_array()?.iter();
             let root = services.clone().find(|service| service["name"] == "blob-key")?;
             let due = root["next_rotation"].as_str()?.parse::<chrono::DateTime<chrono::Utc>>().ok()?;
@@ -674,16 +691,13 @@ async fn a_policy_that_changes_does_not_hide_when_a_sas_ends() {
         };
         assert_eq!(due(), Some(26), "a tenth of thirty days before the end");
         std::fs::write(story.scene.policy(), text.replace("\"30d\"", "\"300d\"")).expect("written");
-        daemon.signal("HUP");
-        wait_until("the reload", || daemon.log().contains("took the new policy"));
-        // Long enough for a look at the world.
-        std::thread::sleep(Duration::from_millis(1500));
+        story.reload(&daemon);
         assert_eq!(due(), Some(26), "what is there ends no later than before");
         // Handed over again, it is the longer one; and nothing of it is taken for somebody else's.
         let pushed = story.scene.run(&["repush", "blob-key"]);
         assert_eq!(pushed.code, Some(0), "{pushed:?}");
         wait_until("the end of the push", || daemon.log().matches("  INFO done service=blob-key").count() == 2);
-        let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).expect("JSON");
+        let status = story.status();
         assert!(status["services"].as_array().expect("services").iter().all(|one| one["drift"].is_null()), "{status}");
         story.assert_no_refusals(&[KEY, SAS]);
         drop(daemon);
@@ -712,10 +726,8 @@ async fn a_follower_joins_a_root_that_was_rotated_before() {
         let refused = story.scene.arcgis.consumer_refusals();
 
         std::fs::write(story.scene.policy(), &whole).expect("written");
-        daemon.signal("HUP");
-        wait_until("the reload", || daemon.log().contains("took the new policy"));
-        std::thread::sleep(Duration::from_millis(1500));
-        let status: Value = serde_json::from_str(&story.scene.run(&["status", "--json"]).out).expect("JSON");
+        story.reload(&daemon);
+        let status = story.status();
         let root = status["services"].as_array().expect("services").iter().find(|one| one["name"] == "blob-key");
         assert!(root.is_some_and(|root| root["drift"].is_null() && root["state"] == "idle"), "{root:?}");
         story.rotate(&["blob-key"]);

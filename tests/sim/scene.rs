@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekeyd::engine::{Decide, Machine};
-use rekeyd::model::{
-    AccountIdentity, Instant, IssuerSpec, KeyId, Keyless, Material, Reading, ServiceName, Shape, TargetName,
-};
-use rekeyd::policy::{Environment, Policy};
+use rekeyd::model::{AccountIdentity, Instant, KeyId, Keyless, Material, Reading, ServiceName, Shape, TargetName};
+use rekeyd::policy::Policy;
 use rekeyd::ports::{Connect, Journal, Record};
 use rekeyd::rotation::event::{AdoptedBy, Event};
 
 use crate::journal::CutJournal;
-use crate::ports::{SIGNER, SimConnect};
+use crate::ports::SimConnect;
 use crate::stand_in::{Kept, Provider};
 use crate::world::{Actor, At, ByHand, Place, Shared, Vault, World, epoch};
+
+mod policy;
+
+pub use policy::policy;
 
 /// One service of a scene.
 #[derive(Clone, Debug)]
@@ -238,7 +240,7 @@ impl Scene {
 fn raise(world: &mut World, cast: &Cast, tables: Tables) {
     let object = cast.object();
     let [policy, astray] = [0, 1].map(|way| {
-        let mut policy = parse(&tables.accounts[way], std::slice::from_ref(cast), |_| {
+        let mut policy = policy::parse(&tables.accounts[way], std::slice::from_ref(cast), |_| {
             (tables.issuer.clone(), tables.follower.clone())
         });
         for service in &mut policy.services {
@@ -259,7 +261,7 @@ fn raise(world: &mut World, cast: &Cast, tables: Tables) {
     let (account, settle) = (kept.account(&spec).to_string(), spec.settle);
     let vault = Vault { account, settle, kept: Some(kept.clone()), ..vault(cast) };
     world.vaults.insert(object.clone(), vault);
-    for (id, secret) in kept.keys() {
+    for (id, secret) in kept.provider.keys() {
         let idle = id != tables.first;
         let _ = world.make_with(&object, id, secret, Actor::Human, None, idle);
     }
@@ -346,63 +348,4 @@ fn adopt(world: &mut World, policy: &Policy, cast: &Cast, material: &Material) {
         shelf.times.entry(name.clone()).or_default().push(Duration::ZERO);
         world.check_event(0, &name, &event, &at);
     }
-}
-
-/// A policy like an operator's, with waits of minutes instead of days; of each service its issuer's table, and its follower's.
-fn parse(accounts: &str, cast: &[Cast], issuer: impl Fn(&Cast) -> (String, Option<String>)) -> Policy {
-    let mut text = format!(
-        "version = 1\n[daemon]\njournal = \"sqlite:/tmp/none.db\"\ncontrol = \"/tmp/none.sock\"\nlisten = \"off\"\n{accounts}\
-         [arcgis.prod]\nproduct = \"kubernetes\"\nadmin_url = \"https://gis.example.com/arcgis/admin\"\nusername = \"rotator\"\n\
-         password = {{ env = \"P\" }}\njob_timeout = \"10m\"\nreadback = \"30s\"\n",
-    );
-    for service in cast {
-        let Cast { name, every, .. } = service;
-        let (own, follower) = issuer(service);
-        text += &format!(
-            "[[service]]\nname = \"{name}\"\nevery = \"{every}\"\npropagation = \"5s\"\nprobes = 2\nprobe_interval = \"2s\"\n\
-             soak = \"6m\"\nsoak_unproven = \"11m\"\nwatch = \"6m\"\nobserve = \"1h\"\n{drift}[service.issuer]\n{own}",
-            drift = if service.on_drift_push { "on_drift = \"push\"\n" } else { "" },
-        );
-        for (number, target) in service.target_names().iter().enumerate() {
-            if let Some(follower) = follower.as_ref().filter(|_| number == 1) {
-                text += &format!("[[service]]\nname = \"{name}-sas\"\n[service.issuer]\n{follower}");
-            }
-            let id = target.rsplit(':').next().unwrap_or_default();
-            let key = match (service.jobless, service.providers) {
-                (true, _) => "data_item",
-                (false, true) => "provider_id",
-                (false, false) => "service_id",
-            };
-            text += &format!("[[service.target]]\nkind = \"arcgis\"\ndeployment = \"prod\"\n{key} = \"{id}\"\n");
-        }
-    }
-    let parsed = Policy::parse(text, "policy.toml", &Environment::default());
-    parsed.unwrap_or_else(|report| panic!("{report}"))
-}
-
-/// A policy whose issuers are of the world's making, in the shape the cast wants.
-pub fn policy(cast: &[Cast]) -> Policy {
-    let accounts = "[aws.main]\nsettle = \"2m\"\nlast_used_lag = \"1m\"\n";
-    let mut policy = parse(accounts, cast, |Cast { user, exclusive, .. }| {
-        let issuer = format!(
-            "kind = \"aws-iam\"\naccount = \"main\"\nuser = \"{user}\"\nexclusive = {exclusive}\n\
-             probe = {{ bucket = \"gis-store\", region = \"us-east-1\" }}\n"
-        );
-        (issuer, None)
-    });
-    let shapes: BTreeMap<&str, &Cast> = cast.iter().map(|cast| (cast.name.as_str(), cast)).collect();
-    for service in &mut policy.services {
-        let cast = shapes[service.name.as_str()];
-        service.issuer.shape = cast.shape;
-        service.issuer.last_used_lag = cast.use_lag;
-        // What only the real ports read is left out: a history copies it thousands of times.
-        service.issuer.config = serde_json::Value::Null;
-        for target in &mut service.targets {
-            target.config = serde_json::Value::Null;
-            if cast.is_signed(target.name.as_str()) {
-                target.derived_by = Some(Box::new(IssuerSpec { kind: SIGNER.to_owned(), ..service.issuer.clone() }));
-            }
-        }
-    }
-    policy
 }

@@ -56,12 +56,8 @@ pub trait Provider: Send + Sync {
     fn keys(&self) -> Vec<(KeyId, String)>;
     /// What the stand-in calls the request that changes something, or the first that a look cannot do without.
     fn request(&self, op: Op) -> &'static str;
-    /// Queues a mishap for the next request called so.
-    fn fault(&self, request: &str, mishap: Mishap);
-    /// How many queued for it are not spent.
-    fn faults_left(&self, request: &str) -> usize;
-    /// Forgets those.
-    fn clear_faults(&self);
+    /// Where its requests go wrong.
+    fn mishaps(&self) -> &dyn Mishaps;
     /// Somebody removes a key; in a slot, by one that nobody has.
     fn remove(&self, key: &KeyId);
     /// Somebody makes one beside the others.
@@ -70,9 +66,19 @@ pub trait Provider: Send + Sync {
     fn opens(&self, held: &str, is_signed: bool) -> bool;
 }
 
+/// A stand-in whose requests go wrong as one likes.
+pub trait Mishaps {
+    /// Queues a mishap for the next request called so.
+    fn queue(&self, request: &str, mishap: Mishap);
+    /// How many queued for it are not spent.
+    fn left(&self, request: &str) -> usize;
+    /// Forgets those.
+    fn clear(&self);
+}
+
 /// An object at a stand-in, and how rekeyd reaches it.
 pub struct Kept {
-    provider: Box<dyn Provider>,
+    pub provider: Box<dyn Provider>,
     /// With the provider's address, and with one where nobody listens.
     systems: [SystemSpec; 2],
     context: Context,
@@ -117,14 +123,6 @@ impl Kept {
         locked(&self.ports).entry(called).or_insert_with(make).clone()
     }
 
-    pub fn keys(&self) -> Vec<(KeyId, String)> {
-        self.provider.keys()
-    }
-
-    pub fn opens(&self, held: &str, is_signed: bool) -> bool {
-        self.provider.opens(held, is_signed)
-    }
-
     /// The account, as its issuer tells it.
     pub fn account(&self, spec: &IssuerSpec) -> AccountIdentity {
         let port = self.port(spec, false);
@@ -156,14 +154,6 @@ impl Kept {
         }
     }
 
-    pub fn remove(&self, key: &KeyId) {
-        self.provider.remove(key);
-    }
-
-    pub fn make(&self) {
-        self.provider.make();
-    }
-
     /// Lets the issuer ask, struck like this; `deed` is what the request would do.
     fn ask<T: Send + 'static>(
         &self,
@@ -173,14 +163,14 @@ impl Kept {
         deed: Option<&Deed>,
         ask: impl FnOnce(Arc<dyn Issuer>) -> BoxFuture<'static, Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        let request = self.provider.request(op);
+        let (request, mishaps) = (self.provider.request(op), self.provider.mishaps());
         let gate = Gate::default();
         if let Some(mishap) = strike.and_then(|strike| mishap(strike, &gate)) {
-            self.provider.fault(request, mishap);
+            mishaps.queue(request, mishap);
         }
         let answer = outside(ask(self.port(spec, strike == Some(Strike::NotSent))));
-        let met = strike.filter(|_| self.provider.faults_left(request) == 0);
-        self.provider.clear_faults();
+        let met = strike.filter(|_| mishaps.left(request) == 0);
+        mishaps.clear();
         if let (Some(Strike::LateSoon | Strike::LateEdge | Strike::CrashLate), Some(deed)) = (met, deed) {
             locked(&self.late).push_back((format!("{deed:?}"), gate));
         }
@@ -190,6 +180,10 @@ impl Kept {
                 "{op:?} was struck by {strike:?}, and the issuer says: {fault:?}"
             );
         }
+        // Or the stand-in calls the request otherwise, and nothing is struck: what needs no look before it is always sent.
+        let sent =
+            matches!(op, Op::Identity | Op::List) || op == Op::Mint && !matches!(answer, Err(Fault::Refused { .. }));
+        assert!(strike == met || !sent, "{op:?} was to be struck by {strike:?}, and no {request} came");
         // That the key may not look there is an answer too.
         let unheard = met.filter(|_| answer.is_ok() && op != Op::Probe);
         assert!(unheard.is_none(), "{op:?} was struck by {unheard:?}, and the issuer has an answer");

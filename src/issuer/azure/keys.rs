@@ -33,6 +33,8 @@ const WORK_PAUSE: Duration = Duration::from_secs(2);
 pub(in crate::issuer) struct Keys {
     pub(in crate::issuer) resource: Resource,
     pub(in crate::issuer) azure: Azure,
+    /// How long a SAS is to be good that is signed with them.
+    sas_for: Option<Duration>,
     /// Where the account's data plane is, as ARM says; it does not change while the account exists.
     endpoint: OnceCell<String>,
 }
@@ -112,7 +114,12 @@ struct Made {
 
 impl Keys {
     pub(in crate::issuer) fn new(resource: Resource, azure: Azure) -> Self {
-        Self { resource, azure, endpoint: OnceCell::new() }
+        Self { resource, azure, sas_for: None, endpoint: OnceCell::new() }
+    }
+
+    /// The same, whose keys sign a SAS that is good for this long.
+    pub(in crate::issuer) fn signing(self, valid_for: Duration) -> Self {
+        Self { sas_for: Some(valid_for), ..self }
     }
 
     /// A call about the account that needs the right to `action` on it.
@@ -134,28 +141,27 @@ impl Keys {
         }
     }
 
-    /// The account, where it takes keys.
+    /// The account, where it takes keys and, where there is to be one, a SAS as long as this one.
     async fn usable(&self, call: &Call) -> Result<(), Fault> {
         let properties = self.account().await?;
         let closed = match (properties.allow_shared_key_access, properties.disable_local_auth) {
-            (Some(false), _) => "its allowSharedKeyAccess is false",
-            (_, Some(true)) => "its disableLocalAuth is true",
-            _ => return Ok(()),
+            (Some(false), _) => Some("its allowSharedKeyAccess is false"),
+            (_, Some(true)) => Some("its disableLocalAuth is true"),
+            _ => None,
         };
-        let why = call
-            .text(format_args!("{closed}, so its keys open nothing; allow them, or switch the service to an identity"));
-        Err(Fault::Refused { reason: Reason::Refused, why })
-    }
-
-    /// That the account denies no SAS for being good for this long (`sasPolicy`).
-    pub(in crate::issuer) async fn admit_sas(&self, valid_for: Duration) -> Result<(), Fault> {
-        let call = self.call("sign a SAS of", "read");
-        let policy = self.account().await?.sas_policy.unwrap_or_default();
-        let Some(longest) = policy.longest().filter(|longest| *longest < valid_for) else { return Ok(()) };
-        let (period, valid_for) = (format_duration(longest), format_duration(valid_for));
+        if let Some(closed) = closed {
+            let so = "so its keys open nothing; allow them, or switch the service to an identity";
+            return Err(Fault::Refused { reason: Reason::Refused, why: call.text(format_args!("{closed}, {so}")) });
+        }
+        let longest = properties.sas_policy.and_then(|policy| policy.longest());
+        let Some((longest, valid_for)) = longest.zip(self.sas_for).filter(|(longest, wanted)| longest < wanted) else {
+            return Ok(());
+        };
         let why = call.text(format_args!(
-            "its sasPolicy blocks a SAS that is good for longer than {period}, and valid_for is {valid_for}; shorten \
-             valid_for, or let the policy log such a SAS"
+            "its sasPolicy blocks a SAS that is good for longer than {}, and valid_for is {}; shorten valid_for, or let the policy \
+             log such a SAS",
+            format_duration(longest),
+            format_duration(valid_for)
         ));
         Err(Fault::Refused { reason: Reason::PolicyMismatch, why })
     }
@@ -345,7 +351,7 @@ fn place(error: &serde_json::Error) -> String {
 }
 
 /// A look that failed before anything that changes something was sent.
-pub(in crate::issuer) fn before_sending(fault: Fault) -> Fault {
+fn before_sending(fault: Fault) -> Fault {
     match fault {
         Fault::Unknown(why) | Fault::Retry { why, .. } => Fault::NotSent(why),
         other => other,

@@ -15,7 +15,7 @@ use super::azure::account::{self, Account};
 use super::azure::blob::{self, Container, Credential, Expect};
 use super::azure::client::{Azure, signing_time};
 use super::azure::faults::Call;
-use super::azure::keys::{Keys, before_sending};
+use super::azure::keys::Keys;
 use super::azure::resource::{self, AccountKind, Resource};
 use super::azure::slots::Slot;
 use crate::model::{
@@ -239,7 +239,8 @@ fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) ->
     let resource = Resource::parse(&config.resource_id).map_err(|why| super::mismatch(spec, why))?;
     let azure = Azure::connect(system, &spec.object, context)?;
     let Sas { grant, probe } = config.sas;
-    Ok(Arc::new(AzureSas { keys: Keys::new(resource, azure), grant, probe }))
+    let keys = Keys::new(resource, azure).signing(Duration::from_secs(grant.valid_for_s));
+    Ok(Arc::new(AzureSas { keys, grant, probe }))
 }
 
 /// One account's signatures.
@@ -277,11 +278,6 @@ impl AzureSas {
         })
     }
 
-    /// That what is signed here will not be denied for its length.
-    async fn admitted(&self) -> Result<(), Fault> {
-        self.keys.admit_sas(Duration::from_secs(self.grant.valid_for_s)).await
-    }
-
     fn is_signed_with(&self, token: &Secret, slot: &Slot) -> Result<bool, String> {
         token::is_signed_with(token, &slot.key, &self.keys.resource.name, self.container())
     }
@@ -299,7 +295,6 @@ impl Issuer for AzureSas {
     }
 
     async fn mint(&self, _intent: &IntentId, replaces: Option<&KeyId>) -> Result<MintedKey, Fault> {
-        self.admitted().await.map_err(before_sending)?;
         let slot = self.keys.replace(replaces).await?;
         let call = Call::new(format!("sign a SAS with key {} of {}", slot.id(), self.keys.resource.called()));
         // The key exists by now, and what became of it is seen by looking.
@@ -339,7 +334,6 @@ impl Issuer for AzureSas {
     }
 
     async fn rights(&self) -> Result<Option<Standing>, Fault> {
-        self.admitted().await?;
         self.keys.rights().await.map(Some)
     }
 

@@ -320,6 +320,17 @@ fn ahead(walk: &Walk) -> Listing {
 }
 
 #[test]
+fn a_stale_journal_with_a_rotation_opened_does_not_offer_to_destroy_the_key_in_use() {
+    let mut walk = Walk::new(&["a"]);
+    assert!(matches!(walk.survey(&[OLD])[..], [Event::Opened { .. }]));
+    let ahead = ahead(&walk);
+    walk.answer(Effect::PlanMint, Ok(listed(ahead)));
+    assert_eq!(walk.reason(), Some(Reason::JournalBehind));
+    let next = walk.state.next_command(&ServiceName::new("store"));
+    assert_eq!(next.as_deref(), Some("rekeyd adopt store AKIANEXT, if that is the key the targets use now"));
+}
+
+#[test]
 fn a_stale_journal_retires_nothing_and_names_the_key_to_adopt() {
     let mut walk = Walk::new(&["a"]);
     walk.get_ready();

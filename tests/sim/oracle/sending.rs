@@ -85,7 +85,7 @@ impl World {
             // A consumer that has it asks the provider's own stand-in.
             let let_in = |kept: &Arc<Kept>| {
                 let is_signed = place.is_signed || vault.shape == Shape::Derived;
-                place.forms.get(&key.id).is_some_and(|held| kept.opens(held, is_signed))
+                place.forms.get(&key.id).is_some_and(|held| kept.provider.opens(held, is_signed))
             };
             (key.works() && everywhere && vault.kept.as_ref().is_none_or(let_in), key.killed_by)
         });

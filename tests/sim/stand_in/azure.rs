@@ -9,7 +9,7 @@ use rekeyd::model::KeyId;
 use rekeyd_lab::{Azure, AzureOptions, Fault as Mishap};
 use tempfile::NamedTempFile;
 
-use super::{Provider, outside};
+use super::{Mishaps, Provider, outside};
 use crate::faults::Op;
 use crate::scene::Tables;
 
@@ -23,6 +23,20 @@ thread_local! {
 
 fn azure() -> Azure {
     AZURE.with(Clone::clone)
+}
+
+impl Mishaps for Azure {
+    fn queue(&self, request: &str, mishap: Mishap) {
+        self.fault(request, mishap);
+    }
+
+    fn left(&self, request: &str) -> usize {
+        self.faults_left(request)
+    }
+
+    fn clear(&self) {
+        self.clear_faults();
+    }
 }
 
 /// A name that no other history has.
@@ -118,16 +132,8 @@ impl Provider for Account {
         }
     }
 
-    fn fault(&self, request: &str, mishap: Mishap) {
-        self.azure.fault(request, mishap);
-    }
-
-    fn faults_left(&self, request: &str) -> usize {
-        self.azure.faults_left(request)
-    }
-
-    fn clear_faults(&self) {
-        self.azure.clear_faults();
+    fn mishaps(&self) -> &dyn Mishaps {
+        &self.azure
     }
 
     fn remove(&self, key: &KeyId) {
@@ -188,16 +194,8 @@ impl Provider for Application {
         }
     }
 
-    fn fault(&self, request: &str, mishap: Mishap) {
-        self.azure.fault(request, mishap);
-    }
-
-    fn faults_left(&self, request: &str) -> usize {
-        self.azure.faults_left(request)
-    }
-
-    fn clear_faults(&self) {
-        self.azure.clear_faults();
+    fn mishaps(&self) -> &dyn Mishaps {
+        &self.azure
     }
 
     fn remove(&self, key: &KeyId) {

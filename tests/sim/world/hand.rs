@@ -18,7 +18,7 @@ impl World {
     /// Somebody else deletes a key.
     pub fn bury_by_hand(&mut self, object: &str, key: &KeyId) {
         if let Some(kept) = self.kept(object) {
-            kept.remove(key);
+            kept.provider.remove(key);
             let now = self.now();
             self.mirror(&Deed::Delete { object: object.to_owned(), key: key.clone() }, Actor::Human, now);
             return;
@@ -36,7 +36,7 @@ impl World {
             self.make(object, id.clone(), Actor::Human, None, false);
             return id;
         };
-        kept.make();
+        kept.provider.make();
         let now = self.now();
         let mint = Deed::Mint { object: object.to_owned(), intent: IntentId::new("by hand"), replaces: None };
         self.mirror(&mint, Actor::Human, now);

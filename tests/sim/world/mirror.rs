@@ -25,7 +25,7 @@ impl World {
             Deed::Push { .. } => return,
         };
         let Some(kept) = self.kept(object) else { return };
-        let there = kept.keys();
+        let there = kept.provider.keys();
         let lives = |key: &KeyId| there.iter().any(|(id, _)| id == key);
         let here = self.vaults[object].keys.iter().filter(|key| key.died.is_none());
         let gone: Vec<KeyId> = here.map(|key| key.id.clone()).filter(|key| !lives(key)).collect();
