@@ -40,12 +40,6 @@ pub(super) struct Follows {
     pub(super) accept_holders: Vec<TargetName>,
 }
 
-/// Issuer kinds of the policy's language; one that this build does not have is refused as such, not as unknown.
-const ISSUERS: &[&str] =
-    &["aws-iam", "azure-key", "azure-sas", "entra-secret", "gcs-hmac", "ibm-cos", "f5xc", "command"];
-/// Target kinds of the policy's language.
-const TARGETS: &[&str] = &["arcgis", "file", "command"];
-
 /// Reads one service.
 pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, kinds: Kinds<'_>, zone: Tz) -> Draft {
     let name = table.name("name");
@@ -172,7 +166,7 @@ fn origin(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>
     let mut table = service.titled_table("issuer", format!("[service.issuer]{of}"))?;
     let head = table.head();
     let served: Vec<&'static str> = kinds.issuers.iter().map(|kind| kind.name).collect();
-    let name = kind(&mut table, "issuer", &served, ISSUERS)?;
+    let name = kind(&mut table, "issuer", &served)?;
     let kind = kinds.issuers.iter().find(|kind| kind.name == name)?;
     if let Some(derivation) = kind.derivation.as_ref().filter(|_| table.has("from")) {
         let root = table.name("from").map(|root| (root, table.spot("from")));
@@ -212,7 +206,7 @@ fn targets(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_
             table.set_title(format!("[[service.target]]{of}"));
             let head = table.head();
             let served: Vec<&'static str> = kinds.targets.iter().map(|kind| kind.name).collect();
-            let name = kind(&mut table, "target", &served, TARGETS)?;
+            let name = kind(&mut table, "target", &served)?;
             let kind = kinds.targets.iter().find(|kind| kind.name == name)?;
             let system = match kind.system {
                 Some(group) => systems::refer(&mut table, "deployment", group, systems),
@@ -226,20 +220,15 @@ fn targets(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_
 }
 
 /// The kind of an issuer or target. Without one nobody knows what else belongs into the table.
-fn kind(table: &mut Table<'_>, what: &str, served: &[&'static str], language: &[&'static str]) -> Option<&'static str> {
-    let found = kind_or_mistake(table, what, served, language);
+fn kind(table: &mut Table<'_>, what: &str, served: &[&'static str]) -> Option<&'static str> {
+    let found = kind_or_mistake(table, what, served);
     if found.is_none() {
         table.forgive_the_rest();
     }
     found
 }
 
-fn kind_or_mistake(
-    table: &mut Table<'_>,
-    what: &str,
-    served: &[&'static str],
-    language: &[&'static str],
-) -> Option<&'static str> {
+fn kind_or_mistake(table: &mut Table<'_>, what: &str, served: &[&'static str]) -> Option<&'static str> {
     let example = format!("kind = \"{}\"", served.first().copied().unwrap_or("..."));
     if !table.require("kind", &example) {
         return None;
@@ -249,13 +238,9 @@ fn kind_or_mistake(
         return Some(found);
     }
     let kinds = served.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if language.contains(&text.as_str()) {
-        table.mistake("kind", format!("this build has no {what} of kind `{text}`"), format!("it has {kinds}"));
-        return None;
-    }
     let help = match did_you_mean(&text, served.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("this build has {kinds}"),
+        None => format!("there are {kinds}"),
     };
     table.mistake("kind", format!("there is no kind of {what} called `{text}`"), help);
     None
