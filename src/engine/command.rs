@@ -252,14 +252,9 @@ impl Engine {
     /// A refused password may be tried again on the operator's word.
     fn forgive(&self, name: &ServiceName) {
         let runner = &self.services[name];
-        let targets = runner.policy.iter().flat_map(|service| &service.targets);
-        let opened =
-            runner.state.rotation.iter().flat_map(|rotation| &rotation.snapshot.targets).map(|found| &found.spec);
-        let issuers = runner.policy.iter().map(|service| &service.issuer).chain(&runner.state.home);
-        let minting = runner.state.rotation.iter().map(|rotation| &rotation.snapshot.issuer);
-        let of_issuers = issuers.chain(minting).filter_map(|spec| spec.system.as_ref());
-        let of_targets = targets.chain(opened).filter_map(|spec| spec.system.as_ref());
-        for system in of_targets.chain(of_issuers).collect::<BTreeSet<_>>() {
+        let targets = runner.policy.iter().flat_map(|service| &service.targets).filter_map(|spec| spec.system.as_ref());
+        let issuer = runner.policy.iter().filter_map(|service| service.issuer.system.as_ref());
+        for system in targets.chain(issuer).chain(runner.state.systems()).collect::<BTreeSet<_>>() {
             self.world.connect.forgive(system);
         }
     }
