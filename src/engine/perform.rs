@@ -194,16 +194,18 @@ impl World {
                 listed.expires = listed.expires.or(material.ends());
             }
         }
+        // Before the probe, which shows whether the key still serves with what it may do now.
+        let unkept = self.keep(place, state).await.err().map(|fault| fault.why().to_owned());
         let probe = self.probe_current(place, state, held.as_ref()).await?;
-        self.keep(place, state).await?;
-        Ok(Finding::Observed { listing, readings, others, probe })
+        Ok(Finding::Observed { listing, readings, others, probe, unkept })
     }
 
     /// Lets a changed policy reach the key in use, where its provider changes rights without a new secret.
     async fn keep(&self, place: &Place, state: &ServiceState) -> Result<(), Fault> {
-        // A key that lives at another issuer object follows another policy, and ends with its migration.
-        let current = state.current.as_ref().filter(|_| place.current_at.is_none() && state.uses_no_key().is_none());
-        let Some(current) = current else { return Ok(()) };
+        // A key that lives at another issuer object follows another policy, and ends with its migration; and what is halted or
+        // paused is not changed behind the operator's back.
+        let follows = place.current_at.is_none() && state.uses_no_key().is_none() && state.is_at_rest();
+        let Some(current) = state.current.as_ref().filter(|_| follows) else { return Ok(()) };
         let issuer = self.issuer(&place.issuer)?;
         if let Some(changed) = self.metered(&place.issuer.object, "keep", issuer.keep(&current.key)).await? {
             info!(service = %place.service, key = %current.key, "the current key follows the policy: {changed}");

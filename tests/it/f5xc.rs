@@ -13,7 +13,7 @@ use rekeyd::model::{
     TargetSpec, Terms,
 };
 use rekeyd::ports::{Connect, Fault, Issuer, LastUse, Listing, Probe, Target};
-use rekeyd::rotation::{Current, Effect, Finding, ServiceState};
+use rekeyd::rotation::{Current, Effect, Finding, Halt, ServiceState};
 use rekeyd::seal::SealKey;
 use rekeyd::table;
 use rekeyd_lab::{F5, F5Options, Fault as Mishap, Words};
@@ -362,7 +362,7 @@ async fn a_replace_that_changes_nothing_is_told() {
     assert!(matches!(&lost, Err(Fault::Unknown(why)) if why.contains("(504)")), "{lost:?}");
 }
 
-/// At rest, the engine lets the policy reach the key in use; a refusal of that is a finding like any other.
+/// At rest, the engine lets the policy reach the key in use; that it cannot is told beside all else that was seen.
 #[tokio::test]
 async fn the_engine_asks_for_it_at_rest() {
     let tenant = Tenant::new(F5Options::default(), ROLES).await;
@@ -393,9 +393,18 @@ async fn the_engine_asks_for_it_at_rest() {
     let elsewhere = Place { current_at: Some(tenant.spec.clone()), ..place.clone() };
     engine.perform(&Effect::Observe, &elsewhere, &state).await.found.expect("observed");
     assert_eq!(tenant.access(minted.key()), ["ves-io-monitor-role in system"]);
+    let waiting = [
+        ServiceState { paused: Some("an operator".to_owned()), ..state.clone() },
+        ServiceState { halt: Some(Halt { reason: Reason::Unhealthy, message: String::new(), at: chrono::Utc::now() }), ..state.clone() },
+    ];
+    for state in waiting {
+        engine.perform(&Effect::Observe, &place, &state).await.found.expect("observed");
+        assert_eq!(tenant.access(minted.key()), ["ves-io-monitor-role in system"], "nobody is at rest here");
+    }
     tenant.f5.deny("ReplaceServiceCredentials");
-    let (why, _) = reason(engine.perform(&Effect::Observe, &place, &state).await.found);
-    assert_eq!(why, Reason::MissingRight);
+    let seen = engine.perform(&Effect::Observe, &place, &state).await.found;
+    let Ok(Finding::Observed { unkept: Some(why), listing, .. }) = seen else { panic!("{seen:?}") };
+    assert!(why.contains(RIGHT) && listing.keys.len() == 2, "{why}");
 }
 
 /// One issuer, whatever is asked for.
