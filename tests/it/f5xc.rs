@@ -395,7 +395,10 @@ async fn the_engine_asks_for_it_at_rest() {
     assert_eq!(tenant.access(minted.key()), ["ves-io-monitor-role in system"]);
     let waiting = [
         ServiceState { paused: Some("an operator".to_owned()), ..state.clone() },
-        ServiceState { halt: Some(Halt { reason: Reason::Unhealthy, message: String::new(), at: chrono::Utc::now() }), ..state.clone() },
+        ServiceState {
+            halt: Some(Halt { reason: Reason::Unhealthy, message: String::new(), at: chrono::Utc::now() }),
+            ..state.clone()
+        },
     ];
     for state in waiting {
         engine.perform(&Effect::Observe, &place, &state).await.found.expect("observed");

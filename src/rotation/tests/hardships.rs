@@ -547,7 +547,8 @@ fn rights_that_cannot_be_changed_hide_nothing_else_that_was_seen() {
     };
     walk.feed(Effect::Observe, Ok(found));
     let drift = walk.state.drift.clone().unwrap_or_default();
-    let told = ["is inactive at its issuer", "a shows a credential", "does not follow the policy: replace the roles: 403"];
+    let told =
+        ["is inactive at its issuer", "a shows a credential", "does not follow the policy: replace the roles: 403"];
     assert!(told.iter().all(|told| drift.contains(told)), "{drift}");
 }
 

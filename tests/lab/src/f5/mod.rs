@@ -234,6 +234,18 @@ impl F5 {
         self.state().faults.left(operation)
     }
 
+    /// Forgets the faults not yet spent.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
+    /// The token or the certificate of a credential that was not revoked.
+    pub fn secret_of(&self, name: &str) -> Option<String> {
+        let state = self.state();
+        let one = state.credentials.iter().find(|one| one.name == name && one.revoked.is_none());
+        one.map(|one| one.data.clone())
+    }
+
     /// Every request, in the order in which they were answered.
     pub fn requests(&self) -> Vec<RequestLine> {
         self.state().requests.clone()

@@ -233,6 +233,13 @@ impl Ibm {
         self.state().keys.iter().map(|key| key.access.clone()).collect()
     }
 
+    /// The secret of a key that was not deleted.
+    pub fn secret_of(&self, access: &str) -> Option<String> {
+        let state = self.state();
+        let one = state.keys.iter().find(|key| key.access == access && key.deleted.is_none());
+        one.map(|key| key.secret.clone())
+    }
+
     /// Every secret there ever was, and the password.
     pub fn all_secrets(&self) -> Vec<String> {
         let state = self.state();

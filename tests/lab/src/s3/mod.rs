@@ -98,6 +98,11 @@ impl S3Store {
         self.state().faults.left(operation)
     }
 
+    /// Forgets all that are queued.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
     /// Every request but the consumers', which [`S3Store::consumer_requests`] counts.
     pub fn requests(&self) -> Vec<RequestLine> {
         self.state().requests.clone()
