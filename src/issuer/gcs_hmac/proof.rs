@@ -2,6 +2,8 @@
 //!
 //! Reads what it was given and sends nothing. What the fields of each kind mean is told in AIP-4112 to AIP-4117.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +14,12 @@ use crate::net::client::is_loopback;
 
 /// Google's own token endpoint. A service account's file names it, and needs it not: a self-signed token does (AIP-4111).
 const GOOGLES: [&str; 2] = ["https://oauth2.googleapis.com/token", "https://accounts.google.com/o/oauth2/token"];
+
+/// Where a machine tells what proves who it is: `url` anywhere, the others on Amazon's (AIP-4117).
+const SOURCES: [&str; 3] = ["url", "region_url", "imdsv2_session_token_url"];
+
+/// Amazon's metadata server has this address too, on the machine alone ("Use the Instance Metadata Service", 2026-11).
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// A file that was understood.
 pub(super) struct File {
@@ -91,7 +99,7 @@ impl File {
             }
         };
         let file = Self { kind, who, text, token_url: token_url.map(str::to_owned) };
-        addresses(&file.json(), &mut |key, url| check(key, url, key == "url"))?;
+        addresses(&file.json(), &mut |key, url| check(key, url, SOURCES.contains(&key)))?;
         Ok(file)
     }
 
@@ -133,10 +141,12 @@ fn addresses(json: &Value, look: &mut impl FnMut(&str, &str) -> Result<(), Strin
 
 /// `is_source`: a machine's own proof is served at addresses that no router forwards (RFC 3927), without TLS.
 fn check(key: &str, address: &str, is_source: bool) -> Result<(), String> {
-    let url = Url::parse(address).map_err(|_| format!("its {key} is no address"))?;
+    // Amazon's own address for each region is a pattern.
+    let url = Url::parse(&address.replace("{region}", "region")).map_err(|_| format!("its {key} is no address"))?;
     let link_local = || {
-        let number = url.host_str().unwrap_or_default().parse::<std::net::Ipv4Addr>();
-        number.is_ok_and(|number| number.is_link_local())
+        let host = url.host_str().unwrap_or_default();
+        let v6 = host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>();
+        host.parse::<Ipv4Addr>().is_ok_and(|number| number.is_link_local()) || v6 == Ok(METADATA_V6)
     };
     match url.scheme() {
         "https" => Ok(()),
@@ -200,5 +210,25 @@ mod tests {
         assert_eq!(why, "its token_url would send a proof of who rekeyd is to sts.example.com without TLS");
         assert!(file(r#""token_url":"http://169.254.169.254/x""#).is_err(), "that is nobody's token endpoint");
         assert!(file(r#""credential_source":{"url":"http://10.0.0.1/x"}"#).is_err());
+    }
+
+    /// As `gcloud iam workload-identity-pools create-cred-config --aws --enable-imdsv2` writes it.
+    #[test]
+    fn a_machine_at_amazon_proves_itself_as_gcloud_has_it() {
+        let file = r#"{"type":"external_account","audience":"//iam.googleapis.com/x",
+            "subject_token_type":"urn:ietf:params:aws:token-type:aws4_request","token_url":"https://sts.googleapis.com/v1/token",
+            "credential_source":{"environment_id":"aws1",
+                "region_url":"http://169.254.169.254/latest/meta-data/placement/availability-zone",
+                "url":"http://169.254.169.254/latest/meta-data/iam/security-credentials",
+                "imdsv2_session_token_url":"http://169.254.169.254/latest/api/token",
+                "regional_cred_verification_url":"https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"}}"#;
+        assert_eq!(read(file, None).map(|_| ()), Ok(()));
+        assert_eq!(read(&file.replace("169.254.169.254", "[fd00:ec2::254]"), None).map(|_| ()), Ok(()));
+        for elsewhere in ["10.0.0.1", "metadata.example.com", "[fd00:ec2::255]"] {
+            assert!(read(&file.replace("169.254.169.254", elsewhere), None).is_err(), "{elsewhere}");
+        }
+        let plain = file.replace("https://sts.{region}", "http://sts.{region}");
+        let why = read(&plain, None).err().expect("that is on the wire");
+        assert!(why.contains("regional_cred_verification_url"), "{why}");
     }
 }
