@@ -419,6 +419,25 @@ async fn what_passes_by_itself_is_no_refused_login() {
     assert!(matches!(&fault, Fault::NotSent(why) if why.contains("no token within 5s")), "{fault:?}");
 }
 
+/// The proof of an identity is as good as the identity while it lasts.
+#[tokio::test]
+async fn a_proof_in_another_field_is_not_told() {
+    let lab = Account::new(GoogleOptions::default()).await;
+    let mut proof = tempfile::NamedTempFile::new().expect("a file");
+    let told = serde_json::json!({ "access_token": lab.google.subject_token(), "expires_in": "3599" });
+    proof.write_all(told.to_string().as_bytes()).expect("written");
+    let file = lab.google.federation_file(&proof.path().display().to_string());
+    let with = |field: &str| {
+        let mut file: serde_json::Value = serde_json::from_str(&file).expect("JSON");
+        file["credential_source"]["format"] = serde_json::json!({ "type": "json", "subject_token_field_name": field });
+        lab.with_file(&file.to_string()).expect("connects")
+    };
+    let (why, said) = reason(with("token").list().await);
+    assert!(why == Reason::LoginRefused && said.contains("failed to read subject token field `token`"), "{said}");
+    assert!(!said.contains(&lab.google.subject_token()[..8]) && !said.contains("3599"), "{said}");
+    with("access_token").list().await.expect("lists");
+}
+
 #[tokio::test]
 async fn a_token_that_was_revoked_is_replaced() {
     let lab = Account::new(GoogleOptions::default()).await;

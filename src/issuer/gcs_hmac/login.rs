@@ -9,7 +9,6 @@
 //! request; with `token_url`, the request is ours.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,15 +17,13 @@ use google_cloud_auth::build_errors;
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Builder, external_account, impersonated, service_account, user_account,
 };
-use google_cloud_auth::errors::CredentialsError;
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::account::Account;
 use super::faults::Call;
-use super::grant::{self, Granted};
+use super::grant::Granted;
 use super::proof::{File, Kind};
+use super::said::Said;
 use crate::model::{Reason, Secret, SecretRef, SystemRef};
 use crate::net::client::{Answer, Client};
 use crate::net::redact::Redactor;
@@ -225,86 +222,5 @@ fn credential(proof: &Proof, scope: &'static str) -> Result<AccessTokenCredentia
         Kind::Impersonated => impersonated::Builder::new(json).with_scopes([scope]).build_access_token_credentials(),
         // What a user granted cannot be narrowed with every client; the crate asks for the scope, and Google decides.
         Kind::User => user_account::Builder::new(json).with_scopes([scope]).build_access_token_credentials(),
-    }
-}
-
-/// What a refusal of the crate's says.
-struct Said {
-    text: String,
-    /// Whether asking again changes nothing.
-    is_final: bool,
-}
-
-/// OAuth's own words (RFC 6749, 5.2; RFC 8693, 2.2.2).
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct OAuth {
-    error: Value,
-    error_description: String,
-}
-
-impl Said {
-    /// The crate puts a body into its message, as `body=<…>`, and the status into what caused it.
-    fn of(error: &CredentialsError) -> Self {
-        let mut chain = Vec::new();
-        let mut next: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(cause) = next {
-            chain.push(cause);
-            next = cause.source();
-        }
-        let messages: Vec<String> = chain.iter().map(ToString::to_string).collect();
-        let status = chain.iter().find_map(|cause| cause.downcast_ref::<reqwest::Error>()?.status());
-        if let Some(oauth) = messages.iter().find_map(|message| oauth(message)) {
-            let status = status.map(|status| format!(" ({})", status.as_u16())).unwrap_or_default();
-            return Self { text: format!("{}{status}", oauth), is_final: !error.is_transient() };
-        }
-        let text = match (status, chain.iter().find_map(|cause| cause.downcast_ref::<reqwest::Error>())) {
-            (Some(status), _) => format!("status {} and a body that is no answer of a token endpoint", status.as_u16()),
-            (None, Some(error)) if error.is_connect() => "could not connect to where tokens are given".to_owned(),
-            (None, Some(error)) if error.is_timeout() => "no answer from where tokens are given".to_owned(),
-            // Nothing was sent, or what came was no answer. The innermost words tell most; a token stands in none of them.
-            _ => messages.last().map(|text| first_line(text)).unwrap_or_default(),
-        };
-        // A page of somebody in between passes.
-        Self { text, is_final: !error.is_transient() && status.is_none() }
-    }
-}
-
-/// The refusal in a message, where there is one in OAuth's form or in that of Google's APIs.
-fn oauth(message: &str) -> Option<String> {
-    let from = message.find('{')?;
-    // A body may hold a `>` itself, so the last one ends it.
-    let to = message.rfind('}')?;
-    let OAuth { error, error_description } = serde_json::from_str(message.get(from..=to)?).ok()?;
-    let word = error.as_str().or_else(|| error.get("status")?.as_str())?;
-    let more = match error_description.is_empty() {
-        true => error.get("message").and_then(Value::as_str).unwrap_or_default(),
-        false => error_description.as_str(),
-    };
-    Some(grant::with_help(word, &first_line(more)))
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_found_in_what_the_crate_says() {
-        let said = |message: &str| Said::of(&CredentialsError::from_msg(false, message));
-        let denied = said(
-            "failed to exchange token, body=<{\"error\":\"invalid_grant\",\"error_description\":\"The audience > x.\"}>",
-        );
-        assert!(denied.text.starts_with("invalid_grant: The audience > x."), "{}", denied.text);
-        assert!(denied.is_final);
-        let api =
-            said("failed, body=<{\"error\":{\"code\":403,\"message\":\"No.\",\"status\":\"PERMISSION_DENIED\"}}>");
-        assert_eq!(api.text, "PERMISSION_DENIED: No.");
-        let other = said("failed to parse service account private key PEM: x");
-        assert!(other.is_final && other.text.contains("private key"), "{}", other.text);
-        assert!(!Said::of(&CredentialsError::from_msg(true, "later")).is_final);
     }
 }

@@ -29,6 +29,7 @@ mod grant;
 mod login;
 mod proof;
 mod rights;
+mod said;
 
 use account::{Account, is_project, is_service_account};
 use client::{Google, signing_time};
