@@ -405,7 +405,7 @@ async fn what_passes_by_itself_is_no_refused_login() {
     let mut proof = tempfile::NamedTempFile::new().expect("a file");
     proof.write_all(lab.google.subject_token().as_bytes()).expect("written");
     let file = lab.google.federation_file(&proof.path().display().to_string());
-    for mishap in [Mishap::Error(503), Mishap::Throttle, Mishap::DropBefore] {
+    for mishap in [Mishap::Error(503), Mishap::Throttle, Mishap::DropBefore, Mishap::Html] {
         let sent = lab.sent("ExchangeToken");
         lab.google.fault("ExchangeToken", mishap.clone());
         let issuer = lab.with_file(&file).expect("connects");
@@ -436,6 +436,10 @@ async fn a_proof_in_another_field_is_not_told() {
     assert!(why == Reason::LoginRefused && said.contains("failed to read subject token field `token`"), "{said}");
     assert!(!said.contains(&lab.google.subject_token()[..8]) && !said.contains("3599"), "{said}");
     with("access_token").list().await.expect("lists");
+    // Half written, or a page where the proof should be.
+    proof.write_all(b"x").expect("written");
+    let fault = with("access_token").list().await.expect_err("no proof");
+    assert!(matches!(&fault, Fault::NotSent(why) if why.contains("is not the JSON that it should be")), "{fault:?}");
 }
 
 #[tokio::test]

@@ -236,8 +236,18 @@ async fn rekeyd_logs_in_as_the_machine_it_runs_on() {
         story.google.set_options(|options| options.machine_scopes = vec![read_only]);
         let told = doctor(&machine);
         assert!(told.contains("insufficient authentication scopes") && told.contains("access scopes"), "{told}");
-        story.google.fault("MachineToken", Mishap::Error(503));
-        assert!(doctor(&machine).contains("log in as the machine's application default credentials"));
+        // A server in trouble, and a page of somebody in between: neither is a login that was refused.
+        for (mishap, what) in
+            [(Mishap::Error(503), "status 503 and a body"), (Mishap::Html, "a body that is no answer")]
+        {
+            story.google.clear_faults();
+            for _ in 0..4 {
+                story.google.fault("MachineToken", mishap.clone());
+            }
+            let told = doctor(&machine);
+            let who = "log in as the machine's application default credentials: ";
+            assert!(told.contains(&format!("{who}{what}")) && told.contains("goes on by itself"), "{told}");
+        }
         story.scene.assert_none_seen(story.google.all_secrets(), "");
     })
     .await

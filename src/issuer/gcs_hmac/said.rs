@@ -1,7 +1,7 @@
 //! What `google-cloud-auth` says of a login that failed: which of it may be repeated, and whether asking again may help.
 //!
-//! Sends nothing. The crate (1.18) puts whole bodies into its messages, the proof of an identity among them, so its words are not
-//! taken as they are.
+//! Sends nothing. The crate (1.18) puts whole bodies into its messages, the proof of an identity among them, and calls final what a
+//! page of somebody in between is too; so neither its words nor its judgement is taken as it is.
 
 use std::error::Error;
 
@@ -14,12 +14,14 @@ use super::grant;
 
 /// Where a body begins in a message of the crate's, which is repeated up to there.
 const BODY: &str = "body=<";
+/// How the crate words a refusal where it keeps the status in no error of its transport.
+const STATUS: &str = "the HTTP transport reports a [";
 
 /// A failed login in words.
 pub(super) struct Said {
     /// Not yet fit for a log: it may hold what the credentials file holds.
     pub(super) text: String,
-    /// Whether asking again changes nothing.
+    /// Whether asking again changes nothing: the refusal of a token endpoint, or trouble before anything was sent.
     pub(super) is_final: bool,
 }
 
@@ -42,9 +44,12 @@ impl Said {
         let messages: Vec<String> = chain.iter().map(ToString::to_string).collect();
         let sent = chain.iter().find_map(|cause| cause.downcast_ref::<reqwest::Error>());
         let status = sent.and_then(|error| Some(error.status()?.as_u16()));
+        let status = status.or_else(|| messages.iter().find_map(|message| status_in(message)));
+        // A refusal that was repeated until the crate gave up is no passing one to it.
+        let passes = error.is_transient() || matches!(status, Some(408 | 429 | 500..));
         if let Some(oauth) = messages.iter().find_map(|message| oauth(message)) {
             let status = status.map(|status| format!(" ({status})")).unwrap_or_default();
-            return Self { text: format!("{oauth}{status}"), is_final: !error.is_transient() };
+            return Self { text: format!("{oauth}{status}"), is_final: !passes };
         }
         let unread = chain.iter().find_map(|cause| cause.downcast_ref::<serde_json::Error>());
         let is_late = chain.iter().any(|cause| cause.is::<Elapsed>()) || sent.is_some_and(reqwest::Error::is_timeout);
@@ -64,9 +69,17 @@ impl Said {
             // The innermost words tell most.
             _ => messages.last().map(|text| without_body(text)).unwrap_or_default(),
         };
-        // A page of somebody in between passes.
-        Self { text, is_final: !error.is_transient() && status.is_none() }
+        // What came from outside, or did not, may be of somebody in between, and a file may be half written: all of that passes.
+        let is_outside =
+            status.is_some() || is_late || unread.is_some() || sent.is_some_and(|error| !error.is_builder());
+        Self { text, is_final: !passes && !is_outside }
     }
+}
+
+/// `the HTTP transport reports a [403] error: …`.
+fn status_in(message: &str) -> Option<u16> {
+    let (_, rest) = message.split_once(STATUS)?;
+    rest.split(']').next()?.parse().ok()
 }
 
 /// The refusal in a message, where there is one in OAuth's form or in that of Google's APIs.
@@ -127,6 +140,21 @@ mod tests {
         let odd = serde_json::from_str::<OAuth>("\"eyJhbGciOi\"").err().expect("a text is no object");
         assert!(odd.to_string().contains("eyJhbGciOi"), "else this shows nothing");
         let odd = Said::of(&CredentialsError::from_source(false, odd));
-        assert!(!odd.text.contains("eyJ") && odd.text.contains("line 1"), "{}", odd.text);
+        assert!(!odd.text.contains("eyJ") && odd.text.contains("line 1") && !odd.is_final, "{}", odd.text);
+    }
+
+    #[test]
+    fn a_page_of_somebody_in_between_passes() {
+        // A portal at the address that impersonates, and a metadata server that has nothing to give yet.
+        for answer in ["<html>Log in</html>", "failed to fetch access token :b\"<html>\""] {
+            let page = said(&format!("{STATUS}403] error: {answer}"));
+            assert_eq!(page.text, "status 403 and a body that is no answer of a token endpoint");
+            assert!(!page.is_final);
+        }
+        // Refused for so long that the crate gave up.
+        let throttled = said(&format!("{STATUS}503] error: {{\"error\":{{\"status\":\"UNAVAILABLE\"}}}}"));
+        assert_eq!((throttled.text.as_str(), throttled.is_final), ("UNAVAILABLE (503)", false));
+        let denied = said(&format!("{STATUS}403] error: {{\"error\":{{\"status\":\"PERMISSION_DENIED\"}}}}"));
+        assert!(denied.is_final, "{}", denied.text);
     }
 }
