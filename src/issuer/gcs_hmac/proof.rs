@@ -15,10 +15,14 @@ use crate::net::client::is_loopback;
 /// Google's own token endpoint. A service account's file names it, and needs it not: a self-signed token does (AIP-4111).
 const GOOGLES: [&str; 2] = ["https://oauth2.googleapis.com/token", "https://accounts.google.com/o/oauth2/token"];
 
+/// What no message may hold; the last is a header that a proof is asked for with.
+const SECRETS: [&str; 4] = ["private_key", "client_secret", "refresh_token", "authorization"];
+
 /// Where a machine tells what proves who it is: `url` anywhere, the others on Amazon's (AIP-4117).
 const SOURCES: [&str; 3] = ["url", "region_url", "imdsv2_session_token_url"];
 
-/// Amazon's metadata server has this address too, on the machine alone ("Use the Instance Metadata Service", 2026-11).
+/// Amazon's metadata server has this address too (its SDKs' endpoint for the mode IPv6); it is unique local, and served to a machine by
+/// its host.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// A file that was understood.
@@ -99,7 +103,12 @@ impl File {
             }
         };
         let file = Self { kind, who, text, token_url: token_url.map(str::to_owned) };
-        addresses(&file.json(), &mut |key, url| check(key, url, SOURCES.contains(&key)))?;
+        // Every address that something is sent to.
+        for (key, url) in texts(&file.json()) {
+            if key == "url" || key.ends_with("_url") || key.ends_with("_uri") {
+                check(key, url, SOURCES.contains(&key))?;
+            }
+        }
         Ok(file)
     }
 
@@ -115,8 +124,9 @@ impl File {
     /// What of it no message may hold.
     pub(super) fn secrets(&self) -> Vec<Secret> {
         let json = self.json();
-        let found = ["private_key", "client_secret", "refresh_token"].into_iter().filter_map(|key| json[key].as_str());
-        found.map(|secret| Secret::new(secret.to_owned())).collect()
+        let hidden =
+            texts(&json).into_iter().filter(|(key, _)| SECRETS.iter().any(|one| one.eq_ignore_ascii_case(key)));
+        hidden.map(|(_, secret)| Secret::new(secret.to_owned())).collect()
     }
 }
 
@@ -126,17 +136,14 @@ fn impersonated(url: &str) -> Option<String> {
     email.contains('@').then(|| email.to_owned())
 }
 
-/// Every address in a file that something is sent to.
-fn addresses(json: &Value, look: &mut impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
-    let Value::Object(fields) = json else { return Ok(()) };
-    for (key, value) in fields {
-        match value {
-            Value::String(url) if key == "url" || key.ends_with("_url") || key.ends_with("_uri") => look(key, url)?,
-            Value::Object(_) => addresses(value, look)?,
-            _ => {}
-        }
-    }
-    Ok(())
+/// Every text of a file with its name, however deep: an impersonation keeps the file of who impersonates in its own.
+fn texts(json: &Value) -> Vec<(&str, &str)> {
+    let Value::Object(fields) = json else { return Vec::new() };
+    let each = fields.iter().flat_map(|(key, value)| match value {
+        Value::String(text) => vec![(key.as_str(), text.as_str())],
+        inner => texts(inner),
+    });
+    each.collect()
 }
 
 /// `is_source`: a machine's own proof is served at addresses that no router forwards (RFC 3927), without TLS.
@@ -181,6 +188,20 @@ mod tests {
         assert_eq!(file.json()["token_url"], "http://127.0.0.1:9/v1/token");
         let person = read(r#"{"type":"authorized_user","refresh_token":"hush"}"#, None).expect("read");
         assert!(matches!(person.kind, Kind::User) && person.secrets().len() == 1);
+    }
+
+    #[test]
+    fn who_impersonates_has_secrets_too() {
+        let file = r#"{"type":"impersonated_service_account",
+            "service_account_impersonation_url":"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/r@p:generateAccessToken",
+            "source_credentials":{"type":"authorized_user","client_id":"c","client_secret":"hush-1","refresh_token":"hush-2"}}"#;
+        let file = read(file, None).expect("read");
+        assert_eq!(file.who, "service account r@p by impersonation");
+        let secrets: Vec<Secret> = ["hush-1", "hush-2"].map(|secret| Secret::new(secret.to_owned())).into();
+        assert!(file.secrets() == secrets, "{:?}", file.secrets().len());
+        let asked = r#"{"type":"external_account","audience":"a",
+            "credential_source":{"url":"https://idp.example.com/x","headers":{"Authorization":"Bearer hush","Metadata":"True"}}}"#;
+        assert_eq!(read(asked, None).expect("read").secrets(), [Secret::new("Bearer hush".to_owned())]);
     }
 
     #[test]
