@@ -175,6 +175,21 @@ async fn a_listing_is_whole_and_shows_no_deleted_key() {
     assert!(matches!(lab.issuer.list().await, Err(Fault::Unknown(_))));
 }
 
+/// It would become part of addresses, and go to the journal and to ArcGIS.
+#[tokio::test]
+async fn a_key_whose_id_is_none_is_no_key() {
+    let lab = Account::new(GoogleOptions::default()).await;
+    let mut id = lab.by_hand.0.clone();
+    for odd in ["GOOG1E/../x", "GOOG1E x", "GOOG1E\u{1b}[2J", &"G".repeat(129)] {
+        lab.google.rename_key(&id, odd);
+        odd.clone_into(&mut id);
+        let listed = lab.issuer.list().await;
+        assert!(matches!(&listed, Err(Fault::Unknown(why)) if !why.contains("GOOG1E")), "{listed:?}");
+    }
+    lab.google.rename_key(&id, "GOOG1E-x");
+    assert_eq!(lab.issuer.list().await.expect("lists").keys.len(), 1);
+}
+
 #[tokio::test]
 async fn a_young_key_is_told_from_a_wrong_one_and_from_a_closed_bucket() {
     let lab = Account::new(GoogleOptions { propagation: MINUTE, ..GoogleOptions::default() }).await;

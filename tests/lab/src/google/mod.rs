@@ -225,6 +225,14 @@ impl Google {
 
     /// The rotator has a role with these permissions, and no other.
     pub fn set_role(&self, permissions: &[&str]) {
+    /// Shows a key under another id, as no Google would.
+    ///
+    /// # Panics
+    /// If there is no such key.
+    pub fn rename_key(&self, id: &str, to: &str) {
+        to.clone_into(&mut self.state().key(id).expect("rename_key: no such key").id);
+    }
+
         self.state().permissions = permissions.iter().map(|one| (*one).to_owned()).collect();
     }
 
