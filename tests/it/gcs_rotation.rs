@@ -155,7 +155,14 @@ async fn a_rotation_survives_its_daemon() {
         let lost = story.service()["strangers"][0].as_str().expect("its id").to_owned();
         let reclaimed = story.scene.run(&["reclaim", NAME, &lost]);
         assert_eq!(reclaimed.code, Some(0), "{reclaimed:?}");
-        wait_until("the mint in its place", || google.mints() == 2);
+        // Killed between the deed and its line in the journal, this one would be lost too.
+        let is_written = || {
+            let history = story.scene.run(&["history", NAME, "--json"]).out;
+            let lines: Vec<Value> = serde_json::from_str(&history).expect("an array");
+            lines.iter().any(|line| line["event"] == "minted")
+        };
+        wait_until("the mint in its place to be written down", is_written);
+        assert_eq!(google.mints(), 2);
         daemon.kill9();
         // The next ones are held in the same way: in a probe, the push, the disabling of the old key and its deletion.
         let steps = ["ListObjectsV2", "credential/update", "UpdateHmacKey", "DeleteHmacKey"];
