@@ -230,7 +230,11 @@ async fn rekeyd_logs_in_as_the_machine_it_runs_on() {
             // No credentials of whoever runs the tests.
             command.env("HOME", &home).envs(surroundings.iter().copied());
             let ran = command.output().expect("the program can be run");
-            format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
+            let told = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+            // What the scene does not start itself it does not look through.
+            let secrets = story.google.all_secrets().into_iter().filter(|secret| secret.len() >= 8);
+            secrets.for_each(|secret| assert!(!told.contains(secret.as_str()), "a secret was printed"));
+            told
         };
         let machine = [("GCE_METADATA_HOST", host.as_str())];
         let has_rights = "ok       rights: the rotator has storage.hmacKeys.create";
