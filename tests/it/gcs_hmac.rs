@@ -362,6 +362,21 @@ async fn every_way_to_log_in_is_taken() {
     assert_eq!(lab.sent("ExchangeToken"), 2);
 }
 
+/// By this machine's clock, which may be wrong.
+#[tokio::test]
+async fn a_token_that_is_over_when_it_comes_is_no_mistake_of_rekeyds() {
+    let lab = Account::new(GoogleOptions { token_lifetime: Duration::ZERO, ..GoogleOptions::default() }).await;
+    let file = lab.google.impersonation_file(&lab.google.service_account_file(GOOGLES));
+    let issuer = lab.with_file(&file).expect("connects");
+    for _ in 0..2 {
+        let fault = issuer.mint(&IntentId::new("r1.1"), None).await.expect_err("no token");
+        assert!(matches!(&fault, Fault::NotSent(why) if why.contains("compare this machine's clock")), "{fault:?}");
+    }
+    lab.google.set_options(|options| options.token_lifetime = Duration::from_secs(3600));
+    issuer.list().await.expect("lists");
+    assert_eq!((lab.sent("GenerateAccessToken"), lab.google.mints()), (3, 0));
+}
+
 #[tokio::test]
 async fn a_refused_login_says_who_and_why() {
     let lab = Account::new(GoogleOptions::default()).await;

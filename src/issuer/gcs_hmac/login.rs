@@ -17,6 +17,7 @@ use google_cloud_auth::build_errors;
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Builder, external_account, impersonated, service_account, user_account,
 };
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::account::Account;
@@ -168,10 +169,13 @@ impl Login {
                 made
             }
         };
-        match timeout(self.patience, credential.access_token()).await {
+        // In a task, which ends with us: the crate panics over some answers, one whose token is over already among them.
+        let mut asking = JoinSet::new();
+        asking.spawn(async move { credential.access_token().await });
+        match timeout(self.patience, asking.join_next()).await {
             // The crate keeps a copy that it does not wipe, for as long as the token is good.
-            Ok(Ok(token)) => Ok(Secret::new(token.token)),
-            Ok(Err(error)) => {
+            Ok(Some(Ok(Ok(token)))) => Ok(Secret::new(token.token)),
+            Ok(Some(Ok(Err(error)))) => {
                 let said = Said::of(&error);
                 let why = format!("{tried}: {}", self.redactor.clean(&said.text));
                 Err(match said.is_final {
@@ -179,6 +183,9 @@ impl Login {
                     false => Fault::NotSent(why),
                 })
             }
+            Ok(_) => Err(Fault::NotSent(format!(
+                "{tried}: a token that is over already, or lasts for ever; compare this machine's clock with the world's"
+            ))),
             Err(_) => Err(Fault::NotSent(format!("{tried}: no token within {:?}", self.patience))),
         }
     }
