@@ -362,6 +362,62 @@ async fn every_way_to_log_in_is_taken() {
     assert_eq!(lab.sent("ExchangeToken"), 2);
 }
 
+#[tokio::test]
+async fn whoever_may_impersonate_the_rotator_is_the_rotator() {
+    let lab = Account::new(GoogleOptions::default()).await;
+    let person = lab.google.person_file();
+    lab.with_file(&person).expect("connects").list().await.expect("lists");
+    assert_eq!((lab.sent("RefreshToken"), lab.sent("GenerateAccessToken")), (1, 0));
+    let mut proof = tempfile::NamedTempFile::new().expect("a file");
+    proof.write_all(lab.google.subject_token().as_bytes()).expect("written");
+    let federated = lab.google.federation_file(&proof.path().display().to_string());
+    let mut federated: serde_json::Value = serde_json::from_str(&federated).expect("JSON");
+    federated["service_account_impersonation_url"] = lab.google.impersonation_url().into();
+    let by_person = lab.google.impersonation_file(&person);
+    let files =
+        [&by_person, &lab.google.impersonation_file(&lab.google.service_account_file(GOOGLES)), &federated.to_string()];
+    for (before, file) in files.iter().enumerate() {
+        let issuer = lab.with_file(file).expect("connects");
+        for _ in 0..2 {
+            issuer.list().await.expect("lists");
+        }
+        assert_eq!(lab.sent("GenerateAccessToken"), before + 1);
+    }
+    assert_eq!((lab.sent("RefreshToken"), lab.sent("ExchangeToken"), lab.sent("Token")), (2, 1, 0));
+    // What passes: a page of somebody in between, a token of another time. The crate itself asks again after a 503.
+    lab.google.fault("GenerateAccessToken", Mishap::Html);
+    let page = lab.with_file(&by_person).expect("connects").list().await.expect_err("no token");
+    assert!(matches!(&page, Fault::NotSent(why) if why.contains("a body that is no answer")), "{page:?}");
+    lab.google.fault("GenerateAccessToken", Mishap::Error(503));
+    lab.with_file(&by_person).expect("connects").list().await.expect("lists, asked again beneath us");
+    assert_eq!(lab.sent("GenerateAccessToken"), 6);
+    lab.google.fault("GenerateAccessToken", Mishap::Slow(MINUTE));
+    let silent = lab.with_file(&by_person).expect("connects").list().await.expect_err("no token");
+    let what =
+        "no token within 5s; an impersonation that is refused for the moment (429, 503) is asked for again until then";
+    assert!(matches!(&silent, Fault::NotSent(why) if why.contains(what)), "{silent:?}");
+    let refused = format!(
+        "Token {} has been revoked.",
+        serde_json::from_str::<serde_json::Value>(&person).expect("JSON")["refresh_token"]
+    );
+    lab.google.fault("RefreshToken", Mishap::Refuse(refused));
+    let (why, said) = reason(lab.with_file(&by_person).expect("connects").list().await);
+    assert!(why == Reason::LoginRefused && said.contains("has been revoked"), "{said}");
+    lab.google.all_secrets().iter().for_each(|secret| assert!(!said.contains(secret.as_str()), "{said}"));
+    lab.google.deny_impersonation();
+    let (why, said) = reason(lab.with_file(&by_person).expect("connects").list().await);
+    assert_eq!(why, Reason::LoginRefused);
+    for words in [
+        &lab.google.rotator(),
+        "by impersonation",
+        "getAccessToken",
+        "roles/iam.serviceAccountTokenCreator",
+        "[gcp.main]",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
 /// By this machine's clock, which may be wrong.
 #[tokio::test]
 async fn a_token_that_is_over_when_it_comes_is_no_mistake_of_rekeyds() {

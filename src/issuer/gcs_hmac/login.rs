@@ -1,12 +1,13 @@
 //! rekeyd's own login at Google: `google-cloud-auth` knows the ways to prove an identity; one of them is spoken here (`grant`).
 //!
-//! Invariant: no request for a token is repeated beneath us while we wait, and whatever fails here fails before the request that
-//! needed the token was sent. So a fault of a login is never `Unknown`.
+//! Invariant: whatever fails here fails before the request that needed the token was sent, so a fault of a login is never `Unknown`;
+//! and no request for a token is repeated beneath us while we wait, but that of an impersonation.
 //!
-//! What the crate does in its own way, and takes no advice about: its requests go past the account's `proxy`, `no_proxy` and
+//! What the crate (1.18) does in its own way, and takes no advice about: its requests go past the account's `proxy`, `no_proxy` and
 //! `ca_file` (the proxy is that of `HTTPS_PROXY`, the authorities are the system's, or those of `SSL_CERT_FILE`), it follows
-//! redirects, and a task of its keeps a token fresh for as long as the credential is held. A service account's file needs no such
-//! request; with `token_url`, the request is ours.
+//! redirects, and a task of its keeps a token fresh for as long as the credential is held. It asks for an impersonation again for a
+//! minute where the answer was a 429, 503 or none.
+//! A service account's file needs none of these requests; with `token_url`, the request is ours.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -186,7 +187,16 @@ impl Login {
             Ok(_) => Err(Fault::NotSent(format!(
                 "{tried}: a token that is over already, or lasts for ever; compare this machine's clock with the world's"
             ))),
-            Err(_) => Err(Fault::NotSent(format!("{tried}: no token within {:?}", self.patience))),
+            Err(_) => {
+                let is_repeated = matches!(proof, Proof::File(file) if file.impersonates);
+                let more = match is_repeated {
+                    true => {
+                        "; an impersonation that is refused for the moment (429, 503) is asked for again until then"
+                    }
+                    false => "",
+                };
+                Err(Fault::NotSent(format!("{tried}: no token within {:?}{more}", self.patience)))
+            }
         }
     }
 
@@ -214,7 +224,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Retries stay off: the crate's own default for all of these is one attempt.
+/// Retries stay off: the crate's own default for all of these is one attempt. What it does about an impersonation is no option.
 fn credential(proof: &Proof, scope: &'static str) -> Result<AccessTokenCredentials, build_errors::Error> {
     let Proof::File(file) = proof else {
         return Builder::default().with_scopes([scope]).build_access_token_credentials();

@@ -30,6 +30,8 @@ pub(super) struct File {
     pub(super) kind: Kind,
     /// Who it is, for messages.
     pub(super) who: String,
+    /// Whether it ends as a service account by impersonation.
+    pub(super) impersonates: bool,
     text: Secret,
     token_url: Option<String>,
 }
@@ -66,6 +68,7 @@ impl File {
     pub(super) fn read(text: Secret, token_url: Option<&str>) -> Result<Self, String> {
         let fields: Fields = serde_json::from_str(text.expose())
             .map_err(|_| "no credentials file of Google's (JSON with a `type`)".to_owned())?;
+        let impersonates = fields.service_account_impersonation_url.is_some();
         let (kind, who) = match fields.kind.as_str() {
             "service_account" => {
                 let email = fields.client_email.ok_or("a service account's file without client_email")?;
@@ -102,7 +105,7 @@ impl File {
                     .to_owned());
             }
         };
-        let file = Self { kind, who, text, token_url: token_url.map(str::to_owned) };
+        let file = Self { kind, who, impersonates, text, token_url: token_url.map(str::to_owned) };
         // Every address that something is sent to.
         for (key, url) in texts(&file.json()) {
             if key == "url" || key.ends_with("_url") || key.ends_with("_uri") {
@@ -198,7 +201,7 @@ mod tests {
         let file = read(file, None).expect("read");
         assert_eq!(file.who, "service account r@p by impersonation");
         let secrets: Vec<Secret> = ["hush-1", "hush-2"].map(|secret| Secret::new(secret.to_owned())).into();
-        assert!(file.secrets() == secrets, "{:?}", file.secrets().len());
+        assert!(file.impersonates && file.secrets() == secrets, "{:?}", file.secrets().len());
         let asked = r#"{"type":"external_account","audience":"a",
             "credential_source":{"url":"https://idp.example.com/x","headers":{"Authorization":"Bearer hush","Metadata":"True"}}}"#;
         assert_eq!(read(asked, None).expect("read").secrets(), [Secret::new("Bearer hush".to_owned())]);
