@@ -6,7 +6,8 @@
 //! What the crate (1.18) does in its own way, and takes no advice about: its requests go past the account's `proxy`, `no_proxy` and
 //! `ca_file` (the proxy is that of `HTTPS_PROXY`, the authorities are the system's, or those of `SSL_CERT_FILE`), it follows
 //! redirects, and a task of its keeps a token fresh for as long as the credential is held. It asks for an impersonation again for a
-//! minute where the answer was a 429, 503 or none.
+//! minute where the answer was a 429, 503 or none. It sets no time for the answers of a token exchange and of a metadata server:
+//! when we stop waiting for one, its task and its connection stay until the other side answers or hangs up, one for each try of ours.
 //! A service account's file needs none of these requests; with `token_url`, the request is ours.
 
 use std::collections::BTreeMap;
