@@ -175,6 +175,21 @@ async fn a_listing_is_whole_and_shows_no_deleted_key() {
     assert!(matches!(lab.issuer.list().await, Err(Fault::Unknown(_))));
 }
 
+/// It would become part of addresses, and go to the journal and to ArcGIS.
+#[tokio::test]
+async fn a_key_whose_id_is_none_is_no_key() {
+    let lab = Account::new(GoogleOptions::default()).await;
+    let mut id = lab.by_hand.0.clone();
+    for odd in ["GOOG1E/../x", "GOOG1E x", "GOOG1E\u{1b}[2J", &"G".repeat(129)] {
+        lab.google.rename_key(&id, odd);
+        odd.clone_into(&mut id);
+        let listed = lab.issuer.list().await;
+        assert!(matches!(&listed, Err(Fault::Unknown(why)) if !why.contains("GOOG1E")), "{listed:?}");
+    }
+    lab.google.rename_key(&id, "GOOG1E-x");
+    assert_eq!(lab.issuer.list().await.expect("lists").keys.len(), 1);
+}
+
 #[tokio::test]
 async fn a_young_key_is_told_from_a_wrong_one_and_from_a_closed_bucket() {
     let lab = Account::new(GoogleOptions { propagation: MINUTE, ..GoogleOptions::default() }).await;
@@ -348,6 +363,77 @@ async fn every_way_to_log_in_is_taken() {
 }
 
 #[tokio::test]
+async fn whoever_may_impersonate_the_rotator_is_the_rotator() {
+    let lab = Account::new(GoogleOptions::default()).await;
+    let person = lab.google.person_file();
+    lab.with_file(&person).expect("connects").list().await.expect("lists");
+    assert_eq!((lab.sent("RefreshToken"), lab.sent("GenerateAccessToken")), (1, 0));
+    let mut proof = tempfile::NamedTempFile::new().expect("a file");
+    proof.write_all(lab.google.subject_token().as_bytes()).expect("written");
+    let federated = lab.google.federation_file(&proof.path().display().to_string());
+    let mut federated: serde_json::Value = serde_json::from_str(&federated).expect("JSON");
+    federated["service_account_impersonation_url"] = lab.google.impersonation_url().into();
+    let by_person = lab.google.impersonation_file(&person);
+    let files =
+        [&by_person, &lab.google.impersonation_file(&lab.google.service_account_file(GOOGLES)), &federated.to_string()];
+    for (before, file) in files.iter().enumerate() {
+        let issuer = lab.with_file(file).expect("connects");
+        for _ in 0..2 {
+            issuer.list().await.expect("lists");
+        }
+        assert_eq!(lab.sent("GenerateAccessToken"), before + 1);
+    }
+    assert_eq!((lab.sent("RefreshToken"), lab.sent("ExchangeToken"), lab.sent("Token")), (2, 1, 0));
+    // What passes: a page of somebody in between, a token of another time. The crate itself asks again after a 503.
+    lab.google.fault("GenerateAccessToken", Mishap::Html);
+    let page = lab.with_file(&by_person).expect("connects").list().await.expect_err("no token");
+    assert!(matches!(&page, Fault::NotSent(why) if why.contains("a body that is no answer")), "{page:?}");
+    lab.google.fault("GenerateAccessToken", Mishap::Error(503));
+    lab.with_file(&by_person).expect("connects").list().await.expect("lists, asked again beneath us");
+    assert_eq!(lab.sent("GenerateAccessToken"), 6);
+    lab.google.fault("GenerateAccessToken", Mishap::Slow(MINUTE));
+    let silent = lab.with_file(&by_person).expect("connects").list().await.expect_err("no token");
+    let what =
+        "no token within 5s; an impersonation that is refused for the moment (429, 503) is asked for again until then";
+    assert!(matches!(&silent, Fault::NotSent(why) if why.contains(what)), "{silent:?}");
+    let refused = format!(
+        "Token {} has been revoked.",
+        serde_json::from_str::<serde_json::Value>(&person).expect("JSON")["refresh_token"]
+    );
+    lab.google.fault("RefreshToken", Mishap::Refuse(refused));
+    let (why, said) = reason(lab.with_file(&by_person).expect("connects").list().await);
+    assert!(why == Reason::LoginRefused && said.contains("has been revoked"), "{said}");
+    lab.google.all_secrets().iter().for_each(|secret| assert!(!said.contains(secret.as_str()), "{said}"));
+    lab.google.deny_impersonation();
+    let (why, said) = reason(lab.with_file(&by_person).expect("connects").list().await);
+    assert_eq!(why, Reason::LoginRefused);
+    for words in [
+        &lab.google.rotator(),
+        "by impersonation",
+        "getAccessToken",
+        "roles/iam.serviceAccountTokenCreator",
+        "[gcp.main]",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+/// By this machine's clock, which may be wrong.
+#[tokio::test]
+async fn a_token_that_is_over_when_it_comes_is_no_mistake_of_rekeyds() {
+    let lab = Account::new(GoogleOptions { token_lifetime: Duration::ZERO, ..GoogleOptions::default() }).await;
+    let file = lab.google.impersonation_file(&lab.google.service_account_file(GOOGLES));
+    let issuer = lab.with_file(&file).expect("connects");
+    for _ in 0..2 {
+        let fault = issuer.mint(&IntentId::new("r1.1"), None).await.expect_err("no token");
+        assert!(matches!(&fault, Fault::NotSent(why) if why.contains("compare this machine's clock")), "{fault:?}");
+    }
+    lab.google.set_options(|options| options.token_lifetime = Duration::from_secs(3600));
+    issuer.list().await.expect("lists");
+    assert_eq!((lab.sent("GenerateAccessToken"), lab.google.mints()), (3, 0));
+}
+
+#[tokio::test]
 async fn a_refused_login_says_who_and_why() {
     let lab = Account::new(GoogleOptions::default()).await;
     let file = lab.google.service_account_file(&lab.google.token_url());
@@ -405,7 +491,7 @@ async fn what_passes_by_itself_is_no_refused_login() {
     let mut proof = tempfile::NamedTempFile::new().expect("a file");
     proof.write_all(lab.google.subject_token().as_bytes()).expect("written");
     let file = lab.google.federation_file(&proof.path().display().to_string());
-    for mishap in [Mishap::Error(503), Mishap::Throttle, Mishap::DropBefore] {
+    for mishap in [Mishap::Error(503), Mishap::Throttle, Mishap::DropBefore, Mishap::Html] {
         let sent = lab.sent("ExchangeToken");
         lab.google.fault("ExchangeToken", mishap.clone());
         let issuer = lab.with_file(&file).expect("connects");
@@ -417,6 +503,29 @@ async fn what_passes_by_itself_is_no_refused_login() {
     lab.google.fault("ExchangeToken", Mishap::Slow(MINUTE));
     let fault = lab.with_file(&file).expect("connects").list().await.expect_err("no token");
     assert!(matches!(&fault, Fault::NotSent(why) if why.contains("no token within 5s")), "{fault:?}");
+}
+
+/// The proof of an identity is as good as the identity while it lasts.
+#[tokio::test]
+async fn a_proof_in_another_field_is_not_told() {
+    let lab = Account::new(GoogleOptions::default()).await;
+    let mut proof = tempfile::NamedTempFile::new().expect("a file");
+    let told = serde_json::json!({ "access_token": lab.google.subject_token(), "expires_in": "3599" });
+    proof.write_all(told.to_string().as_bytes()).expect("written");
+    let file = lab.google.federation_file(&proof.path().display().to_string());
+    let with = |field: &str| {
+        let mut file: serde_json::Value = serde_json::from_str(&file).expect("JSON");
+        file["credential_source"]["format"] = serde_json::json!({ "type": "json", "subject_token_field_name": field });
+        lab.with_file(&file.to_string()).expect("connects")
+    };
+    let (why, said) = reason(with("token").list().await);
+    assert!(why == Reason::LoginRefused && said.contains("failed to read subject token field `token`"), "{said}");
+    assert!(!said.contains(&lab.google.subject_token()[..8]) && !said.contains("3599"), "{said}");
+    with("access_token").list().await.expect("lists");
+    // Half written, or a page where the proof should be.
+    proof.write_all(b"x").expect("written");
+    let fault = with("access_token").list().await.expect_err("no proof");
+    assert!(matches!(&fault, Fault::NotSent(why) if why.contains("is not the JSON that it should be")), "{fault:?}");
 }
 
 #[tokio::test]

@@ -162,6 +162,9 @@ pub(super) fn with_help(error: &str, description: &str) -> String {
         "unauthorized_client" | "access_denied" => {
             "the identity pool or its attribute condition does not take this identity"
         }
+        "PERMISSION_DENIED" if description.contains("iam.serviceAccounts.getAccessToken") => {
+            "who impersonates needs roles/iam.serviceAccountTokenCreator on the service account"
+        }
         "invalid_target" => "the `audience` of the file names no provider of an identity pool that there is",
         _ => return said,
     };

@@ -1,15 +1,16 @@
 //! rekeyd's own login at Google: `google-cloud-auth` knows the ways to prove an identity; one of them is spoken here (`grant`).
 //!
-//! Invariant: no request for a token is repeated beneath us while we wait, and whatever fails here fails before the request that
-//! needed the token was sent. So a fault of a login is never `Unknown`.
+//! Invariant: whatever fails here fails before the request that needed the token was sent, so a fault of a login is never `Unknown`;
+//! and no request for a token is repeated beneath us while we wait, but that of an impersonation.
 //!
-//! What the crate does in its own way, and takes no advice about: its requests go past the account's `proxy`, `no_proxy` and
+//! What the crate (1.18) does in its own way, and takes no advice about: its requests go past the account's `proxy`, `no_proxy` and
 //! `ca_file` (the proxy is that of `HTTPS_PROXY`, the authorities are the system's, or those of `SSL_CERT_FILE`), it follows
-//! redirects, and a task of its keeps a token fresh for as long as the credential is held. A service account's file needs no such
-//! request; with `token_url`, the request is ours.
+//! redirects, and a task of its keeps a token fresh for as long as the credential is held. It asks for an impersonation again for a
+//! minute where the answer was a 429, 503 or none. It sets no time for the answers of a token exchange and of a metadata server:
+//! when we stop waiting for one, its task and its connection stay until the other side answers or hangs up, one for each try of ours.
+//! A service account's file needs none of these requests; with `token_url`, the request is ours.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,15 +19,14 @@ use google_cloud_auth::build_errors;
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Builder, external_account, impersonated, service_account, user_account,
 };
-use google_cloud_auth::errors::CredentialsError;
-use serde::Deserialize;
-use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::account::Account;
 use super::faults::Call;
-use super::grant::{self, Granted};
+use super::grant::Granted;
 use super::proof::{File, Kind};
+use super::said::Said;
 use crate::model::{Reason, Secret, SecretRef, SystemRef};
 use crate::net::client::{Answer, Client};
 use crate::net::redact::Redactor;
@@ -171,10 +171,13 @@ impl Login {
                 made
             }
         };
-        match timeout(self.patience, credential.access_token()).await {
+        // In a task, which ends with us: the crate panics over some answers, one whose token is over already among them.
+        let mut asking = JoinSet::new();
+        asking.spawn(async move { credential.access_token().await });
+        match timeout(self.patience, asking.join_next()).await {
             // The crate keeps a copy that it does not wipe, for as long as the token is good.
-            Ok(Ok(token)) => Ok(Secret::new(token.token)),
-            Ok(Err(error)) => {
+            Ok(Some(Ok(Ok(token)))) => Ok(Secret::new(token.token)),
+            Ok(Some(Ok(Err(error)))) => {
                 let said = Said::of(&error);
                 let why = format!("{tried}: {}", self.redactor.clean(&said.text));
                 Err(match said.is_final {
@@ -182,7 +185,19 @@ impl Login {
                     false => Fault::NotSent(why),
                 })
             }
-            Err(_) => Err(Fault::NotSent(format!("{tried}: no token within {:?}", self.patience))),
+            Ok(_) => Err(Fault::NotSent(format!(
+                "{tried}: a token that is over already, or lasts for ever; compare this machine's clock with the world's"
+            ))),
+            Err(_) => {
+                let is_repeated = matches!(proof, Proof::File(file) if file.impersonates);
+                let more = match is_repeated {
+                    true => {
+                        "; an impersonation that is refused for the moment (429, 503) is asked for again until then"
+                    }
+                    false => "",
+                };
+                Err(Fault::NotSent(format!("{tried}: no token within {:?}{more}", self.patience)))
+            }
         }
     }
 
@@ -210,7 +225,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Retries stay off: the crate's own default for all of these is one attempt.
+/// Retries stay off: the crate's own default for all of these is one attempt. What it does about an impersonation is no option.
 fn credential(proof: &Proof, scope: &'static str) -> Result<AccessTokenCredentials, build_errors::Error> {
     let Proof::File(file) = proof else {
         return Builder::default().with_scopes([scope]).build_access_token_credentials();
@@ -225,86 +240,5 @@ fn credential(proof: &Proof, scope: &'static str) -> Result<AccessTokenCredentia
         Kind::Impersonated => impersonated::Builder::new(json).with_scopes([scope]).build_access_token_credentials(),
         // What a user granted cannot be narrowed with every client; the crate asks for the scope, and Google decides.
         Kind::User => user_account::Builder::new(json).with_scopes([scope]).build_access_token_credentials(),
-    }
-}
-
-/// What a refusal of the crate's says.
-struct Said {
-    text: String,
-    /// Whether asking again changes nothing.
-    is_final: bool,
-}
-
-/// OAuth's own words (RFC 6749, 5.2; RFC 8693, 2.2.2).
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct OAuth {
-    error: Value,
-    error_description: String,
-}
-
-impl Said {
-    /// The crate puts a body into its message, as `body=<…>`, and the status into what caused it.
-    fn of(error: &CredentialsError) -> Self {
-        let mut chain = Vec::new();
-        let mut next: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(cause) = next {
-            chain.push(cause);
-            next = cause.source();
-        }
-        let messages: Vec<String> = chain.iter().map(ToString::to_string).collect();
-        let status = chain.iter().find_map(|cause| cause.downcast_ref::<reqwest::Error>()?.status());
-        if let Some(oauth) = messages.iter().find_map(|message| oauth(message)) {
-            let status = status.map(|status| format!(" ({})", status.as_u16())).unwrap_or_default();
-            return Self { text: format!("{}{status}", oauth), is_final: !error.is_transient() };
-        }
-        let text = match (status, chain.iter().find_map(|cause| cause.downcast_ref::<reqwest::Error>())) {
-            (Some(status), _) => format!("status {} and a body that is no answer of a token endpoint", status.as_u16()),
-            (None, Some(error)) if error.is_connect() => "could not connect to where tokens are given".to_owned(),
-            (None, Some(error)) if error.is_timeout() => "no answer from where tokens are given".to_owned(),
-            // Nothing was sent, or what came was no answer. The innermost words tell most; a token stands in none of them.
-            _ => messages.last().map(|text| first_line(text)).unwrap_or_default(),
-        };
-        // A page of somebody in between passes.
-        Self { text, is_final: !error.is_transient() && status.is_none() }
-    }
-}
-
-/// The refusal in a message, where there is one in OAuth's form or in that of Google's APIs.
-fn oauth(message: &str) -> Option<String> {
-    let from = message.find('{')?;
-    // A body may hold a `>` itself, so the last one ends it.
-    let to = message.rfind('}')?;
-    let OAuth { error, error_description } = serde_json::from_str(message.get(from..=to)?).ok()?;
-    let word = error.as_str().or_else(|| error.get("status")?.as_str())?;
-    let more = match error_description.is_empty() {
-        true => error.get("message").and_then(Value::as_str).unwrap_or_default(),
-        false => error_description.as_str(),
-    };
-    Some(grant::with_help(word, &first_line(more)))
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_found_in_what_the_crate_says() {
-        let said = |message: &str| Said::of(&CredentialsError::from_msg(false, message));
-        let denied = said(
-            "failed to exchange token, body=<{\"error\":\"invalid_grant\",\"error_description\":\"The audience > x.\"}>",
-        );
-        assert!(denied.text.starts_with("invalid_grant: The audience > x."), "{}", denied.text);
-        assert!(denied.is_final);
-        let api =
-            said("failed, body=<{\"error\":{\"code\":403,\"message\":\"No.\",\"status\":\"PERMISSION_DENIED\"}}>");
-        assert_eq!(api.text, "PERMISSION_DENIED: No.");
-        let other = said("failed to parse service account private key PEM: x");
-        assert!(other.is_final && other.text.contains("private key"), "{}", other.text);
-        assert!(!Said::of(&CredentialsError::from_msg(true, "later")).is_final);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Reads what it was given and sends nothing. What the fields of each kind mean is told in AIP-4112 to AIP-4117.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,11 +15,23 @@ use crate::net::client::is_loopback;
 /// Google's own token endpoint. A service account's file names it, and needs it not: a self-signed token does (AIP-4111).
 const GOOGLES: [&str; 2] = ["https://oauth2.googleapis.com/token", "https://accounts.google.com/o/oauth2/token"];
 
+/// What no message may hold; the last is a header that a proof is asked for with.
+const SECRETS: [&str; 4] = ["private_key", "client_secret", "refresh_token", "authorization"];
+
+/// Where a machine tells what proves who it is: `url` anywhere, the others on Amazon's (AIP-4117).
+const SOURCES: [&str; 3] = ["url", "region_url", "imdsv2_session_token_url"];
+
+/// Amazon's metadata server has this address too (its SDKs' endpoint for the mode IPv6); it is unique local, and served to a machine by
+/// its host.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
 /// A file that was understood.
 pub(super) struct File {
     pub(super) kind: Kind,
     /// Who it is, for messages.
     pub(super) who: String,
+    /// Whether it ends as a service account by impersonation.
+    pub(super) impersonates: bool,
     text: Secret,
     token_url: Option<String>,
 }
@@ -54,6 +68,7 @@ impl File {
     pub(super) fn read(text: Secret, token_url: Option<&str>) -> Result<Self, String> {
         let fields: Fields = serde_json::from_str(text.expose())
             .map_err(|_| "no credentials file of Google's (JSON with a `type`)".to_owned())?;
+        let impersonates = fields.service_account_impersonation_url.is_some();
         let (kind, who) = match fields.kind.as_str() {
             "service_account" => {
                 let email = fields.client_email.ok_or("a service account's file without client_email")?;
@@ -90,8 +105,13 @@ impl File {
                     .to_owned());
             }
         };
-        let file = Self { kind, who, text, token_url: token_url.map(str::to_owned) };
-        addresses(&file.json(), &mut |key, url| check(key, url, key == "url"))?;
+        let file = Self { kind, who, impersonates, text, token_url: token_url.map(str::to_owned) };
+        // Every address that something is sent to.
+        for (key, url) in texts(&file.json()) {
+            if key == "url" || key.ends_with("_url") || key.ends_with("_uri") {
+                check(key, url, SOURCES.contains(&key))?;
+            }
+        }
         Ok(file)
     }
 
@@ -107,8 +127,9 @@ impl File {
     /// What of it no message may hold.
     pub(super) fn secrets(&self) -> Vec<Secret> {
         let json = self.json();
-        let found = ["private_key", "client_secret", "refresh_token"].into_iter().filter_map(|key| json[key].as_str());
-        found.map(|secret| Secret::new(secret.to_owned())).collect()
+        let hidden =
+            texts(&json).into_iter().filter(|(key, _)| SECRETS.iter().any(|one| one.eq_ignore_ascii_case(key)));
+        hidden.map(|(_, secret)| Secret::new(secret.to_owned())).collect()
     }
 }
 
@@ -118,25 +139,24 @@ fn impersonated(url: &str) -> Option<String> {
     email.contains('@').then(|| email.to_owned())
 }
 
-/// Every address in a file that something is sent to.
-fn addresses(json: &Value, look: &mut impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
-    let Value::Object(fields) = json else { return Ok(()) };
-    for (key, value) in fields {
-        match value {
-            Value::String(url) if key == "url" || key.ends_with("_url") || key.ends_with("_uri") => look(key, url)?,
-            Value::Object(_) => addresses(value, look)?,
-            _ => {}
-        }
-    }
-    Ok(())
+/// Every text of a file with its name, however deep: an impersonation keeps the file of who impersonates in its own.
+fn texts(json: &Value) -> Vec<(&str, &str)> {
+    let Value::Object(fields) = json else { return Vec::new() };
+    let each = fields.iter().flat_map(|(key, value)| match value {
+        Value::String(text) => vec![(key.as_str(), text.as_str())],
+        inner => texts(inner),
+    });
+    each.collect()
 }
 
 /// `is_source`: a machine's own proof is served at addresses that no router forwards (RFC 3927), without TLS.
 fn check(key: &str, address: &str, is_source: bool) -> Result<(), String> {
-    let url = Url::parse(address).map_err(|_| format!("its {key} is no address"))?;
+    // Amazon's own address for each region is a pattern.
+    let url = Url::parse(&address.replace("{region}", "region")).map_err(|_| format!("its {key} is no address"))?;
     let link_local = || {
-        let number = url.host_str().unwrap_or_default().parse::<std::net::Ipv4Addr>();
-        number.is_ok_and(|number| number.is_link_local())
+        let host = url.host_str().unwrap_or_default();
+        let v6 = host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>();
+        host.parse::<Ipv4Addr>().is_ok_and(|number| number.is_link_local()) || v6 == Ok(METADATA_V6)
     };
     match url.scheme() {
         "https" => Ok(()),
@@ -174,6 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn who_impersonates_has_secrets_too() {
+        let file = r#"{"type":"impersonated_service_account",
+            "service_account_impersonation_url":"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/r@p:generateAccessToken",
+            "source_credentials":{"type":"authorized_user","client_id":"c","client_secret":"hush-1","refresh_token":"hush-2"}}"#;
+        let file = read(file, None).expect("read");
+        assert_eq!(file.who, "service account r@p by impersonation");
+        let secrets: Vec<Secret> = ["hush-1", "hush-2"].map(|secret| Secret::new(secret.to_owned())).into();
+        assert!(file.impersonates && file.secrets() == secrets, "{:?}", file.secrets().len());
+        let asked = r#"{"type":"external_account","audience":"a",
+            "credential_source":{"url":"https://idp.example.com/x","headers":{"Authorization":"Bearer hush","Metadata":"True"}}}"#;
+        assert_eq!(read(asked, None).expect("read").secrets(), [Secret::new("Bearer hush".to_owned())]);
+    }
+
+    #[test]
     fn what_is_no_credentials_file_is_refused_without_a_word_of_it() {
         for (text, what) in [
             ("hush", "no credentials file"),
@@ -200,5 +234,25 @@ mod tests {
         assert_eq!(why, "its token_url would send a proof of who rekeyd is to sts.example.com without TLS");
         assert!(file(r#""token_url":"http://169.254.169.254/x""#).is_err(), "that is nobody's token endpoint");
         assert!(file(r#""credential_source":{"url":"http://10.0.0.1/x"}"#).is_err());
+    }
+
+    /// As `gcloud iam workload-identity-pools create-cred-config --aws --enable-imdsv2` writes it.
+    #[test]
+    fn a_machine_at_amazon_proves_itself_as_gcloud_has_it() {
+        let file = r#"{"type":"external_account","audience":"//iam.googleapis.com/x",
+            "subject_token_type":"urn:ietf:params:aws:token-type:aws4_request","token_url":"https://sts.googleapis.com/v1/token",
+            "credential_source":{"environment_id":"aws1",
+                "region_url":"http://169.254.169.254/latest/meta-data/placement/availability-zone",
+                "url":"http://169.254.169.254/latest/meta-data/iam/security-credentials",
+                "imdsv2_session_token_url":"http://169.254.169.254/latest/api/token",
+                "regional_cred_verification_url":"https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"}}"#;
+        assert_eq!(read(file, None).map(|_| ()), Ok(()));
+        assert_eq!(read(&file.replace("169.254.169.254", "[fd00:ec2::254]"), None).map(|_| ()), Ok(()));
+        for elsewhere in ["10.0.0.1", "metadata.example.com", "[fd00:ec2::255]"] {
+            assert!(read(&file.replace("169.254.169.254", elsewhere), None).is_err(), "{elsewhere}");
+        }
+        let plain = file.replace("https://sts.{region}", "http://sts.{region}");
+        let why = read(&plain, None).err().expect("that is on the wire");
+        assert!(why.contains("regional_cred_verification_url"), "{why}");
     }
 }

@@ -1,10 +1,11 @@
 //! The Google Cloud stand-in: its handle, and what a test or a human in the console may do to it.
 //!
 //! One loopback port for all doors, since their paths differ: the JSON API of Cloud Storage as far as HMAC keys go, Resource Manager's
-//! question about permissions, the token endpoint for service accounts, the exchange of federated tokens, and a machine's metadata
-//! server. What the keys open stands elsewhere: a [`crate::s3::S3Store`] that asks [`Google::lookup`].
+//! question about permissions, the token endpoint for service accounts and persons, the exchange of federated tokens, impersonation,
+//! and a machine's metadata server. What the keys open stands elsewhere: a [`crate::s3::S3Store`] that asks [`Google::lookup`].
 
 mod hmac;
+mod impersonation;
 mod oauth;
 mod resource_manager;
 mod serve;
@@ -139,6 +140,41 @@ impl Google {
         .to_string()
     }
 
+    /// The credentials file of a person, as `gcloud auth application-default login` leaves it, with this token endpoint in it.
+    pub fn person_file(&self) -> String {
+        let state = self.state();
+        json!({
+            "type": "authorized_user", "account": "", "universe_domain": "googleapis.com", "client_id": oauth::CLIENT,
+            "client_secret": state.client_secret, "refresh_token": state.refresh_token, "token_uri": state.token_url(),
+        })
+        .to_string()
+    }
+
+    /// The credentials file of whoever stands in `source` and is the rotator by impersonation, as `gcloud auth application-default
+    /// login --impersonate-service-account` leaves it.
+    ///
+    /// # Panics
+    /// If `source` is no JSON.
+    pub fn impersonation_file(&self, source: &str) -> String {
+        let source: serde_json::Value =
+            serde_json::from_str(source).expect("impersonation_file: the source is no JSON");
+        json!({
+            "type": "impersonated_service_account", "delegates": [], "source_credentials": source,
+            "service_account_impersonation_url": self.impersonation_url(),
+        })
+        .to_string()
+    }
+
+    /// Where the rotator is impersonated.
+    pub fn impersonation_url(&self) -> String {
+        format!("{}/v1/projects/-/serviceAccounts/{}:generateAccessToken", self.url, self.rotator())
+    }
+
+    /// Nobody has the permission to be the rotator any more.
+    pub fn deny_impersonation(&self) {
+        self.state().impersonation_denied = true;
+    }
+
     /// The proof that the identity pool takes.
     pub fn subject_token(&self) -> String {
         self.state().subject_token.clone()
@@ -187,6 +223,14 @@ impl Google {
         let mut state = self.state();
         let key = state.key(id).expect("set_active: no such key");
         key.set_active(active, DateTime::UNIX_EPOCH);
+    }
+
+    /// Shows a key under another id, as no Google would.
+    ///
+    /// # Panics
+    /// If there is no such key.
+    pub fn rename_key(&self, id: &str, to: &str) {
+        to.clone_into(&mut self.state().key(id).expect("rename_key: no such key").id);
     }
 
     /// Deletes a key, as a human would.
@@ -244,7 +288,8 @@ impl Google {
     }
 
     /// Queues a mishap for the next call of `operation`: `ListHmacKeys`, `CreateHmacKey`, `GetHmacKey`, `UpdateHmacKey`,
-    /// `DeleteHmacKey`, `TestIamPermissions`, `Token` (a service account's), `ExchangeToken`, `MachineToken`.
+    /// `DeleteHmacKey`, `TestIamPermissions`, `Token` (a service account's), `RefreshToken` (a person's), `ExchangeToken`,
+    /// `MachineToken`, `GenerateAccessToken`.
     pub fn fault(&self, operation: &str, fault: Fault) {
         self.state().faults.push(operation, fault);
     }
@@ -288,7 +333,8 @@ impl Google {
     pub fn all_secrets(&self) -> Vec<String> {
         let state = self.state();
         let keys: BTreeSet<String> = state.keys.iter().map(|key| key.secret.clone()).collect();
-        let own = [state.subject_token.clone()].into_iter().chain(Signer::shared().lines());
+        let own = [&state.subject_token, &state.client_secret, &state.refresh_token].map(String::clone);
+        let own = own.into_iter().chain(Signer::shared().lines());
         keys.into_iter().chain(state.tokens_given.iter().cloned()).chain(own).collect()
     }
 }

@@ -1,6 +1,7 @@
-//! Who is asking: the token endpoint for a service account's assertion ("Using OAuth 2.0 for server to server applications"), the
-//! exchange of a federated proof (RFC 8693, "Security Token Service API"), a machine's metadata server, and what of a token a request
-//! may do. A service account may do without the endpoint: a token it signs itself is taken too (AIP-4111).
+//! Who is asking: the token endpoint for a service account's assertion ("Using OAuth 2.0 for server to server applications") and for
+//! what a person granted ("Using OAuth 2.0 for web server applications"), the exchange of a federated proof (RFC 8693, "Security Token
+//! Service API"), a machine's metadata server, and what of a token a request may do. A service account may do without the endpoint: a
+//! token it signs itself is taken too (AIP-4111).
 
 use std::sync::OnceLock;
 
@@ -10,6 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::impersonation;
 use super::state::State;
 use super::wire::Outcome;
 use crate::form;
@@ -24,6 +26,9 @@ pub(crate) const SUBJECT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
 pub(crate) const AUDIENCE: &str =
     "//iam.googleapis.com/projects/104857600001/locations/global/workloadIdentityPools/on-premises/providers/gis";
 const MACHINE: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
+/// The client that the person granted something to: gcloud's own, as its file has it.
+pub(crate) const CLIENT: &str = "764086051850-lab.apps.googleusercontent.com";
+const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// An assertion lives an hour at most; clocks may differ by some seconds.
 const LIFETIME_MAX: i64 = 3600 + 60;
 
@@ -31,8 +36,10 @@ const LIFETIME_MAX: i64 = 3600 + 60;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     ServiceAccount,
+    Person,
     Federated,
     Machine,
+    Impersonation,
 }
 
 /// The key of every rotator: making one takes a while, so a process has one.
@@ -64,26 +71,31 @@ impl Signer {
 impl Asked {
     pub(crate) fn read(request: &Request) -> Option<Self> {
         match request.path.as_str() {
+            "/token" if is_json(request) => Some(Self::Person),
             "/token" => Some(Self::ServiceAccount),
             "/v1/token" => Some(Self::Federated),
             MACHINE => Some(Self::Machine),
-            _ => None,
+            _ => impersonation::account(request).map(|_| Self::Impersonation),
         }
     }
 
     pub(crate) fn operation(self) -> &'static str {
         match self {
             Self::ServiceAccount => "Token",
+            Self::Person => "RefreshToken",
             Self::Federated => "ExchangeToken",
             Self::Machine => "MachineToken",
+            Self::Impersonation => "GenerateAccessToken",
         }
     }
 
     pub(crate) fn execute(self, request: &Request, state: &mut State, now: DateTime<Utc>) -> Outcome {
         match self {
             Self::ServiceAccount => of_service_account(request, state, now),
+            Self::Person => of_person(request, state, now),
             Self::Federated => of_federation(request, state, now),
             Self::Machine => of_machine(request, state, now),
+            Self::Impersonation => impersonation::generate(request, state, now),
         }
         .unwrap_or_else(|refusal| refusal)
     }
@@ -109,6 +121,31 @@ fn of_service_account(request: &Request, state: &mut State, now: DateTime<Utc>) 
     let lifetime = state.options.token_lifetime.as_secs();
     let text = state.give_token(scopes, now);
     Ok(Outcome::json(json!({ "access_token": text, "expires_in": lifetime, "token_type": "Bearer" })).about(&rotator))
+}
+
+/// The page has a form for it; Google's own clients for Rust and Go differ, and the first sends JSON. Its `scopes` is no parameter that
+/// any page knows, so it changes nothing: what the person granted is given.
+fn of_person(request: &Request, state: &mut State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {
+    let body: Option<Value> = serde_json::from_slice(&request.body).ok();
+    let body = body.filter(|_| request.method == Method::POST && request.query.is_empty());
+    let body = body.ok_or_else(|| Outcome::oauth(400, "invalid_request", "Bad Request"))?;
+    if body["grant_type"] != "refresh_token" {
+        return Err(Outcome::oauth(400, "unsupported_grant_type", "Invalid grant_type"));
+    }
+    if body["client_id"] != CLIENT || body["client_secret"] != state.client_secret {
+        return Err(Outcome::oauth(401, "invalid_client", "The OAuth client was not found."));
+    }
+    if body["refresh_token"] != state.refresh_token {
+        return Err(Outcome::oauth(400, "invalid_grant", "Token has been expired or revoked."));
+    }
+    let lifetime = state.options.token_lifetime.as_secs();
+    let text = state.give_token(vec![CLOUD.to_owned()], now);
+    let shown = json!({ "access_token": text, "expires_in": lifetime, "scope": CLOUD, "token_type": "Bearer" });
+    Ok(Outcome::json(shown).about("person"))
+}
+
+fn is_json(request: &Request) -> bool {
+    request.header("content-type").is_some_and(|kind| kind.starts_with("application/json"))
 }
 
 fn of_federation(request: &Request, state: &mut State, now: DateTime<Utc>) -> Result<Outcome, Outcome> {

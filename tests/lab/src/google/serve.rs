@@ -70,7 +70,9 @@ impl Call {
             _ => ("backendError", "INTERNAL", "We encountered an internal error. Please try again."),
         };
         match &self.asked {
-            Asked::ResourceManager(_) => Outcome::new(status, Content::Api(word, None, message.to_owned()), false),
+            Asked::ResourceManager(_) | Asked::OAuth(oauth::Asked::Impersonation) => {
+                Outcome::new(status, Content::Api(word, None, message.to_owned()), false)
+            }
             Asked::OAuth(oauth::Asked::Machine) => Outcome::page(status, message),
             Asked::OAuth(_) => Outcome::oauth(status, "internal_failure", message),
             Asked::Storage(_) | Asked::Nothing => Outcome::storage(status, reason, message),
@@ -129,10 +131,10 @@ impl Stumbling for Server {
 
     fn refuse(&self, call: &Call, message: &str) -> Response<Body> {
         self.answer(match &call.asked {
-            Asked::OAuth(_) => Outcome::oauth(400, "invalid_grant", message),
-            Asked::ResourceManager(_) => {
+            Asked::ResourceManager(_) | Asked::OAuth(oauth::Asked::Impersonation) => {
                 Outcome::new(403, Content::Api("PERMISSION_DENIED", None, message.to_owned()), false)
             }
+            Asked::OAuth(_) => Outcome::oauth(400, "invalid_grant", message),
             Asked::Storage(_) | Asked::Nothing => Outcome::storage(403, "forbidden", message),
         })
     }

@@ -63,6 +63,12 @@ pub(crate) struct State {
     /// Of the rotator's own key.
     pub(crate) signer_id: String,
     pub(crate) subject_token: String,
+    /// Of the client that the person granted something to.
+    pub(crate) client_secret: String,
+    /// What the person granted.
+    pub(crate) refresh_token: String,
+    /// Nobody may be the rotator but itself.
+    pub(crate) impersonation_denied: bool,
     pub(crate) tokens: BTreeMap<String, Token>,
     pub(crate) tokens_given: Vec<String>,
     pub(crate) faults: FaultQueue,
@@ -85,6 +91,9 @@ impl State {
             resource_manager_disabled: false,
             signer_id: signer_id(),
             subject_token: chance::token(),
+            client_secret: chance::token(),
+            refresh_token: chance::token(),
+            impersonation_denied: false,
             tokens: BTreeMap::new(),
             tokens_given: Vec::new(),
             faults: FaultQueue::default(),

@@ -243,6 +243,49 @@ async fn each_endpoint_gives_tokens_for_its_own_kind_of_proof() {
 }
 
 #[tokio::test]
+async fn a_person_is_the_rotator_by_impersonation_where_that_is_allowed() {
+    let lab = Lab::new(GoogleOptions::default()).await;
+    let file: Value = serde_json::from_str(&lab.google.person_file()).expect("JSON");
+    let refresh = async |changed: &str| {
+        let mut asked = json!({ "grant_type": "refresh_token", "scopes": FULL });
+        for name in ["client_id", "client_secret", "refresh_token"] {
+            asked[name] = if name == changed { json!("another") } else { file[name].clone() };
+        }
+        let answer = lab.http.post(lab.google.token_url()).json(&asked).send().await.expect("answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    assert_eq!(refresh("client_secret").await.1["error"], "invalid_client");
+    assert_eq!(refresh("refresh_token").await.1["error"], "invalid_grant");
+    let (_, given) = refresh("").await;
+    let person = given["access_token"].as_str().expect("a token").to_owned();
+    let url = lab.google.impersonation_url();
+    let generate = async |token: &str, url: &str, body: Value| {
+        let answer = lab.http.post(url).bearer_auth(token).json(&body).send().await.expect("answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let asked = json!({ "scope": [FULL], "lifetime": "3600s" });
+    let (status, made) = generate(&person, &url, asked.clone()).await;
+    assert_eq!(status, 200, "{made}");
+    let ends = made["expireTime"].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    assert!(ends.is_some_and(|ends| ends > Utc::now()), "{made}");
+    let token = made["accessToken"].as_str().expect("a token");
+    assert_eq!(lab.create(token).await.0, 200);
+    // With another scope, for too long, for nobody's account, and without a word of who asks.
+    let narrow = lab.token(FULL).await;
+    for (token, url, body, word) in [
+        (&narrow, &url, &asked, "PERMISSION_DENIED"),
+        (&person, &url, &json!({ "scope": [FULL], "lifetime": "7200s" }), "INVALID_ARGUMENT"),
+        (&person, &url, &json!({ "lifetime": "60s" }), "INVALID_ARGUMENT"),
+        (&person, &url.replace("rotator@", "nobody@"), &asked, "NOT_FOUND"),
+        (&"x".to_owned(), &url, &asked, "UNAUTHENTICATED"),
+    ] {
+        assert_eq!(generate(token, url, body.clone()).await.1["error"]["status"], word);
+    }
+    lab.google.deny_impersonation();
+    assert_eq!(generate(&person, &url, asked).await.1["error"]["details"][0]["reason"], "IAM_PERMISSION_DENIED");
+}
+
+#[tokio::test]
 async fn what_is_not_as_the_api_has_it_is_refused() {
     let lab = Lab::new(GoogleOptions::default()).await;
     let token = &lab.token(FULL).await;
