@@ -2,8 +2,9 @@
 //!
 //! Nothing secret is in its arguments or its environment, which hold what the policy says and no more of ours. It has a process group
 //! of its own, which is killed whole when its time is up, when nobody waits for it any more, and when its first process ends in any other
-//! way than with exit code 0: what goes on behind its back would act when nobody expects it any more. This does
-//! not know what is said to it, what an answer means, or whether asking again is safe; and it never starts a program twice.
+//! way than with exit code 0: what goes on behind its back would act when nobody expects it any more. The signals that the daemon obeys
+//! it ignores. This does not know what is said to it, what an answer means, or whether asking again is safe; and it never starts a
+//! program twice.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,12 @@ const GRAVE: Duration = Duration::from_secs(2);
 /// What every program finds in its environment, unless the policy says otherwise.
 const ENVIRONMENT: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
+
+/// Every program is started through a shell, which lets it ignore the signals that the daemon obeys: one that is sent to the whole
+/// service (`systemctl kill`) must not end a mint halfway. A process can ignore them for another one only in between fork and exec,
+/// which takes unsafe code, or like this.
+const SHELL: &str = "/bin/sh";
+const DEAF: &str = "trap '' HUP INT TERM USR1 USR2; exec \"$0\" \"$@\"";
 
 /// A program as the policy names it.
 #[derive(Clone, Debug)]
@@ -169,8 +176,9 @@ impl Program {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.path);
-        command.args(&self.args).env_clear().envs(ENVIRONMENT).envs(self.environment.iter().cloned());
+        let mut command = Command::new(SHELL);
+        command.args(["-c", DEAF]).arg(&self.path).args(&self.args);
+        command.env_clear().envs(ENVIRONMENT).envs(self.environment.iter().cloned());
         command.current_dir("/").process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -333,6 +341,16 @@ mod tests {
                 is_gone(pid.trim()).await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_signals_of_the_daemon_do_not_end_a_program() {
+        let script = "for signal in HUP INT TERM USR1 USR2; do kill -$signal 0; done; echo \"$0 $1\"";
+        let program = sh(script, 20_000);
+        let args = program.args.iter().cloned().chain(["-n a".to_owned(), "b  c".to_owned()]).collect();
+        let ended = Program { args, ..program }.run(b"").await.expect("it ends");
+        let out = String::from_utf8(ended.out.to_vec()).expect("it is text");
+        assert!(ended.status.success() && out.ends_with("-n a b  c\n"), "{:?}: {out}", ended.status);
     }
 
     /// What it left running has its output open for longer than it might itself have taken.
