@@ -19,6 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::path::{Trouble, walk};
+
 /// So much of what a program prints on its stdout is read: 1 MiB. What comes after is thrown away, and told.
 pub const OUT_MAX: usize = 1024 * 1024;
 /// So much of its stderr is kept; a message quotes far less.
@@ -213,7 +215,13 @@ fn trusted(path: &Path) -> Result<(), String> {
     if !path.is_absolute() {
         return Err(format!("{name} is no absolute path"));
     }
-    let about = std::fs::metadata(path).map_err(|error| format!("{name} cannot be looked at: {error}"))?;
+    let found = walk(path, None).map_err(|trouble| match trouble {
+        Trouble::Missing => format!("{name} cannot be looked at: there is no such file"),
+        Trouble::Failed(error) => format!("{name} cannot be looked at: {error}"),
+        Trouble::Unsafe(what) => format!("{name} is not run: {what}"),
+    })?;
+    let about = std::fs::File::from(found).metadata();
+    let about = about.map_err(|error| format!("{name} cannot be looked at: {error}"))?;
     if !about.is_file() || about.mode() & 0o111 == 0 {
         return Err(format!("{name} is no program; make it executable (chmod 0755)"));
     }
@@ -226,10 +234,6 @@ fn trusted(path: &Path) -> Result<(), String> {
     }
     if about.mode() & 0o022 != 0 {
         return Err(format!("{name} may be written by others than its owner; chmod go-w it"));
-    }
-    let folder = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
-    if folder.is_some_and(|folder| folder.mode() & 0o002 != 0 && folder.mode() & 0o1000 == 0) {
-        return Err(format!("{name} lies in a directory that everybody may write; move it"));
     }
     Ok(())
 }
@@ -418,7 +422,17 @@ mod tests {
                 other => panic!("{mode:o}: {other:?}"),
             }
         }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
         let program = |path: &str| Program::new(path, Vec::new(), Vec::new(), Duration::from_secs(1)).check();
+        let name = path.display().to_string();
+        assert_eq!(program(&name), Ok(()));
+        // Whoever may write where it lies may put another in its place.
+        for mode in [0o775, 0o757, 0o777] {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).expect("it is ours");
+            let why = program(&name).expect_err("it is not safe there");
+            assert!(why.starts_with(&format!("{name} is not run: others may write the directory")), "{why}");
+        }
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("it is ours");
         assert_eq!(program("bin/sh"), Err("bin/sh is no absolute path".to_owned()));
         assert!(program("/nonexistent/tool").is_err_and(|why| why.contains("/nonexistent/tool cannot be looked at")));
         assert_eq!(program("/bin/sh"), Ok(()));
