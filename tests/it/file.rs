@@ -198,6 +198,19 @@ async fn what_others_could_change_is_refused_and_left_alone() {
     chmod(home.0.path(), 0o700);
     target.push(&new()).await.expect("now it is written");
 
+    // Nor could anybody put another directory on the way.
+    std::fs::create_dir_all(home.path("app/keys")).expect("it can be made");
+    chmod(&home.path("app/keys"), 0o700);
+    let below = connect(&home.path("app/keys/key"), "").expect("it connects");
+    for (mode, is_safe) in [(0o775, false), (0o757, false), (0o755, true), (0o1777, true)] {
+        chmod(&home.path("app"), mode);
+        let why = format!("others may write the directory {}, and so put", home.path("app").display());
+        match below.inspect().await {
+            Ok(_) => assert!(is_safe, "{mode:o}"),
+            Err(fault) => assert!(!is_safe && format!("{fault:?}").contains(&why), "{mode:o}: {fault:?}"),
+        }
+    }
+
     let nowhere = connect(&home.path("no/where/key"), "").expect("it connects");
     let fault = nowhere.inspect().await.expect_err("there is no such directory");
     assert!(matches!(&fault, Fault::Refused { reason: Reason::NotFound, why } if why.contains("make it")), "{fault:?}");

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::owner::Owner;
 use crate::model::Reason;
+use crate::net::path::{Trouble, walk};
 use crate::ports::Fault;
 
 /// A longer file holds no key.
@@ -147,30 +148,29 @@ impl Place {
     /// The directory, in which every name is then looked up: nobody can put another in its place meanwhile.
     fn directory(&self, doing: &str) -> Result<(OwnedFd, File), Fault> {
         let folder = self.folder();
-        let directory =
-            match rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(directory) => directory,
-                Err(Errno::NOENT | Errno::NOTDIR) => {
-                    let what = format!("there is no directory {}; make it, for rekeyd makes none", folder.display());
-                    return Err(refused(Reason::NotFound, doing, &what));
-                }
-                Err(error) => return Err(failed(doing, error)),
-            };
+        let missing = || {
+            let what = format!("there is no directory {}; make it, for rekeyd makes none", folder.display());
+            refused(Reason::NotFound, doing, &what)
+        };
+        let found = walk(folder, self.owner.user).map_err(|trouble| match trouble {
+            Trouble::Missing => missing(),
+            Trouble::Failed(error) => failed(doing, error),
+            Trouble::Unsafe(what) => refused(Reason::MissingRight, doing, &what),
+        })?;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = openat(&found, ".", flags, Mode::empty()).map_err(|error| match error {
+            Errno::NOTDIR => missing(),
+            other => failed(doing, other),
+        })?;
         let handle = File::from(directory.try_clone().map_err(|error| broken(doing, &error))?);
         let about = handle.metadata().map_err(|error| broken(doing, &error))?;
-        let own = rustix::process::geteuid().as_raw();
-        let what = if about.mode() & 0o022 != 0 {
-            format!("others may write the directory {}, and so replace the file; chmod go-w it", folder.display())
-        } else if ![Some(0), Some(own), self.owner.user].contains(&Some(about.uid())) {
-            format!(
-                "the directory {} belongs to user {}, who is neither root, nor rekeyd's own user, nor the `owner` of the file",
-                folder.display(),
-                about.uid()
-            )
-        } else {
-            return Ok((directory, handle));
-        };
-        Err(refused(Reason::MissingRight, doing, &what))
+        if about.mode() & 0o022 != 0 {
+            // A sticky bit is not enough here: while there is no file, anybody could make one.
+            let folder = folder.display();
+            let what = format!("others may write the directory {folder}, and so make the file theirs; chmod go-w it");
+            return Err(refused(Reason::MissingRight, doing, &what));
+        }
+        Ok((directory, handle))
     }
 
     /// The file by the directory's true name, so that two ways to one file are one place.
