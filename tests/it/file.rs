@@ -153,6 +153,61 @@ async fn the_file_is_for_those_it_is_meant_for() {
     }
 }
 
+/// With the rights that docs/places.md gives the daemon's user, and no others.
+#[tokio::test]
+async fn a_file_of_another_owner_needs_the_rights_the_page_names_and_no_more() {
+    const WHO: &str = "REKEYD_TEST_FILE_OF_ANOTHER";
+    let more = "owner = \"root:4712\"\nmode = \"0640\"";
+    if let Some(path) = std::env::var_os(WHO).map(PathBuf::from) {
+        assert!(!rustix::process::geteuid().is_root());
+        let target = connect(&path, more).expect("it connects");
+        for key in [old(), new()] {
+            target.inspect().await.expect("it could be written");
+            target.push(&key).await.expect("it is written");
+            assert_eq!(target.read().await, Ok(end(&key)));
+        }
+        return;
+    }
+    let has_setpriv = std::process::Command::new("setpriv").arg("--dump").output().is_ok();
+    if !rustix::process::geteuid().is_root() || !has_setpriv {
+        println!("NOT RUN: giving some of root's rights to another user needs root, and setpriv");
+        return;
+    }
+    let page = std::fs::read_to_string("docs/places.md").expect("it is there");
+    for line in ["AmbientCapabilities=", "CapabilityBoundingSet="] {
+        let named = page.lines().find_map(|text| text.strip_prefix(line)).expect("the page names them");
+        let named: Vec<String> = named.split(' ').map(|name| name.replace("CAP_", "+").to_lowercase()).collect();
+        let rights = |without: &str| {
+            let left = named.iter().filter(|name| *name != without).map(String::as_str);
+            ["-all"].into_iter().chain(left).collect::<Vec<_>>().join(",")
+        };
+        let run = |rights: &str| {
+            let home = Home::new();
+            chmod(home.0.path(), 0o755);
+            let mut run = std::process::Command::new("setpriv");
+            run.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]);
+            run.args([
+                format!("--inh-caps={rights}"),
+                format!("--ambient-caps={rights}"),
+                format!("--bounding-set={rights}"),
+            ]);
+            run.arg(std::env::current_exe().expect("it has a path")).env(WHO, home.path("key"));
+            run.args(["--exact", "file::a_file_of_another_owner_needs_the_rights_the_page_names_and_no_more"]);
+            let ran = run.output().expect("it can be run");
+            let about =
+                std::fs::metadata(home.path("key")).map(|about| (about.uid(), about.gid(), about.mode() & 0o7777));
+            (String::from_utf8_lossy(&ran.stdout).into_owned(), about.ok())
+        };
+        let (said, about) = run(&rights(""));
+        assert!(said.contains("1 passed"), "{said}");
+        assert_eq!(about, Some((0, 4712, 0o640)));
+        for one in &named {
+            let (said, about) = run(&rights(one));
+            assert!(!said.contains("1 passed") && about.is_none(), "without {one} it works too: {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_others_could_change_is_refused_and_left_alone() {
     let home = Home::new();

@@ -136,13 +136,15 @@ impl Place {
         file.sync_all().map_err(number)
     }
 
-    /// Mode and owner, before anything is in it. The owner first: a change of owner may take bits of the mode away.
+    /// Mode and owner, before anything is in it. The mode first: of a file that is not ours any more it is not ours to change, and no
+    /// mode that a policy can say is one of those that a change of owner takes bits away from (set-user-ID, set-group-ID).
     fn dress(&self, file: impl AsFd) -> Result<(), Errno> {
+        fchmod(&file, Mode::from_raw_mode(self.mode))?;
         let Owner { user, group } = self.owner;
         if user.is_some() || group.is_some() {
             fchown(&file, user, group).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         }
-        fchmod(&file, Mode::from_raw_mode(self.mode))
+        Ok(())
     }
 
     /// The directory, in which every name is then looked up: nobody can put another in its place meanwhile.
@@ -213,7 +215,8 @@ fn failed(doing: &str, error: Errno) -> Fault {
         }
         Errno::ACCESS | Errno::PERM => {
             let what = format!(
-                "{error}; rekeyd's user needs the right to write and search the directory, and to give the file its `owner` and read it then"
+                "{error}; rekeyd's user needs the right to write and search the directory, and to give the file its `owner` and read it \
+                 then (CAP_CHOWN and CAP_DAC_OVERRIDE in its unit, where that is another user or group than its own)"
             );
             refused(Reason::MissingRight, doing, &what)
         }
