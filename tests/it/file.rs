@@ -209,6 +209,90 @@ async fn a_file_of_another_owner_needs_the_rights_the_page_names_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_file_that_others_read_is_not_locked_away() {
+    let home = Home::new();
+    home.target("").push(&old()).await.expect("it is written");
+    let path = home.path("key");
+    let shut_out = async |more: &str, what: &str| {
+        let refused = home.target(more).inspect().await;
+        let Err(Fault::Refused { reason: Reason::PolicyMismatch, why }) = refused else {
+            panic!("{what}: {refused:?}")
+        };
+        assert!(why.contains(what), "{why}");
+    };
+    let is_fine =
+        async |more: &str| drop(home.target(more).inspect().await.unwrap_or_else(|why| panic!("{more}: {why:?}")));
+    is_fine("").await;
+    for mode in [0o640, 0o644, 0o604] {
+        chmod(&path, mode);
+        shut_out("", "so that who reads it now could not any more; say in the policy whose it is to be").await;
+        is_fine("mode = \"0600\"").await;
+    }
+    chmod(&path, 0o400);
+    is_fine("").await;
+    if rustix::process::geteuid().is_root() {
+        let give = |user, group| std::os::unix::fs::chown(&path, Some(user), Some(group)).expect("root may");
+        give(0, 4712);
+        is_fine("").await;
+        chmod(&path, 0o640);
+        shut_out(
+            "",
+            "it is root:4712 0640 and would become root:root 0600, so that who reads it now could not any more; say in the policy \
+             whose it is to be, as in owner = \"root:4712\" and mode = \"0640\", or give it that owner and mode now",
+        )
+        .await;
+        shut_out("mode = \"0640\"", "would become root:root 0640").await;
+        is_fine("mode = \"0600\"").await;
+        is_fine("mode = \"0640\"\nowner = \":4712\"").await;
+        is_fine("mode = \"0640\"\nowner = \"root:root\"").await;
+        // A directory that hands its group on.
+        std::os::unix::fs::chown(home.0.path(), None, Some(4712)).expect("root may");
+        chmod(home.0.path(), 0o2755);
+        is_fine("mode = \"0640\"").await;
+        give(4711, 4712);
+        shut_out("mode = \"0640\"", "it is 4711:4712 0640 and would become root:4712 0640").await;
+        is_fine("mode = \"0640\"\nowner = \"root\"").await;
+        give(0, 0);
+        std::os::unix::fs::chown(home.0.path(), None, Some(0)).expect("root may");
+        chmod(home.0.path(), 0o700);
+    }
+    a_list_is_not_lost(&home).await;
+}
+
+/// A list of the file's, which lets another user read it, is lost with it; one that the directory hands on is not.
+async fn a_list_is_not_lost(home: &Home) {
+    let path = home.path("key");
+    chmod(&path, 0o600);
+    let list = |on: &Path, kind: &str| {
+        // acl(5) as Linux stores it: version 2, then tag, rights and user of each line.
+        const NOBODY: u32 = u32::MAX;
+        let lines: [(u16, u16, u32); 5] =
+            [(0x01, 6, NOBODY), (0x02, 4, 4713), (0x04, 0, NOBODY), (0x10, 4, NOBODY), (0x20, 0, NOBODY)];
+        let line = |(tag, rights, user): (u16, u16, u32)| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes()[..], &user.to_le_bytes()[..]].concat()
+        };
+        let bytes = [2_u32.to_le_bytes().to_vec(), lines.map(line).concat()].concat();
+        rustix::fs::setxattr(on, format!("system.posix_acl_{kind}"), &bytes, rustix::fs::XattrFlags::empty())
+    };
+    if let Err(error) = list(&path, "access") {
+        println!("NOT RUN: a file's access list: {error}");
+        return;
+    }
+    let listed = home.target("mode = \"0640\"");
+    let refused = listed.inspect().await;
+    let Err(Fault::Refused { reason: Reason::PolicyMismatch, why }) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("its access list (getfacl) would be lost with it"), "{why}");
+    list(home.0.path(), "default").expect("its directory may have one too");
+    for key in [new(), old()] {
+        listed.push(&key).await.expect("it is written");
+        listed.inspect().await.expect("its list came from the directory, and will again");
+    }
+    let mut found = [0; 256];
+    let length = rustix::fs::getxattr(&path, "system.posix_acl_access", &mut found[..]).expect("it has one");
+    assert!(found[..length].windows(8).any(|line| line == [2, 0, 4, 0, 0x69, 0x12, 0, 0]), "{:?}", &found[..length]);
+}
+
+#[tokio::test]
 async fn what_others_could_change_is_refused_and_left_alone() {
     let home = Home::new();
     let target = home.target("");

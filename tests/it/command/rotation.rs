@@ -1,6 +1,7 @@
 //! A whole rotation with the built program, without any cloud: keys from a program, pushed to a file and to another program; the daemon
 //! killed in the middle of a push; and an application that reads its key from the file and is never refused.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +98,7 @@ fn set_up(scene: &Scene) -> (PathBuf, PathBuf, PathBuf) {
     let file = app.join("key.json");
     let first = format!("{{\"access_key_id\": \"{}\", \"secret_access_key\": \"{}\"}}\n", FIRST.0, FIRST.1);
     std::fs::write(&file, first).expect("it can be written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
     std::fs::write(scene.policy(), policy(scene, &keys, &place)).expect("it can be written");
     scene.write_secret("first", FIRST.1);
     (keys, place, file)
