@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rekeyd::model::{KeyId, Material, Reason, Secret, TargetSpec};
 use rekeyd::ports::{Fault, JobState, Reading, Target};
@@ -114,26 +114,32 @@ async fn an_application_never_reads_half_a_key() {
     let target = home.target("format = \"env\"");
     target.push(&old()).await.expect("it is written");
     let over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::new(Mutex::new(BTreeMap::new()));
     let application = std::thread::spawn({
-        let (over, path) = (over.clone(), home.path("key"));
+        let (over, seen, path) = (over.clone(), seen.clone(), home.path("key"));
         move || {
-            let mut seen = BTreeMap::new();
             while !over.load(Ordering::Relaxed) {
                 let read = variables(&std::fs::read_to_string(&path).expect("it is there at every moment"));
                 let pair = (read["AWS_ACCESS_KEY_ID"].clone(), read["AWS_SECRET_ACCESS_KEY"].clone());
-                *seen.entry(pair).or_insert(0) += 1;
+                *seen.lock().expect("nobody panicked").entry(pair).or_insert(0) += 1;
             }
-            seen
         }
     });
+    let whole = [old(), new()].map(|key| (key.key().to_string(), key.secret().expose().to_owned()));
+    // While nothing changes, the application has all the time it takes to see what is there.
+    for (key, pair) in [(old(), &whole[0]), (new(), &whole[1])] {
+        target.push(&key).await.expect("it is written");
+        let is_seen = || application.is_finished() || seen.lock().expect("nobody panicked").contains_key(pair);
+        tokio::task::block_in_place(|| wait_until("the application reads it", is_seen));
+    }
     for _ in 0..40 {
-        target.push(&new()).await.expect("it is written");
         target.push(&old()).await.expect("it is written");
+        target.push(&new()).await.expect("it is written");
     }
     over.store(true, Ordering::Relaxed);
-    let seen = application.join().expect("every read was whole");
-    let whole = [old(), new()].map(|key| (key.key().to_string(), key.secret().expose().to_owned()));
-    assert!(seen.keys().all(|pair| whole.contains(pair)), "{seen:?}");
+    application.join().expect("every read was whole");
+    let seen = seen.lock().expect("nobody panicked").clone();
+    assert!(seen.keys().all(|pair| whole.contains(pair)) && seen.len() == whole.len(), "{seen:?}");
 }
 
 #[tokio::test]
