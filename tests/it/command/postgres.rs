@@ -162,6 +162,40 @@ fn rights() -> [String; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_login_in_use_is_ended_with_its_sessions() {
+    let Some(server) = Server::start() else { return };
+    let (_, logins) = issuer_of(&server.logins());
+    let sessions = |login: &KeyId| {
+        let count = format!("select count(*) from pg_stat_activity where usename = '{login}'");
+        String::from_utf8_lossy(&server.psql("postgres", &count).stdout).trim().to_owned()
+    };
+    let used = async |intent: &str| {
+        let login = logins.mint(&IntentId::new(intent), None).await.expect("mints").material;
+        let mut session = Command::new(server.bin.join("psql"));
+        session.args(["-X", "-w", "-h", "127.0.0.1", "-p", &server.port.to_string(), "-d", "postgres"]);
+        session.args(["-U", login.key().as_str(), "-c", "select pg_sleep(600)"]);
+        session.env("PGPASSWORD", login.secret().expose());
+        session.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let session = session.spawn().expect("psql is there");
+        tokio::task::block_in_place(|| wait_until("it is in use", || sessions(login.key()) == "1"));
+        (login, session)
+    };
+    let (login, mut session) = used("one").await;
+    logins.delete(login.key()).await.expect("deletes");
+    assert_eq!(logins.list().await.expect("lists").keys, Vec::new());
+    let is_over = || session.try_wait().is_ok_and(|ended| ended.is_some());
+    tokio::task::block_in_place(|| wait_until("its session is over", is_over));
+    // Without the right to end them it is not dropped behind their backs.
+    server.does("postgres", "revoke pg_signal_backend from rekeyd");
+    let (login, mut session) = used("two").await;
+    let refused = logins.delete(login.key()).await;
+    let Err(Fault::Refused { reason: Reason::MissingRight, why }) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("or pg_signal_backend (docs/commands.md): ERROR:"), "{why}");
+    assert_eq!(logins.list().await.expect("lists").keys.len(), 1);
+    session.kill().and_then(|()| session.wait()).expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mapping_is_written_by_an_owner_who_may_not_look_into_it() {
     let Some(server) = Server::start() else { return };
     server.does("gis", "revoke gis_app from rekeyd");
