@@ -4,6 +4,7 @@
 //! Run where `REKEYD_POSTGRES` names the folder of PostgreSQL's programs (`tests/run` does) and there is a python3. The programs log in
 //! as a user with the rights that docs/commands.md lists, by the statements that stand there.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -33,14 +34,12 @@ impl Server {
     /// `None`, and said, where there is no PostgreSQL or no Python.
     fn start() -> Option<Server> {
         let Some(bin) = std::env::var_os("REKEYD_POSTGRES").map(PathBuf::from) else {
-            println!("NOT RUN: REKEYD_POSTGRES does not name the folder of PostgreSQL's programs");
-            return None;
+            return not_run("it needs PostgreSQL, which tests/run provides");
         };
         // A wrapper that looks for an interpreter would not find one in a bare environment.
         let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
         let Some(python) = asked.ok().filter(|asked| asked.status.success()) else {
-            println!("NOT RUN: there is no python3");
-            return None;
+            return not_run("there is no python3");
         };
         let python = String::from_utf8(python.stdout).expect("a path").trim().to_owned();
         let home = tempfile::tempdir().expect("a temporary directory can be made");
@@ -147,6 +146,13 @@ impl Drop for Server {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Past the test harness, which keeps what is printed to itself where a test passes.
+fn not_run(why: &str) -> Option<Server> {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: {why}");
+    None
 }
 
 /// The statements of docs/commands.md that give the two programs their rights: for `logins`, and for `mapping`.
