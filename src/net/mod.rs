@@ -10,6 +10,7 @@ pub mod command;
 pub mod form;
 pub mod health;
 pub mod identity;
+pub mod path;
 pub mod program;
 pub mod redact;
 pub mod secrets;

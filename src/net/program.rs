@@ -1,8 +1,10 @@
 //! Runs a program of the operator's: one process for each request, what it is told on its stdin, what it answers on its stdout.
 //!
 //! Nothing secret is in its arguments or its environment, which hold what the policy says and no more of ours. It has a process group
-//! of its own, which is killed whole when its time is up or nobody waits for it any more. This does not know what is said to it, what
-//! an exit code means, or whether asking again is safe; and it never starts a program twice.
+//! of its own, which is killed whole when its time is up, when nobody waits for it any more, and when its first process ends in any other
+//! way than with exit code 0: what goes on behind its back would act when nobody expects it any more. The signals that the daemon obeys
+//! it ignores. This does not know what is said to it, what an answer means, or whether asking again is safe; and it never starts a
+//! program twice.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,11 +12,14 @@ use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal as Kill, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
+
+use super::path::{Trouble, walk};
 
 /// So much of what a program prints on its stdout is read: 1 MiB. What comes after is thrown away, and told.
 pub const OUT_MAX: usize = 1024 * 1024;
@@ -29,6 +34,12 @@ const GRAVE: Duration = Duration::from_secs(2);
 const ENVIRONMENT: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
 
+/// Every program is started through a shell, which lets it ignore the signals that the daemon obeys: one that is sent to the whole
+/// service (`systemctl kill`) must not end a mint halfway. A process can ignore them for another one only in between fork and exec,
+/// which takes unsafe code, or like this.
+const SHELL: &str = "/bin/sh";
+const DEAF: &str = "trap '' HUP INT TERM USR1 USR2; exec \"$0\" \"$@\"";
+
 /// A program as the policy names it.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -36,6 +47,7 @@ pub struct Program {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     timeout: Duration,
+    leaves_nothing: bool,
 }
 
 /// A program that has ended.
@@ -73,7 +85,12 @@ impl Program {
         environment: Vec<(String, String)>,
         timeout: Duration,
     ) -> Self {
-        Self { path: path.into(), args, environment, timeout }
+        Self { path: path.into(), args, environment, timeout, leaves_nothing: false }
+    }
+
+    /// What it started ends with it, even where it ended well.
+    pub fn leaving_nothing(self) -> Self {
+        Self { leaves_nothing: true, ..self }
     }
 
     /// For messages: the path alone, since arguments may be long.
@@ -94,15 +111,17 @@ impl Program {
     /// # Errors
     /// [`Failure`], which says whether it was started.
     pub async fn run(&self, input: &[u8]) -> Result<Ended, Failure> {
+        self.run_and_listen(input, GRACE).await
+    }
+
+    async fn run_and_listen(&self, input: &[u8], grace: Duration) -> Result<Ended, Failure> {
         self.check().map_err(Failure::NotStarted)?;
-        let mut command = Command::new(&self.path);
-        command.args(&self.args).env_clear().envs(ENVIRONMENT).envs(self.environment.iter().cloned());
-        command.current_dir("/").process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|error| Failure::NotStarted(format!("{} could not be started: {error}", self.name())))?;
-        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        let not_started = |error| Failure::NotStarted(format!("{} could not be started: {error}", self.name()));
+        // Listened to before it can end.
+        let mut deaths = signal(SignalKind::child()).map_err(not_started)?;
+        let mut child = self.command().spawn().map_err(not_started)?;
+        let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let mut group = Group(leader);
         let stdin = child.stdin.take();
         let (mut out, mut err) = (Kept::new(OUT_MAX), Kept::new(ERR_MAX));
         let waited = {
@@ -115,37 +134,68 @@ impl Program {
                 }
             });
             let (mut fed, mut read) = (false, false);
-            timeout(self.timeout, async {
-                let status = loop {
+            let over = timeout(self.timeout, async {
+                let mut over = pin!(over(leader, &mut deaths));
+                loop {
                     tokio::select! {
-                        status = child.wait() => break status,
+                        is_well = &mut over => break is_well,
                         () = &mut feed, if !fed => fed = true,
                         _ = &mut reads, if !read => read = true,
                     }
-                };
-                // Its id may be another process's from here on.
-                group.0 = None;
-                if !read {
-                    let _ = timeout(GRACE, &mut reads).await;
                 }
-                status
-            })
-            .await
+            });
+            match over.await {
+                Ok(Ok(is_well)) => {
+                    // Nobody has asked how it ended yet, so that its id is still its own, and its group's.
+                    if is_well && !self.leaves_nothing {
+                        group.0 = None
+                    } else {
+                        group.kill()
+                    }
+                    let status = child.wait().await;
+                    if !read {
+                        let _ = timeout(grace, &mut reads).await;
+                    }
+                    status.map_err(|error| format!("waiting for {} failed: {error}", self.name()))
+                }
+                Ok(Err(error)) => Err(format!("waiting for {} failed: {error}", self.name())),
+                Err(_) => {
+                    let whole = self.timeout.as_secs_f64();
+                    Err(format!("{} had not ended after {whole} s and was killed", self.name()))
+                }
+            }
         };
         let why = match waited {
-            Ok(Ok(status)) => {
+            Ok(status) => {
                 let (overlong, err) = (out.overlong, err.text());
                 return Ok(Ended { status, out: out.bytes(), overlong, err });
             }
-            Ok(Err(error)) => format!("waiting for {} failed: {error}", self.name()),
-            Err(_) => {
-                let whole = self.timeout.as_secs_f64();
-                format!("{} had not ended after {whole} s and was killed", self.name())
-            }
+            Err(why) => why,
         };
         group.kill();
         let _ = timeout(GRAVE, child.wait()).await;
         Err(Failure::Broken { why, err: err.text() })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(SHELL);
+        command.args(["-c", DEAF]).arg(&self.path).args(&self.args);
+        command.env_clear().envs(ENVIRONMENT).envs(self.environment.iter().cloned());
+        command.current_dir("/").process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// Waits until a child has ended, and tells whether that was with exit code 0. It is left unburied.
+async fn over(child: Option<Pid>, deaths: &mut Signal) -> std::io::Result<bool> {
+    let child = child.ok_or(std::io::ErrorKind::NotFound)?;
+    loop {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if let Some(status) = waitid(WaitId::Pid(child), options)? {
+            return Ok(status.exit_status() == Some(0));
+        }
+        deaths.recv().await;
     }
 }
 
@@ -165,7 +215,13 @@ fn trusted(path: &Path) -> Result<(), String> {
     if !path.is_absolute() {
         return Err(format!("{name} is no absolute path"));
     }
-    let about = std::fs::metadata(path).map_err(|error| format!("{name} cannot be looked at: {error}"))?;
+    let found = walk(path, None).map_err(|trouble| match trouble {
+        Trouble::Missing => format!("{name} cannot be looked at: there is no such file"),
+        Trouble::Failed(error) => format!("{name} cannot be looked at: {error}"),
+        Trouble::Unsafe(what) => format!("{name} is not run: {what}"),
+    })?;
+    let about = std::fs::File::from(found).metadata();
+    let about = about.map_err(|error| format!("{name} cannot be looked at: {error}"))?;
     if !about.is_file() || about.mode() & 0o111 == 0 {
         return Err(format!("{name} is no program; make it executable (chmod 0755)"));
     }
@@ -179,10 +235,6 @@ fn trusted(path: &Path) -> Result<(), String> {
     if about.mode() & 0o022 != 0 {
         return Err(format!("{name} may be written by others than its owner; chmod go-w it"));
     }
-    let folder = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
-    if folder.is_some_and(|folder| folder.mode() & 0o002 != 0 && folder.mode() & 0o1000 == 0) {
-        return Err(format!("{name} lies in a directory that everybody may write; move it"));
-    }
     Ok(())
 }
 
@@ -193,7 +245,7 @@ impl Group {
     fn kill(&mut self) {
         if let Some(leader) = self.0.take() {
             // It may be gone already.
-            let _ = kill_process_group(leader, Signal::KILL);
+            let _ = kill_process_group(leader, Kill::KILL);
         }
     }
 }
@@ -276,6 +328,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_program_started_ends_with_one_that_did_not_end_well() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("pid");
+        for (end, left) in [("kill -9 $$", false), ("exit 1", false), ("exit 0", true)] {
+            let script = format!("sleep 600 >/dev/null 2>&1 & echo $! > {}; {end}", file.display());
+            for program in [sh(&script, 20_000), sh(&script, 20_000).leaving_nothing()] {
+                let ended = program.run(b"").await.expect("it ends");
+                assert_eq!(ended.status.success(), left, "{end}");
+                let pid = std::fs::read_to_string(&file).expect("it was written");
+                if left && !program.leaves_nothing {
+                    assert!(lives(pid.trim()), "{end}");
+                    let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a number");
+                    rustix::process::kill_process(pid, Kill::KILL).expect("it is ours");
+                }
+                is_gone(pid.trim()).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_signals_of_the_daemon_do_not_end_a_program() {
+        let script = "for signal in HUP INT TERM USR1 USR2; do kill -$signal 0; done; echo \"$0 $1\"";
+        let program = sh(script, 20_000);
+        let args = program.args.iter().cloned().chain(["-n a".to_owned(), "b  c".to_owned()]).collect();
+        let ended = Program { args, ..program }.run(b"").await.expect("it ends");
+        let out = String::from_utf8(ended.out.to_vec()).expect("it is text");
+        assert!(ended.status.success() && out.ends_with("-n a b  c\n"), "{:?}: {out}", ended.status);
+    }
+
+    /// What it left running has its output open for longer than it might itself have taken.
+    #[tokio::test]
+    async fn the_time_in_which_its_output_is_awaited_is_not_its_own() {
+        let ended = sh("sleep 4 & echo done", 3000).run_and_listen(b"", Duration::from_secs(60)).await;
+        let ended = ended.expect("it ended long before its time was up");
+        assert_eq!((&ended.out[..], ended.status.success()), (&b"done\n"[..], true));
+    }
+
+    #[tokio::test]
     async fn a_program_nobody_waits_for_any_more_is_killed() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("pid");
@@ -288,12 +378,14 @@ mod tests {
         is_gone(std::fs::read_to_string(&file).expect("it is there").trim()).await;
     }
 
+    /// A killed orphan is somebody else's to bury.
+    fn lives(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
     async fn is_gone(pid: &str) {
-        let stat = format!("/proc/{pid}/stat");
-        // A killed orphan is somebody else's to bury.
-        let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
         for _ in 0..1000 {
-            if !lives() {
+            if !lives(pid) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -330,7 +422,17 @@ mod tests {
                 other => panic!("{mode:o}: {other:?}"),
             }
         }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
         let program = |path: &str| Program::new(path, Vec::new(), Vec::new(), Duration::from_secs(1)).check();
+        let name = path.display().to_string();
+        assert_eq!(program(&name), Ok(()));
+        // Whoever may write where it lies may put another in its place.
+        for mode in [0o775, 0o757, 0o777] {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).expect("it is ours");
+            let why = program(&name).expect_err("it is not safe there");
+            assert!(why.starts_with(&format!("{name} is not run: others may write the directory")), "{why}");
+        }
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("it is ours");
         assert_eq!(program("bin/sh"), Err("bin/sh is no absolute path".to_owned()));
         assert!(program("/nonexistent/tool").is_err_and(|why| why.contains("/nonexistent/tool cannot be looked at")));
         assert_eq!(program("/bin/sh"), Ok(()));

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rekeyd::model::{KeyId, Material, Reason, Secret, TargetSpec};
 use rekeyd::ports::{Fault, JobState, Reading, Target};
@@ -114,26 +114,32 @@ async fn an_application_never_reads_half_a_key() {
     let target = home.target("format = \"env\"");
     target.push(&old()).await.expect("it is written");
     let over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::new(Mutex::new(BTreeMap::new()));
     let application = std::thread::spawn({
-        let (over, path) = (over.clone(), home.path("key"));
+        let (over, seen, path) = (over.clone(), seen.clone(), home.path("key"));
         move || {
-            let mut seen = BTreeMap::new();
             while !over.load(Ordering::Relaxed) {
                 let read = variables(&std::fs::read_to_string(&path).expect("it is there at every moment"));
                 let pair = (read["AWS_ACCESS_KEY_ID"].clone(), read["AWS_SECRET_ACCESS_KEY"].clone());
-                *seen.entry(pair).or_insert(0) += 1;
+                *seen.lock().expect("nobody panicked").entry(pair).or_insert(0) += 1;
             }
-            seen
         }
     });
+    let whole = [old(), new()].map(|key| (key.key().to_string(), key.secret().expose().to_owned()));
+    // While nothing changes, the application has all the time it takes to see what is there.
+    for (key, pair) in [(old(), &whole[0]), (new(), &whole[1])] {
+        target.push(&key).await.expect("it is written");
+        let is_seen = || application.is_finished() || seen.lock().expect("nobody panicked").contains_key(pair);
+        tokio::task::block_in_place(|| wait_until("the application reads it", is_seen));
+    }
     for _ in 0..40 {
-        target.push(&new()).await.expect("it is written");
         target.push(&old()).await.expect("it is written");
+        target.push(&new()).await.expect("it is written");
     }
     over.store(true, Ordering::Relaxed);
-    let seen = application.join().expect("every read was whole");
-    let whole = [old(), new()].map(|key| (key.key().to_string(), key.secret().expose().to_owned()));
-    assert!(seen.keys().all(|pair| whole.contains(pair)), "{seen:?}");
+    application.join().expect("every read was whole");
+    let seen = seen.lock().expect("nobody panicked").clone();
+    assert!(seen.keys().all(|pair| whole.contains(pair)) && seen.len() == whole.len(), "{seen:?}");
 }
 
 #[tokio::test]
@@ -151,6 +157,145 @@ async fn the_file_is_for_those_it_is_meant_for() {
         home.target("owner = \"4711:4712\"\nmode = \"0640\"").push(&old()).await.expect("it is written");
         assert_eq!((about("key").uid(), about("key").gid(), about("key").mode() & 0o7777), (4711, 4712, 0o640));
     }
+}
+
+/// With the rights that docs/places.md gives the daemon's user, and no others.
+#[tokio::test]
+async fn a_file_of_another_owner_needs_the_rights_the_page_names_and_no_more() {
+    const WHO: &str = "REKEYD_TEST_FILE_OF_ANOTHER";
+    let more = "owner = \"root:4712\"\nmode = \"0640\"";
+    if let Some(path) = std::env::var_os(WHO).map(PathBuf::from) {
+        assert!(!rustix::process::geteuid().is_root());
+        let target = connect(&path, more).expect("it connects");
+        for key in [old(), new()] {
+            target.inspect().await.expect("it could be written");
+            target.push(&key).await.expect("it is written");
+            assert_eq!(target.read().await, Ok(end(&key)));
+        }
+        return;
+    }
+    let has_setpriv = std::process::Command::new("setpriv").arg("--dump").output().is_ok();
+    if !rustix::process::geteuid().is_root() || !has_setpriv {
+        println!("NOT RUN: giving some of root's rights to another user needs root, and setpriv");
+        return;
+    }
+    let page = std::fs::read_to_string("docs/places.md").expect("it is there");
+    for line in ["AmbientCapabilities=", "CapabilityBoundingSet="] {
+        let named = page.lines().find_map(|text| text.strip_prefix(line)).expect("the page names them");
+        let named: Vec<String> = named.split(' ').map(|name| name.replace("CAP_", "+").to_lowercase()).collect();
+        let rights = |without: &str| {
+            let left = named.iter().filter(|name| *name != without).map(String::as_str);
+            ["-all"].into_iter().chain(left).collect::<Vec<_>>().join(",")
+        };
+        let run = |rights: &str| {
+            let home = Home::new();
+            chmod(home.0.path(), 0o755);
+            let mut run = std::process::Command::new("setpriv");
+            run.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]);
+            run.args([
+                format!("--inh-caps={rights}"),
+                format!("--ambient-caps={rights}"),
+                format!("--bounding-set={rights}"),
+            ]);
+            run.arg(std::env::current_exe().expect("it has a path")).env(WHO, home.path("key"));
+            run.args(["--exact", "file::a_file_of_another_owner_needs_the_rights_the_page_names_and_no_more"]);
+            let ran = run.output().expect("it can be run");
+            let about =
+                std::fs::metadata(home.path("key")).map(|about| (about.uid(), about.gid(), about.mode() & 0o7777));
+            (String::from_utf8_lossy(&ran.stdout).into_owned(), about.ok())
+        };
+        let (said, about) = run(&rights(""));
+        assert!(said.contains("1 passed"), "{said}");
+        assert_eq!(about, Some((0, 4712, 0o640)));
+        for one in &named {
+            let (said, about) = run(&rights(one));
+            assert!(!said.contains("1 passed") && about.is_none(), "without {one} it works too: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_others_read_is_not_locked_away() {
+    let home = Home::new();
+    home.target("").push(&old()).await.expect("it is written");
+    let path = home.path("key");
+    let shut_out = async |more: &str, what: &str| {
+        let refused = home.target(more).inspect().await;
+        let Err(Fault::Refused { reason: Reason::PolicyMismatch, why }) = refused else {
+            panic!("{what}: {refused:?}")
+        };
+        assert!(why.contains(what), "{why}");
+    };
+    let is_fine =
+        async |more: &str| drop(home.target(more).inspect().await.unwrap_or_else(|why| panic!("{more}: {why:?}")));
+    is_fine("").await;
+    for mode in [0o640, 0o644, 0o604] {
+        chmod(&path, mode);
+        shut_out("", "so that who reads it now could not any more; say in the policy whose it is to be").await;
+        is_fine("mode = \"0600\"").await;
+    }
+    chmod(&path, 0o400);
+    is_fine("").await;
+    if rustix::process::geteuid().is_root() {
+        let give = |user, group| std::os::unix::fs::chown(&path, Some(user), Some(group)).expect("root may");
+        give(0, 4712);
+        is_fine("").await;
+        chmod(&path, 0o640);
+        shut_out(
+            "",
+            "it is root:4712 0640 and would become root:root 0600, so that who reads it now could not any more; say in the policy \
+             whose it is to be, as in owner = \"root:4712\" and mode = \"0640\", or give it that owner and mode now",
+        )
+        .await;
+        shut_out("mode = \"0640\"", "would become root:root 0640").await;
+        is_fine("mode = \"0600\"").await;
+        is_fine("mode = \"0640\"\nowner = \":4712\"").await;
+        is_fine("mode = \"0640\"\nowner = \"root:root\"").await;
+        // A directory that hands its group on.
+        std::os::unix::fs::chown(home.0.path(), None, Some(4712)).expect("root may");
+        chmod(home.0.path(), 0o2755);
+        is_fine("mode = \"0640\"").await;
+        give(4711, 4712);
+        shut_out("mode = \"0640\"", "it is 4711:4712 0640 and would become root:4712 0640").await;
+        is_fine("mode = \"0640\"\nowner = \"root\"").await;
+        give(0, 0);
+        std::os::unix::fs::chown(home.0.path(), None, Some(0)).expect("root may");
+        chmod(home.0.path(), 0o700);
+    }
+    a_list_is_not_lost(&home).await;
+}
+
+/// A list of the file's, which lets another user read it, is lost with it; one that the directory hands on is not.
+async fn a_list_is_not_lost(home: &Home) {
+    let path = home.path("key");
+    chmod(&path, 0o600);
+    let list = |on: &Path, kind: &str| {
+        // acl(5) as Linux stores it: version 2, then tag, rights and user of each line.
+        const NOBODY: u32 = u32::MAX;
+        let lines: [(u16, u16, u32); 5] =
+            [(0x01, 6, NOBODY), (0x02, 4, 4713), (0x04, 0, NOBODY), (0x10, 4, NOBODY), (0x20, 0, NOBODY)];
+        let line = |(tag, rights, user): (u16, u16, u32)| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes()[..], &user.to_le_bytes()[..]].concat()
+        };
+        let bytes = [2_u32.to_le_bytes().to_vec(), lines.map(line).concat()].concat();
+        rustix::fs::setxattr(on, format!("system.posix_acl_{kind}"), &bytes, rustix::fs::XattrFlags::empty())
+    };
+    if let Err(error) = list(&path, "access") {
+        println!("NOT RUN: a file's access list: {error}");
+        return;
+    }
+    let listed = home.target("mode = \"0640\"");
+    let refused = listed.inspect().await;
+    let Err(Fault::Refused { reason: Reason::PolicyMismatch, why }) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("its access list (getfacl) would be lost with it"), "{why}");
+    list(home.0.path(), "default").expect("its directory may have one too");
+    for key in [new(), old()] {
+        listed.push(&key).await.expect("it is written");
+        listed.inspect().await.expect("its list came from the directory, and will again");
+    }
+    let mut found = [0; 256];
+    let length = rustix::fs::getxattr(&path, "system.posix_acl_access", &mut found[..]).expect("it has one");
+    assert!(found[..length].windows(8).any(|line| line == [2, 0, 4, 0, 0x69, 0x12, 0, 0]), "{:?}", &found[..length]);
 }
 
 #[tokio::test]
@@ -197,6 +342,19 @@ async fn what_others_could_change_is_refused_and_left_alone() {
     refused(Reason::MissingRight, "others may write the directory").await;
     chmod(home.0.path(), 0o700);
     target.push(&new()).await.expect("now it is written");
+
+    // Nor could anybody put another directory on the way.
+    std::fs::create_dir_all(home.path("app/keys")).expect("it can be made");
+    chmod(&home.path("app/keys"), 0o700);
+    let below = connect(&home.path("app/keys/key"), "").expect("it connects");
+    for (mode, is_safe) in [(0o775, false), (0o757, false), (0o755, true), (0o1777, true)] {
+        chmod(&home.path("app"), mode);
+        let why = format!("others may write the directory {}, and so put", home.path("app").display());
+        match below.inspect().await {
+            Ok(_) => assert!(is_safe, "{mode:o}"),
+            Err(fault) => assert!(!is_safe && format!("{fault:?}").contains(&why), "{mode:o}: {fault:?}"),
+        }
+    }
 
     let nowhere = connect(&home.path("no/where/key"), "").expect("it connects");
     let fault = nowhere.inspect().await.expect_err("there is no such directory");

@@ -88,7 +88,7 @@ impl Called {
                 }
             });
         }
-        let program = Program::new(&self.program, self.args.clone(), environment, self.timeout);
+        let program = Program::new(&self.program, self.args.clone(), environment, self.timeout).leaving_nothing();
         program.check()?;
         Ok(Caller { program, name: self.name() })
     }

@@ -42,6 +42,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// What is shown of a file whose secret ends as a known key's does and is not that key: longer than any end, so no key's.
 const ANOTHER: &str = "another key";
 
+/// The mode of the file where the policy says nothing.
+const PRIVATE: u32 = 0o600;
+
 /// How a key stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +63,9 @@ struct Config {
     path: PathBuf,
     format: Format,
     mode: u32,
+    /// The policy says none. A rotation that an earlier rekeyd opened does not tell.
+    #[serde(default)]
+    mode_is_default: bool,
     owner: Option<String>,
     on_change: Vec<String>,
     timeout: Duration,
@@ -75,7 +81,8 @@ fn read(table: &mut Table<'_>, _system: Option<&SystemSpec>) -> Option<TargetSpe
         Some("raw") => Format::Raw,
         _ => Format::Json,
     };
-    let mode = read_mode(table);
+    let named = read_mode(table);
+    let (mode, mode_is_default) = (named.unwrap_or(PRIVATE), named.is_none());
     let owner = table.text_or("owner");
     if let Some(owner) = owner.as_deref().filter(|owner| owner::parts(owner).is_none()) {
         let help = "write \"user:group\", \"user\" or \":group\", each a name or a number";
@@ -97,7 +104,17 @@ fn read(table: &mut Table<'_>, _system: Option<&SystemSpec>) -> Option<TargetSpe
         job_timeout: timeout,
         poll: POLL,
         derived_by: None,
-        config: serde_json::to_value(Config { path, format, mode, owner, on_change, timeout, material: None }).ok()?,
+        config: serde_json::to_value(Config {
+            path,
+            format,
+            mode,
+            mode_is_default,
+            owner,
+            on_change,
+            timeout,
+            material: None,
+        })
+        .ok()?,
     })
 }
 
@@ -120,9 +137,8 @@ fn read_path(table: &mut Table<'_>) -> Option<PathBuf> {
     None
 }
 
-fn read_mode(table: &mut Table<'_>) -> u32 {
-    const PRIVATE: u32 = 0o600;
-    let Some(text) = table.text_or("mode") else { return PRIVATE };
+fn read_mode(table: &mut Table<'_>) -> Option<u32> {
+    let text = table.text_or("mode")?;
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let what = match u32::from_str_radix(&text, 8) {
         Ok(mode) if is_octal => {
@@ -135,14 +151,14 @@ fn read_mode(table: &mut Table<'_>) -> u32 {
             } else if mode & 0o400 == 0 {
                 "lets nobody read the key"
             } else {
-                return mode;
+                return Some(mode);
             }
         }
         _ => "is no mode",
     };
     let help = "write \"0600\", or \"0640\" with an `owner` whose group may read it";
     table.mistake("mode", format!("`{text}` {what}"), help);
-    PRIVATE
+    None
 }
 
 /// Notes which material will come.
@@ -161,7 +177,7 @@ fn connect(spec: &TargetSpec, _system: Option<&SystemSpec>, _context: &Context) 
     let config: Config = serde_json::from_value(spec.config.clone())
         .map_err(|_| mismatch("not a target this rekeyd can read".to_owned()))?;
     let owner = owner::resolve(config.owner.as_deref()).map_err(mismatch)?;
-    let place = Place { path: config.path.clone(), mode: config.mode, owner };
+    let place = Place { path: config.path.clone(), mode: config.mode, mode_is_default: config.mode_is_default, owner };
     let on_change = config
         .on_change
         .split_first()

@@ -43,6 +43,23 @@ pub(super) fn resolve(text: Option<&str>) -> Result<Owner, String> {
     Ok(Owner { user, group })
 }
 
+/// `user:group` by name, as far as this machine knows their names.
+pub(super) fn named(user: u32, group: u32) -> String {
+    let name = |list: &str, number: u32| {
+        let text = fs::read_to_string(list).unwrap_or_default();
+        name_of(&text, number).map_or_else(|| number.to_string(), str::to_owned)
+    };
+    format!("{}:{}", name("/etc/passwd", user), name("/etc/group", group))
+}
+
+fn name_of(list: &str, number: u32) -> Option<&str> {
+    let mut lines = list.lines().map(|line| line.split(':'));
+    lines.find_map(|mut parts| {
+        let name = parts.next()?;
+        (parts.nth(1)?.parse() == Ok(number)).then_some(name)
+    })
+}
+
 fn number(what: &str, name: &str, list: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);
@@ -80,5 +97,7 @@ mod tests {
         assert_eq!(why, "there is no user `no-such-user` in /etc/passwd; make it, or write its number");
         assert_eq!(numbered("a:x:1:2::\nab:x:3:4::\n", "ab"), Some(3));
         assert_eq!(numbered("ab:x\n", "ab"), None);
+        assert_eq!(name_of("a:x:1:2::\nbroken\nab:x:3:4::\n", 3), Some("ab"));
+        assert_eq!(named(0, 4_000_000_000), "root:4000000000");
     }
 }

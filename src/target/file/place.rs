@@ -14,12 +14,13 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, fchmod, openat, renameat, unlinkat};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, fchmod, fgetxattr, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::owner::Owner;
+use super::owner::{self, Owner};
 use crate::model::Reason;
+use crate::net::path::{Trouble, walk};
 use crate::ports::Fault;
 
 /// A longer file holds no key.
@@ -27,11 +28,18 @@ const LENGTH_MAX: u64 = 64 * 1024;
 /// A full disk is somebody's to empty, which takes a while.
 const FULL_PAUSE: Duration = Duration::from_secs(60);
 
+/// Where Linux keeps a list of further users and groups that may read a file (acl(5)).
+const ACCESS_LIST: &str = "system.posix_acl_access";
+/// No such list is longer: the kernel's own bound of an attribute.
+const LIST_MAX: usize = 64 * 1024;
+
 /// A file to be, in a directory that is there.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
     pub(super) mode: u32,
+    /// Nobody said that it is to be this one.
+    pub(super) mode_is_default: bool,
     pub(super) owner: Owner,
 }
 
@@ -87,11 +95,57 @@ impl Place {
             .map_err(|error| failed(&doing, error))?;
         // A file without a name, which is gone when it is closed: whether it may have that owner. Not every file system has them.
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        match openat(&directory, ".", flags, Mode::RUSR | Mode::WUSR) {
-            Ok(file) => self.dress(&file).map_err(|error| failed(&doing, error)),
-            Err(Errno::ROFS) => Err(failed(&doing, Errno::ROFS)),
-            Err(_) => Ok(()),
+        let like_it = match openat(&directory, ".", flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => {
+                self.dress(&file).map_err(|error| failed(&doing, error))?;
+                Some(file)
+            }
+            Err(Errno::ROFS) => return Err(failed(&doing, Errno::ROFS)),
+            Err(_) => None,
+        };
+        drop(self.read_in(&directory, &doing)?);
+        self.whom_it_would_shut_out(&directory, like_it.as_ref(), &doing)
+    }
+
+    /// A replacement has the owner and the mode that the policy says. Where it says none, and those of the file that is there let others
+    /// read it, an application would find its key locked away, and the old one retired behind its back.
+    fn whom_it_would_shut_out(&self, directory: &OwnedFd, like_it: Option<&OwnedFd>, doing: &str) -> Result<(), Fault> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(directory, self.name(), flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(failed(doing, error)),
+        };
+        let now = fstat(&file).map_err(|error| failed(doing, error))?;
+        let around = fstat(directory).map_err(|error| failed(doing, error))?;
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let user = self.owner.user.unwrap_or(own.0);
+        // A directory with the set-group-ID bit hands its own group on.
+        let inherited = if around.st_mode & 0o2000 == 0 { own.1 } else { around.st_gid };
+        let group = self.owner.group.unwrap_or(inherited);
+        let is_shut_out = (self.mode_is_default && now.st_mode & 0o444 & !self.mode != 0)
+            || (self.owner.user.is_none() && now.st_uid != user)
+            || (self.owner.group.is_none() && now.st_gid != group && now.st_mode & self.mode & 0o040 != 0);
+        if is_shut_out {
+            let names = (owner::named(now.st_uid, now.st_gid), owner::named(user, group));
+            let (mode, wanted) = (now.st_mode & 0o7777, self.mode);
+            let what = format!(
+                "it is {} {mode:04o} and would become {} {wanted:04o}, so that who reads it now could not any more; say in the \
+                 policy whose it is to be, as in owner = \"{}\" and mode = \"{:04o}\", or give it that owner and mode now",
+                names.0,
+                names.1,
+                names.0,
+                mode & 0o440 | 0o200,
+            );
+            return Err(refused(Reason::PolicyMismatch, doing, &what));
         }
+        let list = access_list(&file);
+        if list.is_some() && list != like_it.and_then(access_list) {
+            let what = "its access list (getfacl) would be lost with it; let its readers in by `owner` and `mode`, or by a default \
+                        list of the directory, and take the list away (setfacl -b)";
+            return Err(refused(Reason::PolicyMismatch, doing, what));
+        }
+        Ok(())
     }
 
     /// Puts `content` in its place. Anything but `Unknown` means that nothing was changed.
@@ -135,42 +189,43 @@ impl Place {
         file.sync_all().map_err(number)
     }
 
-    /// Mode and owner, before anything is in it. The owner first: a change of owner may take bits of the mode away.
+    /// Mode and owner, before anything is in it. The mode first: of a file that is not ours any more it is not ours to change, and no
+    /// mode that a policy can say is one of those that a change of owner takes bits away from (set-user-ID, set-group-ID).
     fn dress(&self, file: impl AsFd) -> Result<(), Errno> {
+        fchmod(&file, Mode::from_raw_mode(self.mode))?;
         let Owner { user, group } = self.owner;
         if user.is_some() || group.is_some() {
             fchown(&file, user, group).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         }
-        fchmod(&file, Mode::from_raw_mode(self.mode))
+        Ok(())
     }
 
     /// The directory, in which every name is then looked up: nobody can put another in its place meanwhile.
     fn directory(&self, doing: &str) -> Result<(OwnedFd, File), Fault> {
         let folder = self.folder();
-        let directory =
-            match rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(directory) => directory,
-                Err(Errno::NOENT | Errno::NOTDIR) => {
-                    let what = format!("there is no directory {}; make it, for rekeyd makes none", folder.display());
-                    return Err(refused(Reason::NotFound, doing, &what));
-                }
-                Err(error) => return Err(failed(doing, error)),
-            };
+        let missing = || {
+            let what = format!("there is no directory {}; make it, for rekeyd makes none", folder.display());
+            refused(Reason::NotFound, doing, &what)
+        };
+        let found = walk(folder, self.owner.user).map_err(|trouble| match trouble {
+            Trouble::Missing => missing(),
+            Trouble::Failed(error) => failed(doing, error),
+            Trouble::Unsafe(what) => refused(Reason::MissingRight, doing, &what),
+        })?;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = openat(&found, ".", flags, Mode::empty()).map_err(|error| match error {
+            Errno::NOTDIR => missing(),
+            other => failed(doing, other),
+        })?;
         let handle = File::from(directory.try_clone().map_err(|error| broken(doing, &error))?);
         let about = handle.metadata().map_err(|error| broken(doing, &error))?;
-        let own = rustix::process::geteuid().as_raw();
-        let what = if about.mode() & 0o022 != 0 {
-            format!("others may write the directory {}, and so replace the file; chmod go-w it", folder.display())
-        } else if ![Some(0), Some(own), self.owner.user].contains(&Some(about.uid())) {
-            format!(
-                "the directory {} belongs to user {}, who is neither root, nor rekeyd's own user, nor the `owner` of the file",
-                folder.display(),
-                about.uid()
-            )
-        } else {
-            return Ok((directory, handle));
-        };
-        Err(refused(Reason::MissingRight, doing, &what))
+        if about.mode() & 0o022 != 0 {
+            // A sticky bit is not enough here: while there is no file, anybody could make one.
+            let folder = folder.display();
+            let what = format!("others may write the directory {folder}, and so make the file theirs; chmod go-w it");
+            return Err(refused(Reason::MissingRight, doing, &what));
+        }
+        Ok((directory, handle))
     }
 
     /// The file by the directory's true name, so that two ways to one file are one place.
@@ -186,6 +241,14 @@ impl Place {
     fn name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).expect("the policy takes absolute paths to a name only")
     }
+}
+
+/// Who else may read it, where a list says so.
+fn access_list(file: &OwnedFd) -> Option<Vec<u8>> {
+    let mut list = vec![0; LIST_MAX];
+    let length = fgetxattr(file, ACCESS_LIST, &mut list[..]).ok()?;
+    list.truncate(length);
+    Some(list)
 }
 
 fn refused(reason: Reason, doing: &str, what: &str) -> Fault {
@@ -213,7 +276,8 @@ fn failed(doing: &str, error: Errno) -> Fault {
         }
         Errno::ACCESS | Errno::PERM => {
             let what = format!(
-                "{error}; rekeyd's user needs the right to write and search the directory, and to give the file its `owner` and read it then"
+                "{error}; rekeyd's user needs the right to write and search the directory, and to give the file its `owner` and read it \
+                 then (CAP_CHOWN and CAP_DAC_OVERRIDE in its unit, where that is another user or group than its own)"
             );
             refused(Reason::MissingRight, doing, &what)
         }

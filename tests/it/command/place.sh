@@ -1,5 +1,5 @@
 # A target as an operator may write one: sh place.sh STATE, a request on stdin. STATE/held has the id and the secret. While there is
-# STATE/hold, a push waits before it writes. STATE/mishap is one of the next push: `lost` writes and does not say so, `refuse` refuses.
+# STATE/hold, a push waits before it writes; STATE/pid is its process. STATE/mishap is one of the next push: `lost` writes and does not say so, `refuse` refuses.
 set -u
 state=$1
 IFS= read -r line
@@ -16,6 +16,7 @@ case $act in
 inspect) printf '{"rekeyd":1,"ok":{"holder":"there/1","reading":%s}}\n' "$(reading)" ;;
 read) printf '{"rekeyd":1,"ok":{"reading":%s}}\n' "$(reading)" ;;
 push)
+    echo $$ >"$state/pid"
     while [ -e "$state/hold" ]; do sleep 0.05; done
     mishap=
     if [ -e "$state/mishap" ]; then mishap=$(cat "$state/mishap"); rm "$state/mishap"; fi

@@ -1,8 +1,10 @@
 //! The programs in `config/examples/postgres` against a real PostgreSQL, which really refuses a wrong password: logins that rekeyd makes,
 //! disables and drops, and a foreign server of another database that is handed each of them.
 //!
-//! Run where `REKEYD_POSTGRES` names the folder of PostgreSQL's programs (`tests/run` looks for it) and there is a python3.
+//! Run where `REKEYD_POSTGRES` names the folder of PostgreSQL's programs (`tests/run` does) and there is a python3. The programs log in
+//! as a user with the rights that docs/commands.md lists, by the statements that stand there.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rekeyd::model::{IntentId, KeyId, Material, Reason, Secret};
-use rekeyd::ports::{Fault, Probe};
+use rekeyd::ports::{Fault, Probe, Reading};
 
 use super::super::support::{SERVICE, Scene, wait_until};
 use super::{issuer_of, target_of};
@@ -32,14 +34,12 @@ impl Server {
     /// `None`, and said, where there is no PostgreSQL or no Python.
     fn start() -> Option<Server> {
         let Some(bin) = std::env::var_os("REKEYD_POSTGRES").map(PathBuf::from) else {
-            println!("NOT RUN: REKEYD_POSTGRES does not name the folder of PostgreSQL's programs");
-            return None;
+            return not_run("it needs PostgreSQL, which tests/run provides");
         };
         // A wrapper that looks for an interpreter would not find one in a bare environment.
         let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
         let Some(python) = asked.ok().filter(|asked| asked.status.success()) else {
-            println!("NOT RUN: there is no python3");
-            return None;
+            return not_run("there is no python3");
         };
         let python = String::from_utf8(python.stdout).expect("a path").trim().to_owned();
         let home = tempfile::tempdir().expect("a temporary directory can be made");
@@ -67,13 +67,14 @@ impl Server {
         let child = child.args(["-c", "logging_collector=on", "-c", "log_directory=log"]).spawn().expect("it starts");
         let server = Server { child, home, bin, python, port };
         wait_until("PostgreSQL answers", || server.psql("postgres", "select 1").status.success());
+        let rights = rights();
         for statement in [
-            "create role gis_reader nologin",
+            &rights[0],
             "create table parcels as select 42 as id",
             "grant select on parcels to gis_reader",
             "create database gis",
         ] {
-            assert!(server.psql("postgres", statement).status.success(), "{statement}");
+            server.does("postgres", statement);
         }
         let port = server.port;
         for statement in [
@@ -84,10 +85,17 @@ impl Server {
             "create foreign table parcels (id int) server enterprise".to_owned(),
             "create role gis_app".to_owned(),
             "grant select on parcels to gis_app".to_owned(),
+            rights[1].clone(),
         ] {
-            assert!(server.psql("gis", &statement).status.success(), "{statement}");
+            server.does("gis", &statement);
         }
         Some(server)
+    }
+
+    /// What a person does as the superuser.
+    fn does(&self, database: &str, statement: &str) {
+        let done = self.psql(database, statement);
+        assert!(done.status.success(), "{statement}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     fn psql(&self, database: &str, statement: &str) -> Output {
@@ -105,7 +113,7 @@ impl Server {
         let args: Vec<String> = args.iter().map(|arg| format!("{arg:?}")).collect();
         format!(
             "program = {:?}\nargs = [{script:?}, {}]\ntimeout = \"8s\"\n\
-             environment = [\"PGHOST={}\", \"PGPORT={}\", \"PGUSER=postgres\", \"PGDATABASE={database}\"]\n",
+             environment = [\"PGHOST={}\", \"PGPORT={}\", \"PGUSER=rekeyd\", \"PGDATABASE={database}\"]\n",
             self.python,
             args.join(", "),
             self.home.path().display(),
@@ -138,6 +146,105 @@ impl Drop for Server {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Past the test harness, which keeps what is printed to itself where a test passes.
+fn not_run(why: &str) -> Option<Server> {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: {why}");
+    None
+}
+
+/// The statements of docs/commands.md that give the two programs their rights: for `logins`, and for `mapping`.
+fn rights() -> [String; 2] {
+    let page = std::fs::read_to_string("docs/commands.md").expect("it is there");
+    let blocks: Vec<String> = page
+        .split("\n```sql\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```"))
+        .map(|(sql, _)| sql.to_owned())
+        .collect();
+    blocks.try_into().expect("there are two")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_in_use_is_ended_with_its_sessions() {
+    let Some(server) = Server::start() else { return };
+    let (_, logins) = issuer_of(&server.logins());
+    let sessions = |login: &KeyId| {
+        let count = format!("select count(*) from pg_stat_activity where usename = '{login}'");
+        String::from_utf8_lossy(&server.psql("postgres", &count).stdout).trim().to_owned()
+    };
+    let used = async |intent: &str| {
+        let login = logins.mint(&IntentId::new(intent), None).await.expect("mints").material;
+        let mut session = Command::new(server.bin.join("psql"));
+        session.args(["-X", "-w", "-h", "127.0.0.1", "-p", &server.port.to_string(), "-d", "postgres"]);
+        session.args(["-U", login.key().as_str(), "-c", "select pg_sleep(600)"]);
+        session.env("PGPASSWORD", login.secret().expose());
+        session.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let session = session.spawn().expect("psql is there");
+        tokio::task::block_in_place(|| wait_until("it is in use", || sessions(login.key()) == "1"));
+        (login, session)
+    };
+    let (login, mut session) = used("one").await;
+    logins.delete(login.key()).await.expect("deletes");
+    assert_eq!(logins.list().await.expect("lists").keys, Vec::new());
+    let is_over = || session.try_wait().is_ok_and(|ended| ended.is_some());
+    tokio::task::block_in_place(|| wait_until("its session is over", is_over));
+    // Without the right to end them it is not dropped behind their backs.
+    server.does("postgres", "revoke pg_signal_backend from rekeyd");
+    let (login, mut session) = used("two").await;
+    let refused = logins.delete(login.key()).await;
+    let Err(Fault::Refused { reason: Reason::MissingRight, why }) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("or pg_signal_backend (docs/commands.md): ERROR:"), "{why}");
+    assert_eq!(logins.list().await.expect("lists").keys.len(), 1);
+    session.kill().and_then(|()| session.wait()).expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_is_written_by_an_owner_who_may_not_look_into_it() {
+    let Some(server) = Server::start() else { return };
+    server.does("gis", "revoke gis_app from rekeyd");
+    let (_, mapping) = target_of(&server.mapping());
+    assert_eq!(mapping.inspect().await.expect("answers").reading, Reading::Nothing);
+    let (_, logins) = issuer_of(&server.logins());
+    for intent in ["one", "two"] {
+        let key = logins.mint(&IntentId::new(intent), None).await.expect("mints").material;
+        mapping.compare_with(vec![key.clone()]);
+        for _ in 0..2 {
+            mapping.push(&key).await.expect("it is handed over, as often as it comes");
+            assert_eq!(mapping.read().await, Ok(Reading::Hidden));
+            assert_eq!(mapping.inspect().await.expect("answers").reading, Reading::Hidden);
+        }
+        assert!(read_through(&server).status.success());
+        server.does("gis", "grant gis_app to rekeyd");
+        assert_eq!(mapping.read().await.map(|shown| shown.tail().cloned()), Ok(key.secret().tail()));
+        server.does("gis", "revoke gis_app from rekeyd");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_may_not_be_written_or_not_in_private_is_refused_before_a_key_is_made() {
+    let Some(server) = Server::start() else { return };
+    let (_, mapping) = target_of(&server.mapping());
+    let key = Material::AccessKey { id: KeyId::new("a"), secret: Secret::new("secret-0123456789'AAAA".to_owned()) };
+    for (change, back, what) in [
+        (
+            "revoke set on parameter log_statement from rekeyd",
+            "grant set on parameter log_statement to rekeyd",
+            "the server would log the password: log_statement is all here",
+        ),
+        ("alter server enterprise owner to postgres", "alter server enterprise owner to rekeyd", ""),
+    ] {
+        server.does("gis", change);
+        for refused in [mapping.inspect().await.map(drop), mapping.push(&key).await.map(drop)] {
+            let Err(Fault::Refused { reason: Reason::MissingRight, why }) = refused else { panic!("{refused:?}") };
+            assert!(why.contains(what) && !why.contains("0123456789"), "{why}");
+        }
+        server.does("gis", back);
+    }
+    mapping.push(&key).await.expect("it is handed over");
+    assert!(!server.log().contains("0123456789"), "the server wrote a password down");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,8 +366,8 @@ fn story(scene: &Scene, server: Arc<Server>, first: &Material) {
     let (uses, refusals): (u32, Vec<String>) = application.join().expect("the application works");
     assert_eq!(refusals, Vec::<String>::new());
     assert!(uses > 5, "{uses}");
-    let members =
-        "select string_agg(member::regrole::text, ',') from pg_auth_members where roleid = 'gis_reader'::regrole";
+    let members = "select string_agg(distinct member::regrole::text, ',') from pg_auth_members \
+                   where roleid = 'gis_reader'::regrole and member <> 'rekeyd'::regrole";
     let left = server.psql("postgres", members);
     let left = String::from_utf8_lossy(&left.stdout).trim().to_owned();
     let text = std::fs::read_to_string(scene.path("app/login.json")).expect("it is there");

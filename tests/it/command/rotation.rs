@@ -1,10 +1,13 @@
 //! A whole rotation with the built program, without any cloud: keys from a program, pushed to a file and to another program; the daemon
 //! killed in the middle of a push; and an application that reads its key from the file and is never refused.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::super::support::{SERVICE, Scene, wait_until};
 use super::{add_key, program};
@@ -84,7 +87,8 @@ async fn a_daemon_killed_in_the_middle_of_a_push_refuses_no_application_its_key(
     tokio::task::spawn_blocking(move || story(&scene)).await.expect("the story ends well");
 }
 
-fn story(scene: &Scene) {
+/// One key, which stands in both places: the folders of the issuer and of the place, and the file.
+fn set_up(scene: &Scene) -> (PathBuf, PathBuf, PathBuf) {
     let (keys, place, app) = (scene.path("keys"), scene.path("place"), scene.path("app"));
     for folder in [&keys, &place, &app, &keys.join("keys"), &keys.join("faults"), &keys.join("denied")] {
         std::fs::create_dir(folder).expect("it can be made");
@@ -94,15 +98,25 @@ fn story(scene: &Scene) {
     let file = app.join("key.json");
     let first = format!("{{\"access_key_id\": \"{}\", \"secret_access_key\": \"{}\"}}\n", FIRST.0, FIRST.1);
     std::fs::write(&file, first).expect("it can be written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
     std::fs::write(scene.policy(), policy(scene, &keys, &place)).expect("it can be written");
     scene.write_secret("first", FIRST.1);
+    (keys, place, file)
+}
+
+fn adopt(scene: &Scene) {
+    let secret_file = scene.path("first").display().to_string();
+    let ran = scene.run(&["adopt", SERVICE, FIRST.0, "--secret-file", &secret_file]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+fn story(scene: &Scene) {
+    let (keys, place, file) = set_up(scene);
     let over = Arc::new(AtomicBool::new(false));
     let application = application(file.clone(), keys.join("keys"), over.clone());
 
     let daemon = scene.start();
-    let secret_file = scene.path("first").display().to_string();
-    let ran = scene.run(&["adopt", SERVICE, FIRST.0, "--secret-file", &secret_file]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    adopt(scene);
     let pushes = || log(&place).iter().filter(|act| *act == "push").count();
     std::fs::write(place.join("hold"), "").expect("it can be written");
     let ran = scene.run(&["rotate", SERVICE]);
@@ -132,6 +146,36 @@ fn story(scene: &Scene) {
     let secrets = minted.lines().skip(1).map(str::to_owned).chain([FIRST.1.to_owned()]).collect();
     scene.assert_none_seen(secrets, "");
     assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// As where systemd stops the unit, and somebody sends a signal to all that is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_a_program_end_its_push() {
+    let scene = Scene::new().await;
+    tokio::task::spawn_blocking(move || {
+        let (keys, place, _) = set_up(&scene);
+        let daemon = scene.start();
+        adopt(&scene);
+        let pushes = || log(&place).iter().filter(|act| *act == "push").count();
+        std::fs::write(place.join("hold"), "").expect("it can be written");
+        assert_eq!(scene.run(&["rotate", SERVICE]).code, Some(0));
+        let pid = || std::fs::read_to_string(place.join("pid")).ok()?.trim().parse().ok().and_then(Pid::from_raw);
+        wait_until("the key is being pushed", || pid().is_some());
+        let program = pid().expect("it has one");
+        for signal in [Signal::HUP, Signal::INT, Signal::TERM, Signal::USR1, Signal::USR2] {
+            kill_process_group(program, signal).expect("it is still there");
+        }
+        daemon.signal("TERM");
+        std::fs::remove_file(place.join("hold")).expect("it is there");
+        assert_eq!(daemon.stop_signalled().code(), Some(0));
+        let pushed = held(&place);
+        assert_ne!(pushed, FIRST.0, "it was let end");
+        let _daemon = scene.start();
+        scene.wait_done(1);
+        assert_eq!((pushes(), one_key(&keys)), (1, pushed));
+    })
+    .await
+    .expect("the story ends well");
 }
 
 fn log(state: &Path) -> Vec<String> {
