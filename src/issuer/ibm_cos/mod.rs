@@ -8,119 +8,44 @@
 //! here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use super::s3::{self, Bucket, Form, Store};
-use crate::model::{
-    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, MaterialKind, Reason, Secret, Shape, Standing, SystemSpec,
-};
+use super::s3::Store;
+use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Standing, SystemSpec};
 use crate::net::client::{Answer, is_loopback};
 use crate::net::{Context, form};
 use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
-use crate::table::Table;
 
 mod account;
 mod client;
 mod credential;
 mod faults;
+mod mint;
 mod name;
+mod policy;
 
-use account::Account;
 use client::{Accesser, Asked};
 use credential::{All, Credential, One, Owner};
 use faults::{Call, LISTING, MANAGEMENT};
+use policy::Config;
 
 /// The kind `ibm-cos` and the accounts of `[ibm_cos]`.
 pub const KIND: super::Kind = super::Kind {
     name: "ibm-cos",
     system: Some("ibm_cos"),
     read_system: account::read,
-    read,
-    material,
+    read: |table, system| policy::read("ibm-cos", table, system),
+    material: policy::material,
     valid_for: super::for_ever,
     derivation: None,
     connect,
 };
 
-/// No page says when every accesser knows a new key; a minute is what stores of this kind are given elsewhere in this house.
-const PROPAGATION: Duration = Duration::from_secs(60);
-/// After a conflict: how long it is looked whether the key is there, at most, and how often.
-const LOOKED_FOR_MAX: Duration = Duration::from_secs(60);
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// A probe as it may be written.
-const FORM: &str = "probe = { endpoint = \"https://s3.example.com\", bucket = \"gis-store\", expect = \"read\" }";
-/// What a signature names where the policy names no region: a system of one's own has none, and takes this one.
-const REGION: &str = "us-east-1";
 /// What the bucket asks of the key's user.
 const RIGHT: &str = "the key's storage account needs READ on the bucket";
-
-/// `[service.issuer]` of this kind, as the journal keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Config {
-    project_id: String,
-    user_id: String,
-    subject_ibm_id: Option<String>,
-    probe: Bucket,
-}
-
-fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec> {
-    let account = Account::of(system);
-    let project_id = read_id(table, "project_id");
-    let user_id = read_id(table, "user_id");
-    let subject_ibm_id = match table.has("subject_ibm_id") {
-        true => read_id(table, "subject_ibm_id"),
-        false => None,
-    };
-    let exclusive = table.flag("exclusive", false);
-    let probe = match table.require("probe", FORM) {
-        true => s3::read_at(table, Form { text: FORM, region: Some(REGION) }),
-        false => None,
-    };
-    let (project_id, user_id, probe) = (project_id?, user_id?, probe?);
-    let (account, system) = (account?, system?);
-    Some(IssuerSpec {
-        kind: KIND.name.to_owned(),
-        system: Some(system.at.clone()),
-        object: format!("{}:{}:{project_id}/{user_id}", KIND.name, system.at.name),
-        shape: Shape::ClientNamed,
-        exclusive,
-        propagation: PROPAGATION,
-        settle: account.settle(),
-        last_used_lag: None,
-        config: serde_json::to_value(Config { project_id, user_id, subject_ibm_id, probe }).ok()?,
-    })
-}
-
-/// An id as the system has it: no page says how ids are made, so only what nobody can mean is refused.
-fn read_id(table: &mut Table<'_>, key: &'static str) -> Option<String> {
-    let id = table.text(key)?;
-    if id.len() > 255 || id.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        let help = match key {
-            "project_id" => {
-                "write the id of the storage account, as its credentials show it: project_id = \"731fc6f265cd486d\""
-            }
-            "user_id" => {
-                "write the id of the user, as the credentials of the storage account show it: user_id = \"bb5476fd1288\""
-            }
-            _ => {
-                "write the identity in IBM's IAM, such as \"IBMid-61KR43CAFF\", or leave it out: an empty one is refused"
-            }
-        };
-        table.mistake(key, format!("`{id}` is no id"), help);
-        return None;
-    }
-    Some(id)
-}
-
-fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
-    Some(MaterialKind::AccessKey)
-}
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
     let config: Config = super::config(spec)?;
@@ -201,47 +126,6 @@ impl IbmCos {
         Ok(credential)
     }
 
-    /// What an intent's key is good for, now that it is there.
-    fn made(&self, call: &Call, credential: Credential) -> Result<MintedKey, Fault> {
-        let id = credential.key();
-        let Some(secret) = credential.into_secret() else {
-            // A retry then finds it by its name, takes it away and makes another.
-            let why = call.text("the key is there, and no answer shows its secret; it can only be deleted");
-            return Err(Fault::Refused { reason: Reason::Refused, why });
-        };
-        Ok(MintedKey { material: Material::AccessKey { id, secret }, created: None })
-    }
-
-    /// A key whose POST was refused, where it is there all the same. A conflict says that this may be so, and a look may be behind for
-    /// as long as `settle` says; so it is looked again and again, for a minute at most.
-    async fn looked_for(&self, key: &KeyId, refusal: &Fault) -> Option<Credential> {
-        let may_be_there = matches!(refusal, Fault::Refused { reason: Reason::Quota, .. });
-        let until = Instant::now() + self.accesser.account.settle().min(LOOKED_FOR_MAX);
-        loop {
-            if let Ok(Some(credential)) = self.shown(key).await {
-                return Some(credential);
-            }
-            if !may_be_there || Instant::now() >= until {
-                return None;
-            }
-            tokio::time::sleep_until(until.min(Instant::now() + LOOK_PAUSE)).await;
-        }
-    }
-
-    /// Why no key was made, as far as it can be told.
-    async fn why_not_made(&self, refusal: Fault) -> Fault {
-        let Fault::Refused { reason: Reason::Quota, why } = refusal else { return refusal };
-        // How many keys a user may have is told by nobody; how many it has is.
-        let held = match self.credentials().await {
-            Ok((credentials, _)) => {
-                let ids: Vec<String> = credentials.iter().map(|credential| credential.key().to_string()).collect();
-                format!("; no look shows this key, and the user has {}: {}", ids.len(), ids.join(", "))
-            }
-            Err(_) => String::new(),
-        };
-        Fault::Refused { reason: Reason::Quota, why: format!("{why}{held}") }
-    }
-
     /// Sends the shown credential back with another status; both ways are alike and repeatable. Whether it was done is seen from what
     /// is answered or, where that is about another key (as in IBM's own example) or says nothing of the status, from another look.
     async fn set_status(&self, verb: &str, key: &KeyId, active: bool) -> Result<(), Fault> {
@@ -289,35 +173,8 @@ impl Issuer for IbmCos {
         Ok(Listing { keys: keys.collect(), quota: None, date: answer.date })
     }
 
-    /// One POST at most, for a key of the intent's name, and none where that is there already: what a second POST for a name that is
-    /// taken does (409, the same key again, another secret for it) is not documented. Whatever refusal comes back, it is looked once
-    /// more, since an earlier request of the same intent may have arrived meanwhile, and 409 has more than one cause.
     async fn mint(&self, intent: &IntentId, _replaces: Option<&KeyId>) -> Result<MintedKey, Fault> {
-        let key = name::of(intent);
-        let call = self.call("create", &key, MANAGEMENT);
-        if let Some(credential) = self.shown(&key).await.map_err(nothing_sent)? {
-            return self.made(&call, credential);
-        }
-        let body = credential::asked(&key, self.owner(), self.config.subject_ibm_id.as_deref());
-        let asked = Asked::new(Method::POST, "/credentials".to_owned()).body(body, None);
-        let refusal = match self.accesser.send(&call, asked).await {
-            Ok(answer) => {
-                let One { credential } = parsed(&call, &answer, "a credential")?;
-                if credential.secret().is_some() && credential.key() == key {
-                    return self.made(&call, self.checked(&call, &key, credential)?);
-                }
-                Fault::Unknown(call.text("an answer about another access key, or without a secret"))
-            }
-            Err(fault @ Fault::Refused { reason: Reason::LoginRefused | Reason::TlsUntrusted, .. }) => {
-                return Err(fault);
-            }
-            Err(fault @ Fault::Refused { .. }) => fault,
-            Err(fault) => return Err(fault),
-        };
-        match self.looked_for(&key, &refusal).await {
-            Some(credential) => self.made(&call, credential),
-            None => Err(self.why_not_made(refusal).await),
-        }
+        self.make(intent).await
     }
 
     async fn probe(&self, material: &Material) -> Result<Probe, Fault> {
@@ -381,14 +238,6 @@ impl Issuer for IbmCos {
 /// Where one credential is.
 fn path(key: &KeyId) -> String {
     format!("/credentials/{}", form::component(key.as_str()).as_str())
-}
-
-/// A fault of a look before the request that counts: whatever became of the look, that request was not sent.
-fn nothing_sent(fault: Fault) -> Fault {
-    match fault {
-        Fault::Unknown(why) => Fault::NotSent(why),
-        other => other,
-    }
 }
 
 /// The content of a success. Nothing of a body that could not be read is repeated: it holds secrets.
