@@ -184,6 +184,37 @@ async fn an_answer_about_another_key_is_none() {
     assert!(matches!(switched, Err(Fault::Unknown(_))) && user.sent("UpdateCredential") == 0, "{switched:?}");
 }
 
+/// A POST that was carried out is never told as one that was not: no key would be looked for, and one more made.
+#[tokio::test]
+async fn a_key_that_was_made_is_never_told_as_refused() {
+    let user = User::new(IbmOptions { shows_secrets: false, ..answered_as_another(&["CreateCredential"]) }).await;
+    let lost = user.mint().await;
+    assert!(matches!(&lost, Err(Fault::Unknown(why)) if why.ends_with("it can only be deleted")), "{lost:?}");
+    let (why, said) = reason(user.mint().await);
+    assert!(why == Reason::Refused && said.ends_with("it can only be deleted"), "{said}");
+    assert_eq!((user.ibm.mints(), user.sent("CreateCredential")), (1, 1));
+
+    let user = User::new(IbmOptions { made_for: Some("another".to_owned()), ..IbmOptions::default() }).await;
+    let astray = user.mint().await;
+    assert!(
+        matches!(&astray, Err(Fault::Unknown(why)) if why.ends_with("the key was made for another user")),
+        "{astray:?}"
+    );
+    // Where the look before the POST is behind, the name is taken.
+    user.ibm.fault("ShowCredential", Mishap::Error(404));
+    assert!(reason(user.mint().await).1.contains("is there as another user's"));
+    // Not under this intent, nor under the next one of the same rotation, as long as it is there.
+    for intent in [INTENT.to_owned(), INTENT.replace(".1", ".2"), INTENT.replace(".1", ".7")] {
+        let (why, said) = reason(user.issuer.mint(&IntentId::new(intent), None).await);
+        let named = format!("access key {NAMED}, which this rotation asked for, is there as another user's");
+        assert!(why == Reason::Refused && said.contains(&named), "{said}");
+    }
+    assert_eq!((user.ibm.mints(), user.sent("CreateCredential")), (1, 2));
+    user.ibm.delete_key(NAMED);
+    user.ibm.set_options(|options| options.made_for = None);
+    user.issuer.mint(&IntentId::new(INTENT.replace(".1", ".2")), None).await.expect("it is gone");
+}
+
 #[tokio::test]
 async fn an_accesser_of_its_own_authority_is_trusted_by_ca_file_alone() {
     let user = User::new(IbmOptions { tls: true, ..IbmOptions::default() }).await;

@@ -1,6 +1,9 @@
 //! A key for an intent: looked for by its name, asked for where it is not there, and looked for again.
 //!
 //! Sends one POST at most and repeats none. What is done about a key that is there and of no use is the engine's.
+//!
+//! Invariant: a POST that may have made a key never ends as a refusal, which would say that there is none. What is wrong with that key is
+//! told by the look with which the next attempt begins.
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use tokio::time::Instant;
 use super::client::Asked;
 use super::credential::{self, Credential, One};
 use super::faults::{Call, MANAGEMENT};
-use super::{IbmCos, name, parsed};
+use super::{IbmCos, Shown, name, parsed};
 use crate::model::{IntentId, KeyId, Material, Reason};
 use crate::ports::{Fault, MintedKey};
 
@@ -22,11 +25,21 @@ impl IbmCos {
     /// One POST at most, for a key of the intent's name, and none where that is there already: what a second POST for a name that is
     /// taken does (409, the same key again, another secret for it) is not documented. Whatever refusal comes back, it is looked once
     /// more, since an earlier request of the same intent may have arrived meanwhile, and 409 has more than one cause.
+    ///
+    /// None either while a name of this rotation is there as another user's. No listing of this user's has such a key, so nobody but an
+    /// operator can take it away, and one more would be made with each `retry`.
     pub(super) async fn make(&self, intent: &IntentId) -> Result<MintedKey, Fault> {
         let key = name::of(intent);
         let call = self.call("create", &key, MANAGEMENT);
-        if let Some(credential) = self.shown(&key).await.map_err(nothing_sent)? {
-            return self.made(&call, credential);
+        match self.look_at(&key).await.map_err(nothing_sent)? {
+            Some(Shown::Ours(credential)) => return self.made(&call, credential),
+            Some(Shown::Anothers) => return Err(astray(&call, &key)),
+            None => {}
+        }
+        for earlier in name::earlier(intent) {
+            if let Some(Shown::Anothers) = self.look_at(&earlier).await.map_err(nothing_sent)? {
+                return Err(astray(&call, &earlier));
+            }
         }
         let body = credential::asked(&key, self.owner(), self.config.subject_ibm_id.as_deref());
         let asked = Asked::new(Method::POST, "/credentials".to_owned()).body(body, None);
@@ -34,7 +47,10 @@ impl IbmCos {
             Ok(answer) => {
                 let One { credential } = parsed(&call, &answer, "a credential")?;
                 if credential.secret().is_some() && credential.key() == key {
-                    return self.made(&call, self.checked(&call, &key, credential)?);
+                    return match self.whose(&call, &key, credential)? {
+                        Shown::Ours(credential) => self.made(&call, credential),
+                        Shown::Anothers => Err(Fault::Unknown(call.text("the key was made for another user"))),
+                    };
                 }
                 Fault::Unknown(call.text("an answer about another access key, or without a secret"))
             }
@@ -45,7 +61,9 @@ impl IbmCos {
             Err(fault) => return Err(fault),
         };
         match self.looked_for(&key, &refusal).await {
-            Some(credential) => self.made(&call, credential),
+            Some(Shown::Ours(credential)) => self.made(&call, credential).map_err(not_settled),
+            Some(Shown::Anothers) if matches!(refusal, Fault::Refused { .. }) => Err(astray(&call, &key)),
+            Some(Shown::Anothers) => Err(not_settled(astray(&call, &key))),
             None => Err(self.why_not_made(refusal).await),
         }
     }
@@ -63,12 +81,12 @@ impl IbmCos {
 
     /// A key whose POST was refused, where it is there all the same. A conflict says that this may be so, and a look may be behind for
     /// as long as `settle` says; so it is looked again and again, for a minute at most.
-    async fn looked_for(&self, key: &KeyId, refusal: &Fault) -> Option<Credential> {
+    async fn looked_for(&self, key: &KeyId, refusal: &Fault) -> Option<Shown> {
         let may_be_there = matches!(refusal, Fault::Refused { reason: Reason::Quota, .. });
         let until = Instant::now() + self.accesser.account.settle().min(LOOKED_FOR_MAX);
         loop {
-            if let Ok(Some(credential)) = self.shown(key).await {
-                return Some(credential);
+            if let Ok(Some(shown)) = self.look_at(key).await {
+                return Some(shown);
             }
             if !may_be_there || Instant::now() >= until {
                 return None;
@@ -89,6 +107,23 @@ impl IbmCos {
             Err(_) => String::new(),
         };
         Fault::Refused { reason: Reason::Quota, why: format!("{why}{held}") }
+    }
+}
+
+/// What to do about a key of ours that the accesser made somebody else's.
+fn astray(call: &Call, key: &KeyId) -> Fault {
+    let why = call.text(format_args!(
+        "access key {key}, which this rotation asked for, is there as another user's; the accesser does not make keys \
+         for the user it is asked to, or somebody changed it; delete that key in the Manager, since rekeyd leaves other users' keys alone"
+    ));
+    Fault::Refused { reason: Reason::Refused, why }
+}
+
+/// The key is there, whatever was said against it: a refusal would say that there is none.
+fn not_settled(fault: Fault) -> Fault {
+    match fault {
+        Fault::Refused { why, .. } => Fault::Unknown(why),
+        other => other,
     }
 }
 

@@ -61,6 +61,14 @@ fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) ->
     Ok(Arc::new(IbmCos { config, accesser, on }))
 }
 
+/// What a look at a name shows.
+enum Shown {
+    /// A key of this user.
+    Ours(Credential),
+    /// A key of somebody else.
+    Anothers,
+}
+
 /// The keys of one user of one storage account.
 struct IbmCos {
     config: Config,
@@ -101,29 +109,41 @@ impl IbmCos {
         Ok((credentials, answer))
     }
 
-    /// The key as the accesser shows it; `None` where it knows none of this name.
-    async fn shown(&self, key: &KeyId) -> Result<Option<Credential>, Fault> {
+    /// What there is of this name, as the accesser shows it; `None` where it knows none.
+    async fn look_at(&self, key: &KeyId) -> Result<Option<Shown>, Fault> {
         let call = self.call("look at", key, LISTING);
         match self.accesser.send(&call, Asked::new(Method::GET, path(key))).await {
             Ok(answer) => {
                 let One { credential } = parsed(&call, &answer, "a credential")?;
-                self.checked(&call, key, credential).map(Some)
+                self.whose(&call, key, credential).map(Some)
             }
             Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    /// A credential that was answered where this key was asked for: it must be that key, and this user's.
-    fn checked(&self, call: &Call, key: &KeyId, credential: Credential) -> Result<Credential, Fault> {
+    /// This user's key of this name.
+    async fn shown(&self, key: &KeyId) -> Result<Option<Credential>, Fault> {
+        match self.look_at(key).await? {
+            None => Ok(None),
+            Some(Shown::Ours(credential)) => Ok(Some(credential)),
+            Some(Shown::Anothers) => {
+                let call = self.call("look at", key, LISTING);
+                let why = call.text("the key is another user's, and is left alone");
+                Err(Fault::Refused { reason: Reason::Refused, why })
+            }
+        }
+    }
+
+    /// Whose a credential is that was answered where this key was asked for: it must be that key.
+    fn whose(&self, call: &Call, key: &KeyId, credential: Credential) -> Result<Shown, Fault> {
         if credential.flaw().is_some() || credential.key() != *key {
             return Err(Fault::Unknown(call.text("an answer about another access key")));
         }
-        if !credential.is_of(self.owner()) {
-            let why = call.text("the key is another user's, and is left alone");
-            return Err(Fault::Refused { reason: Reason::Refused, why });
+        match credential.is_of(self.owner()) {
+            true => Ok(Shown::Ours(credential)),
+            false => Ok(Shown::Anothers),
         }
-        Ok(credential)
     }
 
     /// Sends the shown credential back with another status; both ways are alike and repeatable. Whether it was done is seen from what

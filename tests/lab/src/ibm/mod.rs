@@ -34,6 +34,8 @@ pub struct IbmOptions {
     pub answers_as: BTreeMap<&'static str, String>,
     /// List, show and update show secrets, as in IBM's examples.
     pub shows_secrets: bool,
+    /// The user of the same storage account for whom a POST makes its key, whomever it names: an accesser that takes the caller's, say.
+    pub made_for: Option<String>,
     /// Refusals have no body. With one it is in Keystone's form; no page shows any.
     pub silent: bool,
     /// Keys a user may have, active or not. No page names the number.
@@ -56,6 +58,7 @@ impl Default for IbmOptions {
             misspelt: false,
             answers_as: BTreeMap::new(),
             shows_secrets: true,
+            made_for: None,
             silent: false,
             keys_max: 10,
             taken: TakenName::Conflict,

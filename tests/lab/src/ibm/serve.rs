@@ -122,6 +122,7 @@ impl Call {
         if !state.users.contains(&(project.clone(), user.clone())) {
             return refused(404, "There is no such user or storage account.");
         }
+        let user = state.options.made_for.clone().unwrap_or(user);
         let secret = secret.unwrap_or_else(chance::secret_access_key);
         let count = state.keys.iter().filter(|key| key.deleted.is_none() && key.is_of(&project, &user)).count();
         match (state.options.taken, state.keys.iter().position(|key| key.access == access && key.deleted.is_none())) {
