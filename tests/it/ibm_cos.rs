@@ -146,10 +146,11 @@ async fn a_user_keeps_the_contract() {
     contract::suite(&User::new(IbmOptions::default()).await).await;
 }
 
-/// A text for a blob, `secrete` for `secret`, and refusals without a word.
+/// A text for a blob, `secrete` for `secret`, no word of the user, and refusals without any.
 #[tokio::test]
 async fn a_user_keeps_the_contract_in_the_other_spelling() {
-    let options = IbmOptions { blob_as_text: true, misspelt: true, silent: true, ..IbmOptions::default() };
+    let options =
+        IbmOptions { blob_as_text: true, misspelt: true, names_no_user: true, silent: true, ..IbmOptions::default() };
     contract::suite(&User::new(options).await).await;
 }
 
@@ -493,7 +494,18 @@ async fn keys_of_others_are_neither_listed_nor_touched() {
     let (why, said) = reason(user.issuer.disable(&theirs).await);
     assert!(why == Reason::Refused && said.ends_with("the key is another user's, and is left alone"), "{said}");
     assert_eq!(reason(user.issuer.known(&theirs, None).await).0, Reason::Refused);
-    assert!(user.ibm.keys(PROJECT, "another")[0].active && user.sent("UpdateCredential") == 0);
+    // A name that somebody freed may be another user's by now.
+    let (why, said) = reason(user.issuer.delete(&theirs).await);
+    assert!(why == Reason::Refused && said.ends_with("the key is another user's, and is left alone"), "{said}");
+    // Where an answer does not say whose a key is, the list of the user's keys does.
+    user.ibm.set_options(|options| (options.names_no_user, options.ignores_filters) = (true, false));
+    for refused in [user.issuer.disable(&theirs).await, user.issuer.delete(&theirs).await] {
+        assert_eq!(reason(refused).0, Reason::Refused);
+    }
+    assert!(user.ibm.keys(PROJECT, "another")[0].active);
+    assert_eq!((user.sent("UpdateCredential"), user.sent("DeleteCredential")), (0, 0));
+    user.issuer.delete(&user.in_use()).await.expect("this user's own");
+    assert_eq!(user.ibm.keys(PROJECT, USER), []);
 }
 
 #[tokio::test]

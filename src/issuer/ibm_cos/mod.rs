@@ -115,11 +115,21 @@ impl IbmCos {
         match self.accesser.send(&call, Asked::new(Method::GET, path(key))).await {
             Ok(answer) => {
                 let One { credential } = parsed(&call, &answer, "a credential")?;
-                self.whose(&call, key, credential).map(Some)
+                let names_a_user = credential.names_a_user();
+                let shown = self.whose(&call, key, credential)?;
+                // The question named no user. Then that of the list does.
+                if !names_a_user && !self.is_listed(key).await? {
+                    return Ok(Some(Shown::Anothers));
+                }
+                Ok(Some(shown))
             }
             Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(None),
             Err(fault) => Err(fault),
         }
+    }
+
+    async fn is_listed(&self, key: &KeyId) -> Result<bool, Fault> {
+        Ok(self.credentials().await?.0.iter().any(|credential| credential.key() == *key))
     }
 
     /// This user's key of this name.
@@ -154,7 +164,7 @@ impl IbmCos {
             let why = call.text("there is no such key");
             return Err(Fault::Refused { reason: Reason::NotFound, why });
         };
-        let asked = Asked::new(Method::PATCH, path(key)).body(shown.with_status(active), shown.secret());
+        let asked = Asked::new(Method::PATCH, path(key)).body(shown.with_status(active, self.owner()), shown.secret());
         let answer = self.accesser.send(&call, asked).await?;
         if !answer.body.trim_ascii().is_empty() {
             let One { credential } = parsed(&call, &answer, "a credential")?;
@@ -243,8 +253,11 @@ impl Issuer for IbmCos {
         Ok(secret.or(shown).map(|secret| Material::AccessKey { id: key.clone(), secret }))
     }
 
+    /// Names are chosen by whoever makes a key, so one that somebody else freed may be another user's by now: that is looked at first. A
+    /// name that no look shows is sent all the same, since a look may be behind.
     async fn delete(&self, key: &KeyId) -> Result<(), Fault> {
         let call = self.call("delete", key, MANAGEMENT);
+        self.shown(key).await?;
         match self.accesser.send(&call, Asked::new(Method::DELETE, path(key))).await {
             // The table says 204 and the example "204 OK"; a page with 200 is a login's.
             Ok(answer) if answer.body.trim_ascii().is_empty() => Ok(()),

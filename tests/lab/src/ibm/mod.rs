@@ -36,6 +36,8 @@ pub struct IbmOptions {
     pub shows_secrets: bool,
     /// The user of the same storage account for whom a POST makes its key, whomever it names: an accesser that takes the caller's, say.
     pub made_for: Option<String>,
+    /// Answers name no user, as the tables of parameters have it; every example does.
+    pub names_no_user: bool,
     /// Refusals have no body. With one it is in Keystone's form; no page shows any.
     pub silent: bool,
     /// Keys a user may have, active or not. No page names the number.
@@ -59,6 +61,7 @@ impl Default for IbmOptions {
             answers_as: BTreeMap::new(),
             shows_secrets: true,
             made_for: None,
+            names_no_user: false,
             silent: false,
             keys_max: 10,
             taken: TakenName::Conflict,
