@@ -508,6 +508,16 @@ async fn keys_of_others_are_neither_listed_nor_touched() {
     assert_eq!(user.ibm.keys(PROJECT, USER), []);
 }
 
+/// A key that is not on the first page is not gone.
+#[tokio::test]
+async fn a_list_that_goes_on_is_none() {
+    let user = User::new(IbmOptions { page: Some(1), ..IbmOptions::default() }).await;
+    assert_eq!(user.issuer.list().await.expect("it is all").keys.len(), 1);
+    user.ibm.create_key(PROJECT, USER);
+    let part = user.issuer.list().await;
+    assert!(matches!(&part, Err(Fault::Unknown(why)) if why.contains("a list that says it goes on")), "{part:?}");
+}
+
 #[tokio::test]
 async fn rights_are_asked_for_as_far_as_a_look_tells() {
     let user = User::new(IbmOptions::default()).await;

@@ -33,6 +33,19 @@ pub(super) struct One {
 #[derive(Deserialize)]
 pub(super) struct All {
     pub(super) credentials: Vec<Credential>,
+    /// IBM's pages know of neither; Keystone's lists have both (`wrap_collection` in its sources).
+    #[serde(default)]
+    links: serde_json::Value,
+    #[serde(default)]
+    truncated: serde_json::Value,
+}
+
+impl All {
+    /// Whether it says that it is not all.
+    pub(super) fn goes_on(&self) -> bool {
+        let next = self.links.get("next").unwrap_or_default();
+        !(next.is_null() || *next == "") || self.truncated == true
+    }
 }
 
 /// One credential.
@@ -321,6 +334,30 @@ mod tests {
         assert_eq!(flaw("181920", json!("a42a")), Some("a credential whose id is not its access key"));
         for odd in ["", "a/b", "a b", "..", "a?b", "a\nb", &"a".repeat(129)] {
             assert_eq!(flaw(odd, json!(null)), Some("a credential whose access key is none"), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_all_unless_it_says_that_it_goes_on() {
+        let goes_on = |more: Value| {
+            let mut list = json!({ "credentials": [] });
+            for (name, value) in more.as_object().expect("an object") {
+                list[name] = value.clone();
+            }
+            serde_json::from_value::<All>(list).expect("a list").goes_on()
+        };
+        for all in [
+            json!({}),
+            json!({ "links": { "self": "https://cos.example.com/credentials", "previous": null, "next": null } }),
+            json!({ "links": { "next": "" }, "truncated": false }),
+            json!({ "links": [], "truncated": null }),
+        ] {
+            assert!(!goes_on(all.clone()), "{all}");
+        }
+        for part in
+            [json!({ "links": { "next": "https://cos.example.com/credentials?page=2" } }), json!({ "truncated": true })]
+        {
+            assert!(goes_on(part.clone()), "{part}");
         }
     }
 

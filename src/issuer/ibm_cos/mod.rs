@@ -94,7 +94,12 @@ impl IbmCos {
             .query("project_id", &self.config.project_id)
             .query("user_id", &self.config.user_id);
         let answer = self.accesser.send(&call, asked).await?;
-        let All { mut credentials } = parsed(&call, &answer, "a list of credentials")?;
+        let all: All = parsed(&call, &answer, "a list of credentials")?;
+        // How it would go on nobody documents, and a key that is not on the first page is not gone.
+        if all.goes_on() {
+            return Err(Fault::Unknown(call.text("a list that says it goes on, which is not known of this API")));
+        }
+        let mut credentials = all.credentials;
         // The parameters are filters; whoever ignores one shows others' keys too, which are none of this service's.
         credentials.retain(|credential| credential.is_of(self.owner()));
         let mut seen = std::collections::BTreeSet::new();

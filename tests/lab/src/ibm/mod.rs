@@ -48,6 +48,8 @@ pub struct IbmOptions {
     pub listing_lag: Duration,
     /// The store does not know keys younger than this.
     pub propagation: Duration,
+    /// A list has this many keys at most, and says in Keystone's words that it goes on. No page says that lists have pages.
+    pub page: Option<usize>,
     /// The query of a list is ignored, and every key of the system is shown.
     pub ignores_filters: bool,
 }
@@ -67,6 +69,7 @@ impl Default for IbmOptions {
             taken: TakenName::Conflict,
             listing_lag: Duration::ZERO,
             propagation: Duration::ZERO,
+            page: None,
             ignores_filters: false,
         }
     }
