@@ -410,22 +410,57 @@ async fn a_system_that_shows_no_secrets_again_is_told_apart() {
     assert!(!user.ibm.keys(PROJECT, USER)[1].active);
 }
 
+#[derive(Default)]
+struct Memory(Mutex<Vec<(String, String, Secret)>>);
+
+impl LoginGuard for Memory {
+    fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool {
+        let known = self.0.lock().expect("no test panics in here");
+        known.iter().any(|(at, who, what)| (at.as_str(), who.as_str(), what) == (system, user, password))
+    }
+    fn refused(&self, system: &str, user: &str, password: &Secret) {
+        let refused = (system.to_owned(), user.to_owned(), password.clone());
+        self.0.lock().expect("no test panics in here").push(refused);
+    }
+    fn forgive(&self, _: &str) {}
+}
+
+/// Several services have one account, and one start: whoever comes first finds out for all of them.
+#[tokio::test]
+async fn a_refused_password_is_sent_once_by_all_who_have_it() {
+    let user = User::new(IbmOptions::default()).await;
+    let remembering = Context { guard: Arc::new(Memory::default()), ..context() };
+    let issuers: Vec<_> = (0..3).map(|_| connect(&user.ibm, "", &policy(&user.ibm, ""), &remembering)).collect();
+    let right = user.ibm.login().1;
+    user.ibm.set_password("another password");
+    let all = || async {
+        let (one, two, three) = tokio::join!(issuers[0].identity(), issuers[1].list(), issuers[2].list());
+        [one.map(drop), two.map(drop), three.map(drop)]
+    };
+    for refused in all().await {
+        assert_eq!(reason(refused).0, Reason::LoginRefused);
+    }
+    assert_eq!(user.ibm.refused_logins(), 1);
+
+    // Where it is right, nobody waits for whoever is slow, once that is known.
+    user.ibm.set_password(&right);
+    let forgiven = Context { guard: Arc::new(Memory::default()), ..context() };
+    let issuers: Vec<_> = (0..2).map(|_| connect(&user.ibm, "", &policy(&user.ibm, ""), &forgiven)).collect();
+    issuers[0].list().await.expect("lists");
+    user.ibm.fault("ListCredentials", Mishap::Slow(Duration::from_secs(60)));
+    let slow = issuers[0].clone();
+    let slow = tokio::spawn(async move { slow.list().await.map(drop) });
+    while user.ibm.faults_left("ListCredentials") > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    issuers[1].list().await.expect("lists");
+    assert!(!slow.is_finished());
+    slow.abort();
+}
+
 /// Basic login goes with every request: one wrong password would be sent again and again.
 #[tokio::test]
 async fn a_refused_password_is_sent_once() {
-    #[derive(Default)]
-    struct Memory(Mutex<Vec<(String, String, Secret)>>);
-    impl LoginGuard for Memory {
-        fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool {
-            let known = self.0.lock().expect("no test panics in here");
-            known.iter().any(|(at, who, what)| (at.as_str(), who.as_str(), what) == (system, user, password))
-        }
-        fn refused(&self, system: &str, user: &str, password: &Secret) {
-            let refused = (system.to_owned(), user.to_owned(), password.clone());
-            self.0.lock().expect("no test panics in here").push(refused);
-        }
-        fn forgive(&self, _: &str) {}
-    }
     let user = User::new(IbmOptions::default()).await;
     let remembering = Context { guard: Arc::new(Memory::default()), ..context() };
     let issuer = connect(&user.ibm, "", &policy(&user.ibm, ""), &remembering);

@@ -23,6 +23,7 @@ mod account;
 mod client;
 mod credential;
 mod faults;
+mod login;
 mod mint;
 mod name;
 mod policy;
