@@ -224,14 +224,16 @@ impl Bucket {
     fn judge(&self, what: &str, right: &str, answer: Answer<'_>, bucket_region: Option<&str>) -> Result<Probe, Fault> {
         let text = format!("{what}: {}", answer.text());
         let refused = |reason: Reason, why: String| Err(Fault::Refused { reason, why });
-        let elsewhere = matches!(answer.status, 301 | 307);
+        let bucket_region = bucket_region.filter(|region| is_scope(region));
+        // Whatever stands before a store may send elsewhere as well, to a login or a page about its maintenance; a store says why.
+        let elsewhere = matches!(answer.status, 301 | 307) && (answer.code.is_some() || bucket_region.is_some());
         match answer.beside(what) {
             Some(fault) if !elsewhere => return Err(fault),
             _ => {}
         }
         match (answer.status, answer.code) {
             (301 | 307, _) | (400, Some("AuthorizationHeaderMalformed" | "IllegalLocationConstraintException")) => {
-                let elsewhere = match bucket_region.filter(|region| is_scope(region)) {
+                let elsewhere = match bucket_region {
                     Some(region) => format!("the bucket is in region {region}, the policy says {}", self.region),
                     None => format!("the bucket is not in region {}", self.region),
                 };

@@ -75,7 +75,7 @@ async fn a_bucket_that_does_not_answer_says_nothing_of_the_key() {
         (Mishap::Error(500), "unknown"),
         (Mishap::DropBefore, "unknown"),
         (Mishap::Html, "unknown"),
-        (Mishap::Redirect("https://login.example.com/".to_owned()), "refused"),
+        (Mishap::Redirect("https://login.example.com/".to_owned()), "unknown"),
     ] {
         let sent = world.s3.requests().len();
         world.s3.fault("ListObjectsV2", mishap.clone());

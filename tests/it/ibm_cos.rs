@@ -146,10 +146,11 @@ async fn a_user_keeps_the_contract() {
     contract::suite(&User::new(IbmOptions::default()).await).await;
 }
 
-/// A text for a blob, `secrete` for `secret`, and refusals without a word.
+/// A text for a blob, `secrete` for `secret`, no word of the user, and refusals without any.
 #[tokio::test]
 async fn a_user_keeps_the_contract_in_the_other_spelling() {
-    let options = IbmOptions { blob_as_text: true, misspelt: true, silent: true, ..IbmOptions::default() };
+    let options =
+        IbmOptions { blob_as_text: true, misspelt: true, names_no_user: true, silent: true, ..IbmOptions::default() };
     contract::suite(&User::new(options).await).await;
 }
 
@@ -182,6 +183,37 @@ async fn an_answer_about_another_key_is_none() {
     );
     let switched = user.issuer.disable(&user.in_use()).await;
     assert!(matches!(switched, Err(Fault::Unknown(_))) && user.sent("UpdateCredential") == 0, "{switched:?}");
+}
+
+/// A POST that was carried out is never told as one that was not: no key would be looked for, and one more made.
+#[tokio::test]
+async fn a_key_that_was_made_is_never_told_as_refused() {
+    let user = User::new(IbmOptions { shows_secrets: false, ..answered_as_another(&["CreateCredential"]) }).await;
+    let lost = user.mint().await;
+    assert!(matches!(&lost, Err(Fault::Unknown(why)) if why.ends_with("it can only be deleted")), "{lost:?}");
+    let (why, said) = reason(user.mint().await);
+    assert!(why == Reason::Refused && said.ends_with("it can only be deleted"), "{said}");
+    assert_eq!((user.ibm.mints(), user.sent("CreateCredential")), (1, 1));
+
+    let user = User::new(IbmOptions { made_for: Some("another".to_owned()), ..IbmOptions::default() }).await;
+    let astray = user.mint().await;
+    assert!(
+        matches!(&astray, Err(Fault::Unknown(why)) if why.ends_with("the key was made for another user")),
+        "{astray:?}"
+    );
+    // Where the look before the POST is behind, the name is taken.
+    user.ibm.fault("ShowCredential", Mishap::Error(404));
+    assert!(reason(user.mint().await).1.contains("is there as another user's"));
+    // Not under this intent, nor under the next one of the same rotation, as long as it is there.
+    for intent in [INTENT.to_owned(), INTENT.replace(".1", ".2"), INTENT.replace(".1", ".7")] {
+        let (why, said) = reason(user.issuer.mint(&IntentId::new(intent), None).await);
+        let named = format!("access key {NAMED}, which this rotation asked for, is there as another user's");
+        assert!(why == Reason::Refused && said.contains(&named), "{said}");
+    }
+    assert_eq!((user.ibm.mints(), user.sent("CreateCredential")), (1, 2));
+    user.ibm.delete_key(NAMED);
+    user.ibm.set_options(|options| options.made_for = None);
+    user.issuer.mint(&IntentId::new(INTENT.replace(".1", ".2")), None).await.expect("it is gone");
 }
 
 #[tokio::test]
@@ -378,22 +410,57 @@ async fn a_system_that_shows_no_secrets_again_is_told_apart() {
     assert!(!user.ibm.keys(PROJECT, USER)[1].active);
 }
 
+#[derive(Default)]
+struct Memory(Mutex<Vec<(String, String, Secret)>>);
+
+impl LoginGuard for Memory {
+    fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool {
+        let known = self.0.lock().expect("no test panics in here");
+        known.iter().any(|(at, who, what)| (at.as_str(), who.as_str(), what) == (system, user, password))
+    }
+    fn refused(&self, system: &str, user: &str, password: &Secret) {
+        let refused = (system.to_owned(), user.to_owned(), password.clone());
+        self.0.lock().expect("no test panics in here").push(refused);
+    }
+    fn forgive(&self, _: &str) {}
+}
+
+/// Several services have one account, and one start: whoever comes first finds out for all of them.
+#[tokio::test]
+async fn a_refused_password_is_sent_once_by_all_who_have_it() {
+    let user = User::new(IbmOptions::default()).await;
+    let remembering = Context { guard: Arc::new(Memory::default()), ..context() };
+    let issuers: Vec<_> = (0..3).map(|_| connect(&user.ibm, "", &policy(&user.ibm, ""), &remembering)).collect();
+    let right = user.ibm.login().1;
+    user.ibm.set_password("another password");
+    let all = || async {
+        let (one, two, three) = tokio::join!(issuers[0].identity(), issuers[1].list(), issuers[2].list());
+        [one.map(drop), two.map(drop), three.map(drop)]
+    };
+    for refused in all().await {
+        assert_eq!(reason(refused).0, Reason::LoginRefused);
+    }
+    assert_eq!(user.ibm.refused_logins(), 1);
+
+    // Where it is right, nobody waits for whoever is slow, once that is known.
+    user.ibm.set_password(&right);
+    let forgiven = Context { guard: Arc::new(Memory::default()), ..context() };
+    let issuers: Vec<_> = (0..2).map(|_| connect(&user.ibm, "", &policy(&user.ibm, ""), &forgiven)).collect();
+    issuers[0].list().await.expect("lists");
+    user.ibm.fault("ListCredentials", Mishap::Slow(Duration::from_secs(60)));
+    let slow = issuers[0].clone();
+    let slow = tokio::spawn(async move { slow.list().await.map(drop) });
+    while user.ibm.faults_left("ListCredentials") > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    issuers[1].list().await.expect("lists");
+    assert!(!slow.is_finished());
+    slow.abort();
+}
+
 /// Basic login goes with every request: one wrong password would be sent again and again.
 #[tokio::test]
 async fn a_refused_password_is_sent_once() {
-    #[derive(Default)]
-    struct Memory(Mutex<Vec<(String, String, Secret)>>);
-    impl LoginGuard for Memory {
-        fn is_refused(&self, system: &str, user: &str, password: &Secret) -> bool {
-            let known = self.0.lock().expect("no test panics in here");
-            known.iter().any(|(at, who, what)| (at.as_str(), who.as_str(), what) == (system, user, password))
-        }
-        fn refused(&self, system: &str, user: &str, password: &Secret) {
-            let refused = (system.to_owned(), user.to_owned(), password.clone());
-            self.0.lock().expect("no test panics in here").push(refused);
-        }
-        fn forgive(&self, _: &str) {}
-    }
     let user = User::new(IbmOptions::default()).await;
     let remembering = Context { guard: Arc::new(Memory::default()), ..context() };
     let issuer = connect(&user.ibm, "", &policy(&user.ibm, ""), &remembering);
@@ -462,7 +529,28 @@ async fn keys_of_others_are_neither_listed_nor_touched() {
     let (why, said) = reason(user.issuer.disable(&theirs).await);
     assert!(why == Reason::Refused && said.ends_with("the key is another user's, and is left alone"), "{said}");
     assert_eq!(reason(user.issuer.known(&theirs, None).await).0, Reason::Refused);
-    assert!(user.ibm.keys(PROJECT, "another")[0].active && user.sent("UpdateCredential") == 0);
+    // A name that somebody freed may be another user's by now.
+    let (why, said) = reason(user.issuer.delete(&theirs).await);
+    assert!(why == Reason::Refused && said.ends_with("the key is another user's, and is left alone"), "{said}");
+    // Where an answer does not say whose a key is, the list of the user's keys does.
+    user.ibm.set_options(|options| (options.names_no_user, options.ignores_filters) = (true, false));
+    for refused in [user.issuer.disable(&theirs).await, user.issuer.delete(&theirs).await] {
+        assert_eq!(reason(refused).0, Reason::Refused);
+    }
+    assert!(user.ibm.keys(PROJECT, "another")[0].active);
+    assert_eq!((user.sent("UpdateCredential"), user.sent("DeleteCredential")), (0, 0));
+    user.issuer.delete(&user.in_use()).await.expect("this user's own");
+    assert_eq!(user.ibm.keys(PROJECT, USER), []);
+}
+
+/// A key that is not on the first page is not gone.
+#[tokio::test]
+async fn a_list_that_goes_on_is_none() {
+    let user = User::new(IbmOptions { page: Some(1), ..IbmOptions::default() }).await;
+    assert_eq!(user.issuer.list().await.expect("it is all").keys.len(), 1);
+    user.ibm.create_key(PROJECT, USER);
+    let part = user.issuer.list().await;
+    assert!(matches!(&part, Err(Fault::Unknown(why)) if why.contains("a list that says it goes on")), "{part:?}");
 }
 
 #[tokio::test]

@@ -57,6 +57,11 @@ pub(super) fn answer_of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpRespons
     })
 }
 
+/// Whether an answer says that there is no such call, in a way that is nobody's trouble: 501, in the form of the vendor.
+pub(super) fn is_lacking(answer: Answer<'_>) -> bool {
+    answer.status == 501 && answer.code.is_some()
+}
+
 /// What an answered error means for a call that the rotator makes with its own credentials.
 pub(super) fn answered(call: &Call, answer: Answer<'_>) -> Fault {
     let refused = |reason: Reason, help: String| Fault::Refused { reason, why: call.text(answer.text()) + &help };

@@ -2,6 +2,12 @@
 //!
 //! Asks and judges. What becomes of another account is the engine's.
 
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
 use super::AwsIam;
 use super::client::Witness;
 use super::faults::{self, Call};
@@ -15,8 +21,7 @@ impl AwsIam {
         let call = Call::new("ask sts whose the rotator's credentials are");
         let witness = Witness::default();
         let answer = self.clients.sts.get_caller_identity().customize().interceptor(witness.clone()).send().await;
-        let answer =
-            self.advised("if this store has no STS, say sts = false", faults::judge(&call, &witness, answer))?;
+        let answer = self.advised("if this store has no STS, say sts = false", &call, &witness, answer)?;
         owner(&call, answer.arn(), answer.account())
     }
 
@@ -52,12 +57,27 @@ impl AwsIam {
         Ok(owner.check(&self.config.user, ours).err().map(|why| Probe::Wrong(call.text(why))))
     }
 
-    /// Adds to a refusal by a store of one's own what may be the policy's mistake.
-    pub(super) fn advised<T>(&self, advice: &str, outcome: Result<T, Fault>) -> Result<T, Fault> {
-        outcome.map_err(|fault| match fault {
-            Fault::Refused { reason: Reason::Refused, why } if self.account.is_store() => {
-                Fault::Refused { reason: Reason::Refused, why: format!("{why}; {advice} in its [aws.NAME]") }
+    /// What a question came to that a store of one's own may not know: a refusal of it may be the policy's mistake, also one for want
+    /// of a right, since stores refuse what they do not have in these words too. That it has no such call, a store says with 501 as
+    /// well; of a question that is an answer, and waiting does not change it.
+    pub(super) fn advised<T, E>(
+        &self,
+        advice: &str,
+        call: &Call,
+        witness: &Witness,
+        outcome: Result<T, SdkError<E, HttpResponse>>,
+    ) -> Result<T, Fault>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let is_lacking = outcome.as_ref().err().and_then(faults::answer_of).is_some_and(faults::is_lacking);
+        let advised = |why: String| format!("{why}; {advice} in its [aws.NAME]");
+        faults::judge(call, witness, outcome).map_err(|fault| match fault {
+            fault if !self.account.is_store() => fault,
+            Fault::Refused { reason: reason @ (Reason::Refused | Reason::MissingRight), why } => {
+                Fault::Refused { reason, why: advised(why) }
             }
+            Fault::Unknown(why) if is_lacking => Fault::Refused { reason: Reason::Refused, why: advised(why) },
             other => other,
         })
     }

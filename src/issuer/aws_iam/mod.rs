@@ -290,7 +290,7 @@ impl Issuer for AwsIam {
             .send()
             .await;
         let advice = "if this store does not tell the last use of a key, say last_used = false";
-        let answer = self.advised(advice, faults::judge(&call, &witness, answer))?;
+        let answer = self.advised(advice, &call, &witness, answer)?;
         // A key never used has no date, and "N/A" for service and region. An answer without the element itself tells nothing,
         // and "never" would be evidence for a deletion.
         let Some(used) = answer.access_key_last_used() else {

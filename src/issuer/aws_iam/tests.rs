@@ -385,7 +385,11 @@ async fn what_a_store_does_not_have_is_not_asked_for() {
 async fn a_store_that_lacks_what_it_is_asked_for_is_told_how_to_say_so() {
     let lacking = || Reply::Say(400, iam_error("InvalidAction", "Could not find operation."));
     let denied = || Reply::Say(403, iam_error("AccessDenied", "No."));
-    let (endpoint, _) = peer(vec![lacking(), lacking(), denied(), denied()]).await;
+    let absent = |code: &str| Reply::Say(501, iam_error(code, "No such thing."));
+    let page = || Reply::Say(501, "<html>Not Implemented</html>".into());
+    let replies =
+        vec![lacking(), lacking(), denied(), denied(), absent("NotImplemented"), absent("NotImplemented"), page()];
+    let (endpoint, _) = peer(replies).await;
     let issuer = issuer(&endpoint);
     let fault = issuer.identity().await.expect_err("refused");
     assert_eq!(
@@ -400,9 +404,34 @@ async fn a_store_that_lacks_what_it_is_asked_for_is_told_how_to_say_so() {
             .ends_with("; if this store does not tell the last use of a key, say last_used = false in its [aws.NAME]"),
         "{fault:?}"
     );
-    // A right that is missing is no lack of the store's.
-    assert!(!issuer.identity().await.expect_err("refused").why().contains("sts = false"));
-    assert!(!issuer.last_use(&KeyId::new("AKIA1")).await.expect_err("refused").why().contains("last_used = false"));
+    // A right that is missing and a call that is are refused alike; 501 says which, and no waiting helps.
+    for reason in [Reason::MissingRight, Reason::Refused] {
+        let told = [
+            (issuer.identity().await.map(drop), "say sts = false in its [aws.NAME]"),
+            (issuer.last_use(&KeyId::new("AKIA1")).await.map(drop), "say last_used = false in its [aws.NAME]"),
+        ];
+        for (outcome, advice) in told {
+            assert!(
+                matches!(&outcome, Err(Fault::Refused { reason: told, why }) if *told == reason && why.ends_with(advice)),
+                "{outcome:?}"
+            );
+        }
+    }
+    let somebodys = issuer.identity().await.expect_err("no answer of a store");
+    assert!(matches!(&somebodys, Fault::Unknown(why) if !why.contains("sts = false")), "{somebodys:?}");
+}
+
+/// AWS has both, and whoever lacks a right there is not told to do without.
+#[tokio::test]
+async fn nobody_is_advised_to_write_off_what_aws_has() {
+    let (endpoint, _) = peer(vec![Reply::Say(403, iam_error("AccessDenied", "No."))]).await;
+    let aws = serde_json::json!({ "endpoint_url": null, "sts_endpoint_url": endpoint });
+    let issuer = issuer_with(&endpoint, aws).expect("connects");
+    let fault = issuer.identity().await.expect_err("refused");
+    assert!(
+        matches!(&fault, Fault::Refused { reason: Reason::MissingRight, why } if !why.contains("sts = false")),
+        "{fault:?}"
+    );
 }
 
 /// At the noisiest level there is, through the SDK and all below it.

@@ -1,24 +1,23 @@
 //! The connection to an accesser: one request, with rekeyd's own login (HTTP Basic, as in IBM's examples) on it.
 //!
 //! Invariant: one call, one request, no retry. The password goes with every request, so a password that was refused stops all of them
-//! until it changes: nobody documents after how many wrong ones an account is locked. Does not decide what an answer means: that is
-//! `faults`.
+//! until it changes: nobody documents after how many wrong ones an account is locked. Whether it may go out is `login`'s to say, and what
+//! an answer means `faults`'.
 
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use zeroize::Zeroizing;
 
 use super::account::Account;
 use super::faults::{self, Call};
+use super::login::{Barred, Login};
 use crate::model::{Reason, Secret, SystemRef, SystemSpec};
 use crate::net::client::{Answer, Client, Options, Request};
 use crate::net::redact::Redactor;
 use crate::net::{Context, secrets};
-use crate::ports::{Fault, LoginGuard};
+use crate::ports::Fault;
 
 /// What to do about a refused password.
 const AFTER_REFUSAL: &str = "it is not sent again until it changes, or rekeyd retry is given";
@@ -28,10 +27,7 @@ pub(super) struct Accesser {
     pub(super) account: Account,
     /// For the bucket of a probe too.
     pub(super) http: Client,
-    password: Secret,
-    /// The value of the header.
-    login: Secret,
-    guard: Arc<dyn LoginGuard>,
+    login: Arc<Login>,
     at: SystemRef,
 }
 
@@ -81,26 +77,25 @@ impl Accesser {
         options.proxy = account.proxy.clone().or_else(|| context.proxy.clone());
         options.no_proxy = account.no_proxy.clone().unwrap_or_else(|| context.no_proxy.clone());
         let http = Client::new(&options)?;
-        let password = secrets::read(&account.password)?;
-        let pair = Zeroizing::new(format!("{}:{}", account.username, password.expose()));
-        let login = Secret::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-        Ok(Self { account, http, password, login, guard: context.guard.clone(), at: at.clone() })
+        let login = Login::shared(at, &account.username, secrets::read(&account.password)?, context);
+        Ok(Self { account, http, login, at: at.clone() })
     }
 
     /// One request; its answer, if that is a success.
     pub(super) async fn send(&self, call: &Call, asked: Asked) -> Result<Answer, Fault> {
-        let (system, user) = (self.at.to_string(), &self.account.username);
-        if self.guard.is_refused(&system, user, &self.password) {
-            let why =
-                call.text(format_args!("the password of {user} was refused before ([{system}]); {AFTER_REFUSAL}"));
-            return Err(Fault::Refused { reason: Reason::LoginRefused, why });
-        }
-        // Held to the end of this function, which is where a refusal is remembered.
-        let Some(_attempt) = self.guard.attempt() else {
-            return Err(Fault::NotSent(call.text("not sent: this process ends")));
+        let (at, user) = (&self.at, &self.account.username);
+        // Held to the end of this function: what became of the password is remembered by then.
+        let _leave = match self.login.leave().await {
+            Ok(leave) => leave,
+            Err(Barred::Ending) => return Err(Fault::NotSent(call.text("not sent: this process ends"))),
+            Err(Barred::Refused) => {
+                let why =
+                    call.text(format_args!("the password of {user} was refused before ([{at}]); {AFTER_REFUSAL}"));
+                return Err(Fault::Refused { reason: Reason::LoginRefused, why });
+            }
         };
         let mut request = Request::new(asked.method, format!("{}{}", self.account.accesser_url, asked.path))
-            .header("authorization", self.login.expose())
+            .header("authorization", self.login.header().expose())
             .header("accept", "application/json");
         for (name, value) in asked.query {
             request = request.query(name, value);
@@ -110,13 +105,17 @@ impl Accesser {
         }
         let answer = self.http.send(call.what(), request).await?;
         if answer.status == 401 {
-            self.guard.refused(&system, user, &self.password);
-            let why = call
-                .text(format_args!("the login of {user} was refused by {} ([{system}]); {AFTER_REFUSAL}", answer.host));
+            self.login.was_refused();
+            let why =
+                call.text(format_args!("the login of {user} was refused by {} ([{at}]); {AFTER_REFUSAL}", answer.host));
             return Err(Fault::Refused { reason: Reason::LoginRefused, why });
         }
-        let encoded = Secret::new(self.login.expose().trim_start_matches("Basic ").to_owned());
-        let redactor = Redactor::new([&self.password, &encoded].into_iter().chain(&asked.secret));
-        faults::judge(call, answer, &redactor)
+        let redactor = Redactor::new(self.login.secrets().iter().chain(&asked.secret));
+        let answer = faults::judge(call, answer, &redactor)?;
+        // A page of somebody in between says 200 as well.
+        if matches!(answer.body.trim_ascii_start().first(), None | Some(b'{')) {
+            self.login.was_taken();
+        }
+        Ok(answer)
     }
 }

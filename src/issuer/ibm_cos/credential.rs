@@ -33,6 +33,19 @@ pub(super) struct One {
 #[derive(Deserialize)]
 pub(super) struct All {
     pub(super) credentials: Vec<Credential>,
+    /// IBM's pages know of neither; Keystone's lists have both (`wrap_collection` in its sources).
+    #[serde(default)]
+    links: serde_json::Value,
+    #[serde(default)]
+    truncated: serde_json::Value,
+}
+
+impl All {
+    /// Whether it says that it is not all.
+    pub(super) fn goes_on(&self) -> bool {
+        let next = self.links.get("next").unwrap_or_default();
+        !(next.is_null() || *next == "") || self.truncated == true
+    }
 }
 
 /// One credential.
@@ -40,7 +53,6 @@ pub(super) struct All {
 pub(super) struct Credential {
     blob: Blob,
     project_id: String,
-    /// In every example and in no table of parameters.
     #[serde(default)]
     user_id: Option<String>,
     #[serde(default, rename = "type")]
@@ -85,7 +97,13 @@ impl Credential {
         self.blob.status.is_some() && self.is_active() == active
     }
 
-    /// Whether it is a key for S3 of this user in this storage account. Where no user is named, the question named one.
+    /// Whether it says whose it is. Every example does, and no table of parameters knows of it.
+    pub(super) fn names_a_user(&self) -> bool {
+        self.user_id.is_some()
+    }
+
+    /// Whether it is a key for S3 of this user in this storage account, as far as it says: where it names no user, the question must have
+    /// named one.
     pub(super) fn is_of(&self, owner: Owner<'_>) -> bool {
         self.project_id == owner.project_id
             && self.user_id.as_deref().is_none_or(|user| user == owner.user_id)
@@ -101,8 +119,8 @@ impl Credential {
         (self.id.as_ref().is_some_and(|id| id != access)).then_some("a credential whose id is not its access key")
     }
 
-    /// The body that sends it back with this status and nothing else changed.
-    pub(super) fn with_status(&self, active: bool) -> Zeroizing<Vec<u8>> {
+    /// The body that sends it back with this status and nothing else changed. It is this owner's, whether it says so or not.
+    pub(super) fn with_status(&self, active: bool, owner: Owner<'_>) -> Zeroizing<Vec<u8>> {
         let blob = SentBlob {
             access: &self.blob.access,
             secret: self.secret().map(Secret::expose),
@@ -115,7 +133,7 @@ impl Credential {
                 blob: text.map_or(Form::Object(blob), Form::Text),
                 project_id: &self.project_id,
                 kind: EC2,
-                user_id: self.user_id.as_deref(),
+                user_id: Some(owner.user_id),
                 subject_ibm_id: self.subject_ibm_id.as_deref().filter(|subject| !subject.is_empty()),
             },
         })
@@ -278,7 +296,7 @@ mod tests {
             let credential = serde_json::from_str::<One>(&text).expect("it is one").credential;
             assert_eq!(credential.secret().map(Secret::expose), Some("hush-hush"));
             assert!(credential.is_said_to_be(true) && credential.flaw().is_none() && credential.is_of(OWNER));
-            let back = sent(&credential.with_status(false))["credential"].clone();
+            let back = sent(&credential.with_status(false, OWNER))["credential"].clone();
             let wanted = json!({ "access": "181920", "secret": "hush-hush", "status": "Inactive" });
             let blob_sent = match back["blob"].as_str() {
                 Some(text) => serde_json::from_str(text).expect("JSON inside"),
@@ -320,10 +338,36 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_all_unless_it_says_that_it_goes_on() {
+        let goes_on = |more: Value| {
+            let mut list = json!({ "credentials": [] });
+            for (name, value) in more.as_object().expect("an object") {
+                list[name] = value.clone();
+            }
+            serde_json::from_value::<All>(list).expect("a list").goes_on()
+        };
+        for all in [
+            json!({}),
+            json!({ "links": { "self": "https://cos.example.com/credentials", "previous": null, "next": null } }),
+            json!({ "links": { "next": "" }, "truncated": false }),
+            json!({ "links": [], "truncated": null }),
+        ] {
+            assert!(!goes_on(all.clone()), "{all}");
+        }
+        for part in
+            [json!({ "links": { "next": "https://cos.example.com/credentials?page=2" } }), json!({ "truncated": true })]
+        {
+            assert!(goes_on(part.clone()), "{part}");
+        }
+    }
+
+    #[test]
     fn whose_a_key_is_and_whether_it_works_is_what_is_said() {
         let blob = || json!({ "access": "181920" });
         let of = |more: Value| shown(&with(blob(), more)).expect("a credential").is_of(OWNER);
         assert!(of(json!({})) && of(json!({ "user_id": null, "type": null })));
+        let says = |more: Value| shown(&with(blob(), more)).expect("a credential").names_a_user();
+        assert!(says(json!({})) && !says(json!({ "user_id": null })));
         for other in [json!({ "user_id": "x" }), json!({ "project_id": "x" }), json!({ "type": "totp" })] {
             assert!(!of(other.clone()), "{other}");
         }
@@ -350,6 +394,6 @@ mod tests {
             assert_eq!(sent(&asked(&key, OWNER, none))["credential"].get("subject_ibm_id"), None);
         }
         let shown = shown(&with(json!({ "access": "181920" }), json!({ "subject_ibm_id": "" }))).expect("one");
-        assert_eq!(sent(&shown.with_status(true))["credential"].get("subject_ibm_id"), None);
+        assert_eq!(sent(&shown.with_status(true, OWNER))["credential"].get("subject_ibm_id"), None);
     }
 }

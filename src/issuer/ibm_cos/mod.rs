@@ -8,119 +8,45 @@
 //! here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use super::s3::{self, Bucket, Form, Store};
-use crate::model::{
-    AccountIdentity, IntentId, IssuerSpec, KeyId, Material, MaterialKind, Reason, Secret, Shape, Standing, SystemSpec,
-};
+use super::s3::Store;
+use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Standing, SystemSpec};
 use crate::net::client::{Answer, is_loopback};
 use crate::net::{Context, form};
 use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
-use crate::table::Table;
 
 mod account;
 mod client;
 mod credential;
 mod faults;
+mod login;
+mod mint;
 mod name;
+mod policy;
 
-use account::Account;
 use client::{Accesser, Asked};
 use credential::{All, Credential, One, Owner};
 use faults::{Call, LISTING, MANAGEMENT};
+use policy::Config;
 
 /// The kind `ibm-cos` and the accounts of `[ibm_cos]`.
 pub const KIND: super::Kind = super::Kind {
     name: "ibm-cos",
     system: Some("ibm_cos"),
     read_system: account::read,
-    read,
-    material,
+    read: |table, system| policy::read("ibm-cos", table, system),
+    material: policy::material,
     valid_for: super::for_ever,
     derivation: None,
     connect,
 };
 
-/// No page says when every accesser knows a new key; a minute is what stores of this kind are given elsewhere in this house.
-const PROPAGATION: Duration = Duration::from_secs(60);
-/// After a conflict: how long it is looked whether the key is there, at most, and how often.
-const LOOKED_FOR_MAX: Duration = Duration::from_secs(60);
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// A probe as it may be written.
-const FORM: &str = "probe = { endpoint = \"https://s3.example.com\", bucket = \"gis-store\", expect = \"read\" }";
-/// What a signature names where the policy names no region: a system of one's own has none, and takes this one.
-const REGION: &str = "us-east-1";
 /// What the bucket asks of the key's user.
 const RIGHT: &str = "the key's storage account needs READ on the bucket";
-
-/// `[service.issuer]` of this kind, as the journal keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Config {
-    project_id: String,
-    user_id: String,
-    subject_ibm_id: Option<String>,
-    probe: Bucket,
-}
-
-fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec> {
-    let account = Account::of(system);
-    let project_id = read_id(table, "project_id");
-    let user_id = read_id(table, "user_id");
-    let subject_ibm_id = match table.has("subject_ibm_id") {
-        true => read_id(table, "subject_ibm_id"),
-        false => None,
-    };
-    let exclusive = table.flag("exclusive", false);
-    let probe = match table.require("probe", FORM) {
-        true => s3::read_at(table, Form { text: FORM, region: Some(REGION) }),
-        false => None,
-    };
-    let (project_id, user_id, probe) = (project_id?, user_id?, probe?);
-    let (account, system) = (account?, system?);
-    Some(IssuerSpec {
-        kind: KIND.name.to_owned(),
-        system: Some(system.at.clone()),
-        object: format!("{}:{}:{project_id}/{user_id}", KIND.name, system.at.name),
-        shape: Shape::ClientNamed,
-        exclusive,
-        propagation: PROPAGATION,
-        settle: account.settle(),
-        last_used_lag: None,
-        config: serde_json::to_value(Config { project_id, user_id, subject_ibm_id, probe }).ok()?,
-    })
-}
-
-/// An id as the system has it: no page says how ids are made, so only what nobody can mean is refused.
-fn read_id(table: &mut Table<'_>, key: &'static str) -> Option<String> {
-    let id = table.text(key)?;
-    if id.len() > 255 || id.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        let help = match key {
-            "project_id" => {
-                "write the id of the storage account, as its credentials show it: project_id = \"731fc6f265cd486d\""
-            }
-            "user_id" => {
-                "write the id of the user, as the credentials of the storage account show it: user_id = \"bb5476fd1288\""
-            }
-            _ => {
-                "write the identity in IBM's IAM, such as \"IBMid-61KR43CAFF\", or leave it out: an empty one is refused"
-            }
-        };
-        table.mistake(key, format!("`{id}` is no id"), help);
-        return None;
-    }
-    Some(id)
-}
-
-fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
-    Some(MaterialKind::AccessKey)
-}
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
     let config: Config = super::config(spec)?;
@@ -134,6 +60,14 @@ fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) ->
     let accesser = Accesser::connect(system, &spec.object, context)?;
     let on = format!("user {} of storage account {}", config.user_id, config.project_id);
     Ok(Arc::new(IbmCos { config, accesser, on }))
+}
+
+/// What a look at a name shows.
+enum Shown {
+    /// A key of this user.
+    Ours(Credential),
+    /// A key of somebody else.
+    Anothers,
 }
 
 /// The keys of one user of one storage account.
@@ -161,7 +95,12 @@ impl IbmCos {
             .query("project_id", &self.config.project_id)
             .query("user_id", &self.config.user_id);
         let answer = self.accesser.send(&call, asked).await?;
-        let All { mut credentials } = parsed(&call, &answer, "a list of credentials")?;
+        let all: All = parsed(&call, &answer, "a list of credentials")?;
+        // How it would go on nobody documents, and a key that is not on the first page is not gone.
+        if all.goes_on() {
+            return Err(Fault::Unknown(call.text("a list that says it goes on, which is not known of this API")));
+        }
+        let mut credentials = all.credentials;
         // The parameters are filters; whoever ignores one shows others' keys too, which are none of this service's.
         credentials.retain(|credential| credential.is_of(self.owner()));
         let mut seen = std::collections::BTreeSet::new();
@@ -176,70 +115,51 @@ impl IbmCos {
         Ok((credentials, answer))
     }
 
-    /// The key as the accesser shows it; `None` where it knows none of this name.
-    async fn shown(&self, key: &KeyId) -> Result<Option<Credential>, Fault> {
+    /// What there is of this name, as the accesser shows it; `None` where it knows none.
+    async fn look_at(&self, key: &KeyId) -> Result<Option<Shown>, Fault> {
         let call = self.call("look at", key, LISTING);
         match self.accesser.send(&call, Asked::new(Method::GET, path(key))).await {
             Ok(answer) => {
                 let One { credential } = parsed(&call, &answer, "a credential")?;
-                self.checked(&call, key, credential).map(Some)
+                let names_a_user = credential.names_a_user();
+                let shown = self.whose(&call, key, credential)?;
+                // The question named no user. Then that of the list does.
+                if !names_a_user && !self.is_listed(key).await? {
+                    return Ok(Some(Shown::Anothers));
+                }
+                Ok(Some(shown))
             }
             Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    /// A credential that was answered where this key was asked for: it must be that key, and this user's.
-    fn checked(&self, call: &Call, key: &KeyId, credential: Credential) -> Result<Credential, Fault> {
+    async fn is_listed(&self, key: &KeyId) -> Result<bool, Fault> {
+        Ok(self.credentials().await?.0.iter().any(|credential| credential.key() == *key))
+    }
+
+    /// This user's key of this name.
+    async fn shown(&self, key: &KeyId) -> Result<Option<Credential>, Fault> {
+        match self.look_at(key).await? {
+            None => Ok(None),
+            Some(Shown::Ours(credential)) => Ok(Some(credential)),
+            Some(Shown::Anothers) => {
+                let call = self.call("look at", key, LISTING);
+                let why = call.text("the key is another user's, and is left alone");
+                Err(Fault::Refused { reason: Reason::Refused, why })
+            }
+        }
+    }
+
+    /// Whose a credential is that was answered where this key was asked for: it must be that key.
+    fn whose(&self, call: &Call, key: &KeyId, credential: Credential) -> Result<Shown, Fault> {
         if credential.flaw().is_some() || credential.key() != *key {
             return Err(Fault::Unknown(call.text("an answer about another access key")));
         }
-        if !credential.is_of(self.owner()) {
-            let why = call.text("the key is another user's, and is left alone");
-            return Err(Fault::Refused { reason: Reason::Refused, why });
+        match credential.is_of(self.owner()) {
+            true => Ok(Shown::Ours(credential)),
+            false => Ok(Shown::Anothers),
         }
-        Ok(credential)
-    }
-
-    /// What an intent's key is good for, now that it is there.
-    fn made(&self, call: &Call, credential: Credential) -> Result<MintedKey, Fault> {
-        let id = credential.key();
-        let Some(secret) = credential.into_secret() else {
-            // A retry then finds it by its name, takes it away and makes another.
-            let why = call.text("the key is there, and no answer shows its secret; it can only be deleted");
-            return Err(Fault::Refused { reason: Reason::Refused, why });
-        };
-        Ok(MintedKey { material: Material::AccessKey { id, secret }, created: None })
-    }
-
-    /// A key whose POST was refused, where it is there all the same. A conflict says that this may be so, and a look may be behind for
-    /// as long as `settle` says; so it is looked again and again, for a minute at most.
-    async fn looked_for(&self, key: &KeyId, refusal: &Fault) -> Option<Credential> {
-        let may_be_there = matches!(refusal, Fault::Refused { reason: Reason::Quota, .. });
-        let until = Instant::now() + self.accesser.account.settle().min(LOOKED_FOR_MAX);
-        loop {
-            if let Ok(Some(credential)) = self.shown(key).await {
-                return Some(credential);
-            }
-            if !may_be_there || Instant::now() >= until {
-                return None;
-            }
-            tokio::time::sleep_until(until.min(Instant::now() + LOOK_PAUSE)).await;
-        }
-    }
-
-    /// Why no key was made, as far as it can be told.
-    async fn why_not_made(&self, refusal: Fault) -> Fault {
-        let Fault::Refused { reason: Reason::Quota, why } = refusal else { return refusal };
-        // How many keys a user may have is told by nobody; how many it has is.
-        let held = match self.credentials().await {
-            Ok((credentials, _)) => {
-                let ids: Vec<String> = credentials.iter().map(|credential| credential.key().to_string()).collect();
-                format!("; no look shows this key, and the user has {}: {}", ids.len(), ids.join(", "))
-            }
-            Err(_) => String::new(),
-        };
-        Fault::Refused { reason: Reason::Quota, why: format!("{why}{held}") }
     }
 
     /// Sends the shown credential back with another status; both ways are alike and repeatable. Whether it was done is seen from what
@@ -250,7 +170,7 @@ impl IbmCos {
             let why = call.text("there is no such key");
             return Err(Fault::Refused { reason: Reason::NotFound, why });
         };
-        let asked = Asked::new(Method::PATCH, path(key)).body(shown.with_status(active), shown.secret());
+        let asked = Asked::new(Method::PATCH, path(key)).body(shown.with_status(active, self.owner()), shown.secret());
         let answer = self.accesser.send(&call, asked).await?;
         if !answer.body.trim_ascii().is_empty() {
             let One { credential } = parsed(&call, &answer, "a credential")?;
@@ -289,35 +209,8 @@ impl Issuer for IbmCos {
         Ok(Listing { keys: keys.collect(), quota: None, date: answer.date })
     }
 
-    /// One POST at most, for a key of the intent's name, and none where that is there already: what a second POST for a name that is
-    /// taken does (409, the same key again, another secret for it) is not documented. Whatever refusal comes back, it is looked once
-    /// more, since an earlier request of the same intent may have arrived meanwhile, and 409 has more than one cause.
     async fn mint(&self, intent: &IntentId, _replaces: Option<&KeyId>) -> Result<MintedKey, Fault> {
-        let key = name::of(intent);
-        let call = self.call("create", &key, MANAGEMENT);
-        if let Some(credential) = self.shown(&key).await.map_err(nothing_sent)? {
-            return self.made(&call, credential);
-        }
-        let body = credential::asked(&key, self.owner(), self.config.subject_ibm_id.as_deref());
-        let asked = Asked::new(Method::POST, "/credentials".to_owned()).body(body, None);
-        let refusal = match self.accesser.send(&call, asked).await {
-            Ok(answer) => {
-                let One { credential } = parsed(&call, &answer, "a credential")?;
-                if credential.secret().is_some() && credential.key() == key {
-                    return self.made(&call, self.checked(&call, &key, credential)?);
-                }
-                Fault::Unknown(call.text("an answer about another access key, or without a secret"))
-            }
-            Err(fault @ Fault::Refused { reason: Reason::LoginRefused | Reason::TlsUntrusted, .. }) => {
-                return Err(fault);
-            }
-            Err(fault @ Fault::Refused { .. }) => fault,
-            Err(fault) => return Err(fault),
-        };
-        match self.looked_for(&key, &refusal).await {
-            Some(credential) => self.made(&call, credential),
-            None => Err(self.why_not_made(refusal).await),
-        }
+        self.make(intent).await
     }
 
     async fn probe(&self, material: &Material) -> Result<Probe, Fault> {
@@ -366,8 +259,11 @@ impl Issuer for IbmCos {
         Ok(secret.or(shown).map(|secret| Material::AccessKey { id: key.clone(), secret }))
     }
 
+    /// Names are chosen by whoever makes a key, so one that somebody else freed may be another user's by now: that is looked at first. A
+    /// name that no look shows is sent all the same, since a look may be behind.
     async fn delete(&self, key: &KeyId) -> Result<(), Fault> {
         let call = self.call("delete", key, MANAGEMENT);
+        self.shown(key).await?;
         match self.accesser.send(&call, Asked::new(Method::DELETE, path(key))).await {
             // The table says 204 and the example "204 OK"; a page with 200 is a login's.
             Ok(answer) if answer.body.trim_ascii().is_empty() => Ok(()),
@@ -381,14 +277,6 @@ impl Issuer for IbmCos {
 /// Where one credential is.
 fn path(key: &KeyId) -> String {
     format!("/credentials/{}", form::component(key.as_str()).as_str())
-}
-
-/// A fault of a look before the request that counts: whatever became of the look, that request was not sent.
-fn nothing_sent(fault: Fault) -> Fault {
-    match fault {
-        Fault::Unknown(why) => Fault::NotSent(why),
-        other => other,
-    }
 }
 
 /// The content of a success. Nothing of a body that could not be read is repeated: it holds secrets.

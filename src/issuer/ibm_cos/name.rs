@@ -11,6 +11,8 @@ use crate::model::{IntentId, KeyId};
 const OF_ROTATION: &str = "rk0";
 /// In front of any other text.
 const OF_TEXT: &str = "rkt";
+/// With a pause of five minutes between two attempts, more than eight hours of them.
+const EARLIER_MAX: usize = 100;
 /// "Extended hex" of RFC 4648, in lower case: it sorts as the bytes do.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
@@ -37,6 +39,19 @@ pub(super) fn intent(key: &KeyId) -> Option<IntentId> {
     let intent = IntentId::new(text);
     // Another spelling of the same bytes is no name of ours.
     (of(&intent) == *key).then_some(intent)
+}
+
+/// The access keys of the intents that the same rotation had before, the latest first.
+///
+/// A rotation counts an attempt that never left as well; after an outage of hours no more than [`EARLIER_MAX`] are asked for.
+pub(super) fn earlier(intent: &IntentId) -> Vec<KeyId> {
+    if packed(intent.as_str()).is_none() {
+        return Vec::new();
+    }
+    let Some((rotation, number)) = intent.as_str().rsplit_once('.') else { return Vec::new() };
+    let number: u32 = number.parse().unwrap_or_default();
+    let before = (1..number).rev().take(EARLIER_MAX);
+    before.map(|number| of(&IntentId::new(format!("{rotation}.{number}")))).collect()
 }
 
 /// The sixteen bytes of the rotation, then its number without leading zeros.
@@ -121,6 +136,17 @@ mod tests {
         let (rest, last) = key.as_str().split_at(key.as_str().len() - 1);
         let near = char::from(last.as_bytes()[0] + 1);
         assert_eq!(intent(&KeyId::new(format!("{rest}{near}"))), None);
+    }
+
+    #[test]
+    fn the_names_a_rotation_had_before_are_known_as_far_as_there_is_a_use_for_them() {
+        let number = |number: u32| IntentId::new(format!("019aa000-0000-7000-8000-000000000001.{number}"));
+        assert_eq!(earlier(&number(3)), [of(&number(2)), of(&number(1))]);
+        let many = earlier(&number(300));
+        assert_eq!((many.len(), &many[0], &many[99]), (EARLIER_MAX, &of(&number(299)), &of(&number(200))));
+        for none in [number(1), number(0), IntentId::new("lost.7"), IntentId::new("")] {
+            assert_eq!(earlier(&none), [], "{none}");
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Reading `[service.issuer]` of this kind. What it says to an accesser is told by `tests/it/ibm_cos.rs`.
 
+use std::time::Duration;
+
+use super::policy::material;
 use super::*;
-use crate::model::SystemRef;
+use crate::model::{MaterialKind, Shape, SystemRef};
 use crate::table;
 
 const ACCOUNT: &str = "accesser_url = \"https://cos.example.com:8338\"\nusername = \"rotator\"\npassword = { env = \"P\" }\n\
@@ -10,7 +13,7 @@ const ACCOUNT: &str = "accesser_url = \"https://cos.example.com:8338\"\nusername
 fn parsed(issuer: &str) -> Result<IssuerSpec, String> {
     let config = table::read(ACCOUNT, "account", KIND.read_system).expect("no mistake").expect("an account");
     let system = SystemSpec { at: SystemRef { table: "ibm_cos".into(), name: "main".into() }, config };
-    let spec = table::read(issuer, "policy.toml", |table| read(table, Some(&system)));
+    let spec = table::read(issuer, "policy.toml", |table| (KIND.read)(table, Some(&system)));
     Ok(spec.map_err(|report| report.to_string())?.expect("read"))
 }
 

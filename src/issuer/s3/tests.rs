@@ -108,6 +108,23 @@ fn a_buckets_name_cannot_end_a_path() {
 }
 
 /// Each as its own store words it.
+/// A portal or a page about maintenance, which says nothing of the bucket: it passes, and no region is wrong.
+#[test]
+fn somebody_elses_redirect_is_no_answer_of_a_store() {
+    for (status, body) in [(301, ""), (307, "<html>Sign in</html>"), (301, "<Region>no region!</Region>"), (302, "")] {
+        let told = judged(Expect::Read, status, body);
+        assert!(matches!(told, Err(Fault::Unknown(_))), "{status} {body}: {told:?}");
+    }
+    for (status, body) in [
+        (301, error("PermanentRedirect", "")),
+        (307, error("TemporaryRedirect", "")),
+        (301, "<Region>eu</Region>".into()),
+    ] {
+        let told = judged(Expect::Read, status, &body);
+        assert!(matches!(&told, Err(Fault::Refused { why, .. }) if why.contains("the bucket is")), "{body}: {told:?}");
+    }
+}
+
 #[test]
 fn other_stores_say_the_same_in_other_words() {
     let read = |status, code: &str, message: &str| {

@@ -198,6 +198,49 @@ async fn a_lost_key_whose_secret_nobody_shows_is_taken_away_on_a_retry() {
     .expect("it ends well");
 }
 
+/// An accesser that makes the key for another user than it is asked to, for the caller say: no listing of ours ever shows that key, and
+/// rekeyd may not take it away. It is named until somebody has, and no other is made beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_went_to_another_user_is_named_until_it_is_gone() {
+    let story = Story::new().await;
+    tokio::task::spawn_blocking(move || {
+        let daemon = story.scene.start();
+        story.adopt();
+        story.ibm.set_options(|options| {
+            options.listing_lag = Duration::ZERO;
+            options.made_for = Some("rotator".to_owned());
+        });
+        let ran = story.scene.run(&["rotate", SERVICE, "--wait"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let astray = story.ibm.keys(PROJECT, "rotator")[0].access.clone();
+        let named = format!("access key {astray}, which this rotation asked for, is there as another user's");
+        let is_named = || {
+            let halted = story.service();
+            assert_eq!((story.ibm.mints(), story.sent("CreateCredential")), (1, 1), "{halted}");
+            let says_so = halted["message"].as_str().is_some_and(|said| said.contains(&named));
+            (halted["state"] == "halted" && says_so).then(|| halted["phase"].clone())
+        };
+        assert_eq!(is_named().expect("it is halted"), "minting");
+        // The first retry settles the intent, which no listing shows a key for; those after it begin with a new one.
+        for _ in 0..2 {
+            let ran = story.scene.run(&["retry", SERVICE]);
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+            let opened = || is_named().filter(|phase| phase == "opened");
+            wait_until_or("it is halted again", opened, || format!("{}\n{:#?}", story.service(), story.history()));
+        }
+        story.ibm.set_options(|options| options.made_for = None);
+        story.ibm.delete_key(&astray);
+        let ran = story.scene.run(&["retry", SERVICE]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        story.wait_done(1);
+        assert_eq!((story.ibm.mints(), story.ibm.keys(PROJECT, "rotator").len()), (2, 0));
+        drop(daemon);
+        story.ends_well();
+    })
+    .await
+    .expect("it ends well");
+}
+
 /// A password that somebody changed stops the service with a word, and goes on when it is right again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_login_halts_until_the_password_is_right() {

@@ -34,6 +34,10 @@ pub struct IbmOptions {
     pub answers_as: BTreeMap<&'static str, String>,
     /// List, show and update show secrets, as in IBM's examples.
     pub shows_secrets: bool,
+    /// The user of the same storage account for whom a POST makes its key, whomever it names: an accesser that takes the caller's, say.
+    pub made_for: Option<String>,
+    /// Answers name no user, as the tables of parameters have it; every example does.
+    pub names_no_user: bool,
     /// Refusals have no body. With one it is in Keystone's form; no page shows any.
     pub silent: bool,
     /// Keys a user may have, active or not. No page names the number.
@@ -44,6 +48,8 @@ pub struct IbmOptions {
     pub listing_lag: Duration,
     /// The store does not know keys younger than this.
     pub propagation: Duration,
+    /// A list has this many keys at most, and says in Keystone's words that it goes on. No page says that lists have pages.
+    pub page: Option<usize>,
     /// The query of a list is ignored, and every key of the system is shown.
     pub ignores_filters: bool,
 }
@@ -56,11 +62,14 @@ impl Default for IbmOptions {
             misspelt: false,
             answers_as: BTreeMap::new(),
             shows_secrets: true,
+            made_for: None,
+            names_no_user: false,
             silent: false,
             keys_max: 10,
             taken: TakenName::Conflict,
             listing_lag: Duration::ZERO,
             propagation: Duration::ZERO,
+            page: None,
             ignores_filters: false,
         }
     }

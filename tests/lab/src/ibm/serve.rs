@@ -122,6 +122,7 @@ impl Call {
         if !state.users.contains(&(project.clone(), user.clone())) {
             return refused(404, "There is no such user or storage account.");
         }
+        let user = state.options.made_for.clone().unwrap_or(user);
         let secret = secret.unwrap_or_else(chance::secret_access_key);
         let count = state.keys.iter().filter(|key| key.deleted.is_none() && key.is_of(&project, &user)).count();
         match (state.options.taken, state.keys.iter().position(|key| key.access == access && key.deleted.is_none())) {
@@ -171,9 +172,16 @@ impl Call {
         let listed = state.keys.iter().filter(|key| key.is_shown(options.listing_lag, now));
         let listed =
             listed.filter(|key| options.ignores_filters || (fits(project, &key.project) && fits(user, &key.user)));
-        let listed: Vec<Value> = listed.map(|key| shown(key, options, options.shows_secrets)).collect();
+        let mut listed: Vec<Value> = listed.map(|key| shown(key, options, options.shows_secrets)).collect();
         let target = format!("{}/{}", project.unwrap_or_default(), user.unwrap_or_default());
-        Ok(Outcome::done(200, Some(json!({ "credentials": listed }))).about(&target, ""))
+        let page = options.page.filter(|page| listed.len() > *page);
+        listed.truncate(page.unwrap_or(usize::MAX));
+        let mut body = json!({ "credentials": listed });
+        if let Some(page) = page {
+            body["links"] =
+                json!({ "previous": null, "next": format!("/credentials/?{}&page={page}", self.request.query) });
+        }
+        Ok(Outcome::done(200, Some(body)).about(&target, ""))
     }
 
     fn show(&self, state: &State, access: &str, now: DateTime<Utc>) -> Result<Outcome, Outcome> {

@@ -214,6 +214,14 @@ async fn what_the_pages_leave_open_is_an_option() {
     assert_eq!(curl.list().await.len(), 1, "a person's is shown at once");
     curl.ibm.add_user("another", "one");
     curl.ibm.create_key("another", "one");
+    curl.ibm.set_options(|options| options.names_no_user = true);
+    assert!(curl.list().await.iter().all(|listed| listed.get("user_id").is_none()));
+    curl.ibm.set_options(|options| options.made_for = Some("caller".to_owned()));
+    assert_eq!(curl.create(json!({ "access": "astray" })).await.0, 201);
+    let astray: Vec<String> = curl.ibm.keys(PROJECT, "caller").into_iter().map(|key| key.access).collect();
+    assert_eq!(astray, ["astray"]);
+    curl.ibm.delete_key("astray");
+    curl.ibm.set_options(|options| (options.names_no_user, options.made_for) = (false, None));
     curl.ibm.set_options(|options| options.ignores_filters = true);
     assert_eq!(curl.list().await.len(), 2);
 }

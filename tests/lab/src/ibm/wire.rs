@@ -85,6 +85,9 @@ pub(crate) fn shown(key: &Key, options: &IbmOptions, with_secret: bool) -> Value
     if let Some(subject) = &key.subject {
         shown["subject_ibm_id"] = json!(subject);
     }
+    if options.names_no_user {
+        shown.as_object_mut().expect("it is one").remove("user_id");
+    }
     shown
 }
 
