@@ -24,6 +24,7 @@ use super::contract::{self, Operation, World, context};
 const RIGHT: &str = "a role in namespace system that may manage service credentials";
 const BY_HAND: &str = "gis-by-hand";
 const ROLES: &str = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-monitor-role\" }]\n";
+const MANAGER: &str = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin-role\" }]\n";
 
 /// A tenant with one token that a person made, and rekeyd logged in as a person.
 struct Tenant {
@@ -297,8 +298,7 @@ async fn a_revoked_credential_is_gone_when_it_is_no_longer_listed() {
 #[tokio::test]
 async fn rekeyd_does_not_revoke_what_it_logs_in_with() {
     for maker_email in [false, true] {
-        let manager = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin-role\" }]\n";
-        let tenant = Tenant::new(F5Options { maker_email, ..F5Options::default() }, manager).await;
+        let tenant = Tenant::new(F5Options { maker_email, ..F5Options::default() }, MANAGER).await;
         let (old, new) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
         assert_eq!(tenant.issuer.probe(&old).await, Ok(Probe::Works));
         tenant.log_in_with(old.secret().expose());
@@ -320,13 +320,70 @@ async fn rekeyd_does_not_revoke_what_it_logs_in_with() {
 /// A daemon that was started just now has tried no token, and still sees whose it is.
 #[tokio::test]
 async fn a_fresh_daemon_knows_its_own_login_by_its_user() {
-    let manager = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin-role\" }]\n";
-    let tenant = Tenant::new(F5Options::default(), manager).await;
+    let tenant = Tenant::new(F5Options::default(), MANAGER).await;
     let minted = tenant.mint("r1.1").await.expect("mints");
     tenant.log_in_with(minted.secret().expose());
-    let (why, said) = reason(tenant.under(manager).delete(minted.key()).await);
+    let (why, said) = reason(tenant.under(MANAGER).delete(minted.key()).await);
     assert!(why == Reason::CurrentKeyBroken && said.contains("the name of its user shows"), "{said}");
     assert_eq!(tenant.sent("RevokeServiceCredentials"), 0);
+    let other = tenant.mint("r2.1").await.expect("mints");
+    tenant.under(MANAGER).delete(other.key()).await.expect("the name of a listed one tells that it is another");
+}
+
+/// Where no address names a credential, only a proof that rekeyd logs in with another one lets anything be revoked.
+#[tokio::test]
+async fn what_rekeyd_may_log_in_with_is_not_revoked_on_a_guess() {
+    let options = F5Options { nameless_users: true, ..F5Options::default() };
+    let tenant = Tenant::new(options, MANAGER).await;
+    let (old, new) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
+    tenant.log_in_with(old.secret().expose());
+    // After a reload nothing is known of tokens any more.
+    let (why, said) = reason(tenant.under(MANAGER).delete(old.key()).await);
+    assert!(why == Reason::CurrentKeyBroken && said.contains("the e-mail address of its user shows"), "{said}");
+    tenant.f5.set_options(|options| options.maker_email = true);
+    for key in [&old, &new] {
+        let (why, said) = reason(tenant.under(MANAGER).delete(key.key()).await);
+        assert_eq!(why, Reason::CurrentKeyBroken);
+        assert!(
+            said.contains("cannot be told, since the console shows ") && said.contains("a person's token"),
+            "{said}"
+        );
+    }
+    assert_eq!(tenant.sent("RevokeServiceCredentials"), 0);
+    // What is listed as the address of who asked for it is not its own: the new one was made with the old one's login.
+    let next = tenant.mint("r3.1").await.expect("mints");
+    let (why, _) = reason(tenant.under(MANAGER).delete(old.key()).await);
+    assert_eq!(why, Reason::CurrentKeyBroken, "one listed address of our own tells nothing");
+    // Another sort of credential is no token.
+    let certificate = tenant.under(&format!("credential = \"certificate\"\n{MANAGER}"));
+    let locked = certificate.mint(&IntentId::new("r4.1"), None).await.expect("mints").material;
+    tenant.under(MANAGER).delete(locked.key()).await.expect("no certificate is behind a token");
+    // Proven: the token in the file was tried as another's.
+    tenant.log_in_with(new.secret().expose());
+    let fresh = tenant.under(MANAGER);
+    assert_eq!(reason(fresh.delete(old.key()).await).0, Reason::CurrentKeyBroken);
+    assert_eq!(fresh.probe(&new).await, Ok(Probe::Works));
+    fresh.delete(old.key()).await.expect("that proves it");
+    // A person's login is no service credential.
+    tenant.log_in_with(&tenant.f5.admin_token());
+    tenant.under(MANAGER).delete(next.key()).await.expect("a person's");
+}
+
+/// One service may rotate what the others log in with: what one has tried, all of the tenant know.
+#[tokio::test]
+async fn services_of_a_tenant_know_each_others_tokens() {
+    let options = F5Options { nameless_users: true, maker_email: true, ..F5Options::default() };
+    let tenant = Tenant::new(options, MANAGER).await;
+    let (login, ours) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
+    tenant.log_in_with(login.secret().expose());
+    let together = context();
+    let connect = || (KIND.connect)(&tenant.spec, Some(&tenant.system), &together).expect("connects");
+    let (one, other) = (connect(), connect());
+    assert_eq!(reason(other.delete(ours.key()).await).0, Reason::CurrentKeyBroken);
+    assert_eq!(one.probe(&login).await, Ok(Probe::Works));
+    other.delete(ours.key()).await.expect("the other service has tried the login");
+    let (_, said) = reason(other.delete(login.key()).await);
+    assert!(said.contains("its token shows"), "{said}");
 }
 
 #[tokio::test]

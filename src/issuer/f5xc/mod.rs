@@ -8,11 +8,9 @@
 //! What a living credential may do follows the policy: see [`F5xc::keep`]. This file never retries and does not know which credential
 //! is in use where, but it knows the one that rekeyd itself logs in with, and does not revoke that.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -30,6 +28,7 @@ use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe}
 mod account;
 mod client;
 mod faults;
+mod login;
 mod names;
 mod policy;
 mod probe;
@@ -37,8 +36,9 @@ mod wire;
 
 use client::{Console, SYSTEM, edge_time};
 use faults::Call;
+use login::Tokens;
 use policy::{Config, Credential, WHOAMI};
-use wire::{Create, Created, Done, Empty, Item, Items, NamespaceRole, Password, Replace, Replaced, Who};
+use wire::{API_CERTIFICATE, API_TOKEN, Create, Created, Done, Empty, Item, Items, NamespaceRole, Password, Replace, Replaced, Who};
 
 /// The kind `f5xc` and the accounts of `[f5xc]`.
 pub const KIND: super::Kind = super::Kind {
@@ -58,12 +58,6 @@ const REVOKE: &str = "/api/web/namespaces/system/revoke/service_credentials";
 /// More than a tenant has; a longer listing is not read to its end, and a part of one proves nothing.
 const ITEMS_MAX: usize = 10_000;
 
-/// Where the users behind service credentials have their addresses (seen as a creator's id in an object of this API).
-const SERVICE_USERS: &str = "@volterracredentials.io";
-
-/// How many tokens are remembered by their hash.
-const KNOWN_MAX: usize = 64;
-
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
     let config: Config = super::config(spec)?;
     if names::stem(&config.stem) != Some(config.stem.as_str()) {
@@ -71,7 +65,8 @@ fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) ->
     }
     let console = Console::connect(system, &spec.object, context)?;
     let on = console.account.host().to_owned();
-    Ok(Arc::new(F5xc { config, console, on, tokens: Mutex::default() }))
+    let tokens = Tokens::of(&on, context);
+    Ok(Arc::new(F5xc { config, console, on, tokens }))
 }
 
 /// The service credentials of one tenant whose names begin alike.
@@ -80,8 +75,7 @@ struct F5xc {
     console: Console,
     /// The tenant's host, for messages.
     on: String,
-    /// Whose tokens have been tried here, by their hash: so the one that rekeyd logs in with is known where it is one of these.
-    tokens: Mutex<HashMap<[u8; 32], KeyId>>,
+    tokens: Arc<Tokens>,
 }
 
 impl F5xc {
@@ -113,41 +107,6 @@ impl F5xc {
         match item.name == key.as_str() {
             true => Ok(item),
             false => Err(Fault::Unknown(call.text("an answer that shows another credential"))),
-        }
-    }
-
-    /// Refuses where `key` is what rekeyd itself logs in with, as far as that can be seen: by the token, where it was tried here, and
-    /// by the user behind it. Whoever revokes that stands before a locked door.
-    async fn refuse_to_lock_ourselves_out(&self, key: &KeyId) -> Result<(), Fault> {
-        let refuse = |how: &str| {
-            let why = format!(
-                "revoke service credential {key} at {}: rekeyd itself logs in with it, as {how}; put another one into {} first",
-                self.on,
-                self.console.login()
-            );
-            Err(Fault::Refused { reason: Reason::CurrentKeyBroken, why })
-        };
-        if let Some(token) = self.console.token()? {
-            let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.get(&hash(&token)) == Some(key) {
-                return refuse("its token shows");
-            }
-        }
-        let who = self.who().await?;
-        // A person has an address elsewhere, and a person's login is no service credential.
-        let Some(name) = who.email.strip_suffix(SERVICE_USERS) else { return Ok(()) };
-        if name.eq_ignore_ascii_case(key.as_str()) {
-            return refuse("the name of its user shows");
-        }
-        // Whether a listed address is of the credential's own user or of who made it is not documented. Where it is the maker's, all
-        // that rekeyd made have the same, and one among them tells nothing.
-        let (items, _) = self.items().await?;
-        let is_ours =
-            |item: &&Item| item.user_email.as_ref().is_some_and(|email| email.eq_ignore_ascii_case(&who.email));
-        let mut ours = items.iter().filter(is_ours);
-        match (ours.next(), ours.next()) {
-            (Some(one), None) if one.name == key.as_str() => refuse("the e-mail address of its user shows"),
-            _ => Ok(()),
         }
     }
 
@@ -218,8 +177,8 @@ impl Issuer for F5xc {
             namespace_roles: roles.collect(),
             user_group_names: &self.config.access.groups,
             kind: match self.config.credential {
-                Credential::ApiToken => "SERVICE_API_TOKEN",
-                Credential::Certificate => "SERVICE_API_CERTIFICATE",
+                Credential::ApiToken => API_TOKEN,
+                Credential::Certificate => API_CERTIFICATE,
             },
             api_token: password.is_none().then_some(Empty {}),
             api_certificate: password.as_ref().map(|password| Password { password: password.expose() }),
@@ -381,12 +340,6 @@ fn new_password() -> Result<Secret, ()> {
 fn is_pkcs12(data: &Secret) -> bool {
     let bytes = STANDARD.decode(data.expose()).map(Zeroizing::new);
     bytes.is_ok_and(|bytes| bytes.len() > 64 && bytes.starts_with(&[0x30]))
-}
-
-fn hash(token: &Secret) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, token.expose().as_bytes()).as_ref());
-    hash
 }
 
 #[cfg(test)]

@@ -33,8 +33,10 @@ pub struct F5Options {
     pub listing_lag: Duration,
     /// Revoked ones are listed as inactive this long: "removal in background" (of bulk revocation).
     pub removal_lag: Duration,
-    /// `user_email` is of who made a credential, and not of its own user; which of the two is not documented.
+    /// `user_email` is of who made a credential also where one is shown alone, and not of its own user. In listings it is documented so.
     pub maker_email: bool,
+    /// The users of credentials have addresses that do not name them; that they do was seen once.
+    pub nameless_users: bool,
     /// `activate` makes an active credential inactive; which of the two it does is not documented.
     pub activate_toggles: bool,
     /// A replace is answered with 200 and changes nothing.
@@ -58,6 +60,7 @@ impl Default for F5Options {
             listing_lag: Duration::ZERO,
             removal_lag: Duration::ZERO,
             maker_email: false,
+            nameless_users: false,
             activate_toggles: true,
             replace_is_ignored: false,
             words: Words::Quoted,
