@@ -403,6 +403,34 @@ async fn a_changed_policy_reaches_the_key_in_use_and_no_other() {
     assert_eq!(tenant.sent("ReplaceServiceCredentials"), 1);
 }
 
+/// A role that was mistyped in the policy must not be the last thing a login ever did.
+#[tokio::test]
+async fn nothing_is_taken_from_what_rekeyd_logs_in_with() {
+    let tenant = Tenant::new(F5Options::default(), MANAGER).await;
+    let (login, other) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
+    tenant.log_in_with(login.secret().expose());
+    let admin = "ves-io-admin-role in system";
+    let mistyped = tenant.under("namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin\" }]\n");
+    let (why, said) = reason(mistyped.keep(login.key()).await);
+    assert_eq!(why, Reason::PolicyMismatch);
+    let told = format!("no longer gives it {admin}, and rekeyd itself logs in with it, as the name of its user shows");
+    assert!(said.contains(&told) && said.contains("rotate the service"), "{said}");
+    tenant.f5.set_options(|options| (options.nameless_users, options.maker_email) = (true, true));
+    let (why, said) = reason(mistyped.keep(login.key()).await);
+    assert!(why == Reason::PolicyMismatch && said.contains("logs in with it cannot be told"), "{said}");
+    tenant.f5.set_options(|options| (options.nameless_users, options.maker_email) = (false, false));
+    assert_eq!(tenant.sent("ReplaceServiceCredentials"), 0);
+    assert_eq!(tenant.access(login.key()), [admin]);
+    // The policy put right is enough: the login can still do everything.
+    assert_eq!(tenant.issuer.keep(login.key()).await, Ok(None));
+    let more = tenant.under(&format!("{MANAGER}user_groups = [\"ops\"]\n"));
+    assert!(more.keep(login.key()).await.is_ok_and(|changed| changed.is_some()), "what is only added may be");
+    assert_eq!(tenant.access(login.key()), ["group ops", admin]);
+    // Another one is no branch that anybody sits on.
+    assert!(mistyped.keep(other.key()).await.is_ok_and(|changed| changed.is_some()));
+    assert_eq!(tenant.access(other.key()), ["ves-io-admin in system"]);
+}
+
 #[tokio::test]
 async fn a_replace_that_changes_nothing_is_told() {
     let tenant = Tenant::new(F5Options { replace_is_ignored: true, ..F5Options::default() }, ROLES).await;

@@ -5,8 +5,8 @@
 //! two is meant, and no page says what it does to a credential that is active, so a revocation is the whole of the retire. Nor is it
 //! ever renewed: `renew` moves the end of a token and leaves the token as it is, and here a new one is made instead.
 //!
-//! What a living credential may do follows the policy: see [`F5xc::keep`]. This file never retries and does not know which credential
-//! is in use where, but it knows the one that rekeyd itself logs in with, and does not revoke that.
+//! What a living credential may do follows the policy: see [`F5xc::follow_policy`]. This file never retries and does not know which credential
+//! is in use where, but it asks which one rekeyd itself logs in with, and neither revokes that nor takes rights from it.
 
 use std::sync::Arc;
 
@@ -32,13 +32,14 @@ mod login;
 mod names;
 mod policy;
 mod probe;
+mod rights;
 mod wire;
 
 use client::{Console, SYSTEM, edge_time};
 use faults::Call;
 use login::Tokens;
 use policy::{Config, Credential, WHOAMI};
-use wire::{API_CERTIFICATE, API_TOKEN, Create, Created, Done, Empty, Item, Items, NamespaceRole, Password, Replace, Replaced, Who};
+use wire::{API_CERTIFICATE, API_TOKEN, Create, Created, Done, Empty, Item, Items, NamespaceRole, Password, Who};
 
 /// The kind `f5xc` and the accounts of `[f5xc]`.
 pub const KIND: super::Kind = super::Kind {
@@ -259,43 +260,9 @@ impl Issuer for F5xc {
         }
     }
 
-    /// Roles and groups that the policy no longer gives, or gives anew, are replaced (PUT), and then looked at: the answer to a replace
-    /// says nothing of them. What a person made is left as it is; the next credential has what the policy says.
+    /// See [`F5xc::follow_policy`].
     async fn keep(&self, key: &KeyId) -> Result<Option<String>, Fault> {
-        if names::intent_of(&self.config.stem, key.as_str()).is_none() {
-            return Ok(None);
-        }
-        let wanted = &self.config.access;
-        let item = match self.item(key).await {
-            // Listings tell of its absence, and with proof.
-            Err(Fault::Refused { reason: Reason::NotFound, .. }) => return Ok(None),
-            item => item?,
-        };
-        let shown = item.access();
-        if shown == *wanted || !item.is_alive(edge_time()) {
-            return Ok(None);
-        }
-        let call = self.call(&format!("replace the roles and groups of service credential {key}"));
-        let path = path_of(key).ok_or_else(|| no_name(&call))?;
-        let body = Replace {
-            name: key.as_str(),
-            namespace: SYSTEM,
-            namespace_access: wanted.namespace_access(),
-            user_group_names: &wanted.groups,
-        };
-        let answer = self.console.write(&call, Method::PUT, &path, &body, Redactor::default()).await?;
-        let replaced: Replaced = read(&call, &answer, "an answer that names no credential")?;
-        if replaced.name != key.as_str() {
-            return Err(Fault::Unknown(call.text("an answer about another credential")));
-        }
-        let after = self.item(key).await?.access();
-        match after == *wanted {
-            true => Ok(Some(format!("{shown} became {after}"))),
-            false => {
-                let what = format!("the console then shows {after}, and the policy says {wanted}");
-                Err(Fault::Refused { reason: Reason::PolicyMismatch, why: call.text(what) })
-            }
-        }
+        self.follow_policy(key).await
     }
 
     /// A revocation, which is for ever. One that is not there is a success, and no proof: absence is told by listings.

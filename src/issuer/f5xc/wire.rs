@@ -112,6 +112,19 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// What of it the other has not.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        let roles = self.roles.iter().map(|(namespace, roles)| {
+            let given = other.roles.get(namespace);
+            let lost = roles.iter().filter(|role| given.is_none_or(|given| !given.contains(*role)));
+            (namespace.clone(), lost.cloned().collect::<BTreeSet<String>>())
+        });
+        Self {
+            roles: roles.filter(|(_, roles)| !roles.is_empty()).collect(),
+            groups: self.groups.difference(&other.groups).cloned().collect(),
+        }
+    }
+
     /// As a replace wants it.
     pub(super) fn namespace_access(&self) -> NamespaceAccess {
         let roles = |names: &BTreeSet<String>| Roles { names: Some(names.iter().cloned().collect()) };
