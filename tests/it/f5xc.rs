@@ -236,6 +236,47 @@ async fn a_name_that_is_taken_is_refused_with_the_name() {
     assert!(why == Reason::Refused && said.contains("expiration_days is out of range (400)"), "{said}");
 }
 
+/// A credential that no listing finds would live on for ever, and each retry would make one more.
+#[tokio::test]
+async fn what_is_made_under_a_name_that_no_listing_finds_is_taken_back_at_once() {
+    let tenant = Tenant::new(F5Options { own_names: true, ..F5Options::default() }, ROLES).await;
+    let left = || tenant.f5.credentials().into_iter().map(|one| one.name).filter(|name| name != BY_HAND);
+    for round in 1..=2 {
+        let (why, said) = reason(tenant.mint(&format!("r{round}.1")).await);
+        assert_eq!(why, Reason::Refused);
+        assert!(said.contains("was asked for, and svc-cred-") && said.contains("it was revoked at once"), "{said}");
+        assert_eq!((left().count(), tenant.sent("RevokeServiceCredentials")), (0, round));
+    }
+    // Where that fails, the message says so, with the whole name.
+    tenant.f5.fault("RevokeServiceCredentials", Mishap::Error(503));
+    let (_, said) = reason(tenant.mint("r3.1").await);
+    let lost = left().next().expect("it was made");
+    assert!(said.contains(&format!("and {lost} was made")) && said.contains("(503)"), "{said}");
+    assert!(said.contains("revoke it in the console"), "{said}");
+    tenant.f5.revoke(&lost);
+    // An answer about somebody else's is no order to revoke that.
+    let roles = [("system", "ves-io-admin-role")];
+    tenant.f5.create_token("terraform", &roles);
+    tenant.f5.set_options(|options| options.answered_name = Some("terraform".to_owned()));
+    let (_, said) = reason(tenant.mint("r4.1").await);
+    assert!(said.contains("and terraform was made") && said.contains("older or has other rights"), "{said}");
+    assert!(left().any(|name| name == "terraform"), "it is another's");
+}
+
+/// What the console makes of a name counts, where listings find it: it is a key like any other.
+#[tokio::test]
+async fn a_name_that_was_cut_is_a_name() {
+    let tenant = Tenant::new(F5Options { name_length_max: Some(20), ..F5Options::default() }, ROLES).await;
+    let minted = tenant.mint("01997d2e-0f4b-7c11-a2b3-c4d5e6f70819.1").await.expect("mints");
+    let name = minted.key().as_str();
+    assert!(name.starts_with("gis-01997d2e0f4b7c11-") && !name.contains("mint"), "{name}");
+    let listing = tenant.issuer.list().await.expect("lists");
+    let listed = listing.keys.iter().find(|key| key.id == *minted.key()).expect("it is listed");
+    assert_eq!(listed.intent, None, "a lost one of this name would be a stranger");
+    assert_eq!(tenant.issuer.probe(&minted).await, Ok(Probe::Works));
+    tenant.issuer.delete(minted.key()).await.expect("revokes");
+}
+
 #[tokio::test]
 async fn a_young_token_is_told_from_one_that_was_revoked() {
     let slow = F5Options { propagation: Duration::from_secs(3600), ..F5Options::default() };

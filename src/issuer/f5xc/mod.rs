@@ -29,6 +29,7 @@ mod account;
 mod client;
 mod faults;
 mod login;
+mod misnamed;
 mod names;
 mod policy;
 mod probe;
@@ -120,6 +121,18 @@ impl F5xc {
         }
     }
 
+    async fn revoke(&self, call: &Call, key: &KeyId) -> Result<(), Fault> {
+        let body = json!({ "namespace": SYSTEM, "name": key.as_str() });
+        match self.console.write(call, Method::POST, REVOKE, &body, Redactor::default()).await {
+            Ok(answer) => match read::<Done>(call, &answer, "an answer that does not say whether it was done")? {
+                Done { status: true } => Ok(()),
+                Done { status: false } => Err(Fault::Unknown(call.text("status 200, which says that it was not done"))),
+            },
+            Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
     fn no_switch(&self, verb: &str, key: &KeyId) -> Fault {
         let why = format!("{verb} service credential {key} at {}: a service credential can only be revoked", self.on);
         Fault::Refused { reason: Reason::Refused, why }
@@ -159,7 +172,8 @@ impl Issuer for F5xc {
         Ok(Listing { keys, quota: None, date })
     }
 
-    /// One create, at most once on the wire, under a name that tells the intent.
+    /// One create, at most once on the wire, under a name that tells the intent. What the console makes of that name counts, as long as
+    /// listings find it.
     async fn mint(&self, intent: &IntentId, _replaces: Option<&KeyId>) -> Result<MintedKey, Fault> {
         let call = self.call("create a service credential");
         let name = names::name_of(&self.config.stem, intent).ok_or_else(|| {
@@ -199,12 +213,8 @@ impl Issuer for F5xc {
         if !is_sound || !is_whole {
             return Err(Fault::Unknown(call.text("an answer without the credential or its name")));
         }
-        if names::intent_of(&self.config.stem, &created.name).as_ref() != Some(intent) {
-            let why = call.text(format_args!(
-                "{name} was asked for, and {} was made, which no listing here would find: revoke it in the console",
-                Redactor::default().clean(&created.name)
-            ));
-            return Err(Fault::Refused { reason: Reason::Refused, why });
+        if !names::belongs(&self.config.stem, &created.name) {
+            return Err(self.undo_misnamed(&call, &name, KeyId::new(created.name), answer.date).await);
         }
         let material = self.material(KeyId::new(created.name), created.data, password);
         // A certificate is minted with a password, so there is one.
@@ -270,15 +280,7 @@ impl Issuer for F5xc {
         let call = self.call(&format!("revoke service credential {key}"));
         path_of(key).ok_or_else(|| no_name(&call))?;
         self.refuse_to_lock_ourselves_out(key).await?;
-        let body = json!({ "namespace": SYSTEM, "name": key.as_str() });
-        match self.console.write(&call, Method::POST, REVOKE, &body, Redactor::default()).await {
-            Ok(answer) => match read::<Done>(&call, &answer, "an answer that does not say whether it was done")? {
-                Done { status: true } => Ok(()),
-                Done { status: false } => Err(Fault::Unknown(call.text("status 200, which says that it was not done"))),
-            },
-            Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        self.revoke(&call, key).await
     }
 }
 

@@ -276,6 +276,11 @@ fn create(
         roles.entry(namespace.to_owned()).or_default().insert(role.to_owned());
     }
     let groups = texts(body.get("user_group_names"), "user_group_names")?;
+    let most = state.options.name_length_max.unwrap_or(usize::MAX);
+    let asked = match state.options.own_names {
+        true => "svc-cred".to_owned(),
+        false => asked.chars().take(most).collect(),
+    };
     let name = match state.options.name_suffix {
         true => format!("{asked}{}", chance::name_suffix()),
         false => asked,
@@ -306,7 +311,7 @@ fn create(
         "active": true,
         "data": data,
         "expiration_timestamp": instant(made.expires),
-        "name": name,
+        "name": state.options.answered_name.as_ref().unwrap_or(&name),
     });
     state.credentials.push(made);
     Ok(Outcome::done(&name, body))

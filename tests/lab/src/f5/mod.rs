@@ -27,6 +27,12 @@ pub struct F5Options {
     pub demands_certificate: bool,
     /// Names are made one's own by eight letters (`svc-cred-73c7cbd9-…` in the published examples); nobody says when.
     pub name_suffix: bool,
+    /// Names are the console's alone, whatever was asked for.
+    pub own_names: bool,
+    /// Names are cut here before a suffix is appended; F5 names no number.
+    pub name_length_max: Option<usize>,
+    /// A create is answered as if it had made this one, whatever it made.
+    pub answered_name: Option<String>,
     /// New tokens are unknown this long.
     pub propagation: Duration,
     /// New credentials are not listed this long.
@@ -56,6 +62,9 @@ impl Default for F5Options {
             tls: false,
             demands_certificate: false,
             name_suffix: true,
+            own_names: false,
+            name_length_max: None,
+            answered_name: None,
             propagation: Duration::ZERO,
             listing_lag: Duration::ZERO,
             removal_lag: Duration::ZERO,

@@ -90,6 +90,20 @@ async fn whose_address_is_shown_depends_on_who_is_asked() {
 }
 
 #[tokio::test]
+async fn what_is_made_of_a_name_is_an_option() {
+    let f5 = tenant().await;
+    f5.set_options(|options| options.name_length_max = Some(5));
+    let named = async || create(&f5, token("gis-monitor")).await.1["name"].as_str().expect("a name").to_owned();
+    assert!(named().await.starts_with("gis-m-"));
+    f5.set_options(|options| options.own_names = true);
+    let own = named().await;
+    assert!(own.starts_with("svc-cred-") && f5.credentials().iter().any(|one| one.name == own), "{own}");
+    f5.set_options(|options| options.answered_name = Some("terraform".to_owned()));
+    assert_eq!(named().await, "terraform");
+    assert!(f5.credentials().iter().all(|one| one.name != "terraform"), "it is only said so");
+}
+
+#[tokio::test]
 async fn nobody_is_let_in_by_another_header_or_at_another_path() {
     let f5 = tenant().await;
     let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a plain client");
