@@ -570,6 +570,25 @@ async fn a_certificate_is_made_with_a_password_that_nobody_sees() {
     assert_eq!(tenant.issuer.probe(&tenant.by_hand).await, Ok(Probe::Works));
 }
 
+/// Any token answers a probe; the wrong one would be revoked with the wrong name, or be taken for another's.
+#[tokio::test]
+async fn a_token_of_another_credential_is_not_adopted() {
+    let tenant = Tenant::new(F5Options::default(), ROLES).await;
+    let other = tenant.f5.create_token("terraform", &[]);
+    let brought = |token: &str| tenant.issuer.known(tenant.by_hand.key(), Some(Secret::new(token.to_owned())));
+    assert_eq!(brought(tenant.by_hand.secret().expose()).await, Ok(Some(tenant.by_hand.clone())));
+    for (token, whose) in [(other.clone(), "terraform"), (tenant.f5.admin_token(), "rotator@example.com")] {
+        let (why, said) = reason(brought(&token).await);
+        assert_eq!(why, Reason::PolicyMismatch);
+        assert!(said.ends_with(&format!("the token given is that of {whose}")) && said.contains(BY_HAND), "{said}");
+    }
+    // Where the console does not tell, it is the operator's word.
+    tenant.f5.set_options(|options| options.nameless_users = true);
+    assert!(brought(&other).await.is_ok_and(|material| material.is_some()));
+    tenant.f5.fault("WhoAmI", Mishap::Error(503));
+    assert!(brought(&other).await.is_ok_and(|material| material.is_some()));
+}
+
 #[tokio::test]
 async fn a_certificate_is_adopted_with_its_password_beside_it() {
     let tenant = Tenant::new(F5Options::default(), &format!("credential = \"certificate\"\n{ROLES}")).await;

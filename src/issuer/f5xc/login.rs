@@ -1,4 +1,5 @@
-//! Which credential rekeyd itself logs in with. Whoever revokes that one, or takes its rights, stands before a locked door.
+//! Which credential rekeyd itself logs in with, and whose a token is that an operator brings. Whoever revokes the former, or takes its
+//! rights, stands before a locked door.
 //!
 //! No answer of the console names the credential behind a login; `whoami` shows its user. So it takes a proof to call a credential
 //! another one, and where there is none, this says so and nothing is done.
@@ -9,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::account::Login;
-use super::F5xc;
-use super::wire::{API_CERTIFICATE, API_TOKEN};
+use super::policy::WHOAMI;
+use super::wire::{API_CERTIFICATE, API_TOKEN, Who};
+use super::{F5xc, read};
 use crate::model::{KeyId, Reason, Secret};
 use crate::net::Context;
 use crate::net::redact::Redactor;
@@ -109,6 +111,23 @@ impl F5xc {
                 format!("the console shows {email} for that login, which is neither a person nor a credential's name")
             }
         }))
+    }
+
+    /// Who else a token belongs to that was brought as `key`'s: another credential that is listed, or a person. None where it is `key`'s
+    /// or the console does not tell; whether it works is for a probe to find.
+    pub(super) async fn other_owner(&self, key: &KeyId, token: &Secret) -> Option<String> {
+        let call = self.call(&format!("ask whose token was given for service credential {key}"));
+        let answer = self.console.get_as(&call, WHOAMI, token).await.ok().filter(|answer| answer.status == 200)?;
+        let who: Who = read(&call, &answer, "an answer that names no tenant").ok()?;
+        let clean = |text: &str| Redactor::new([token]).clean(text);
+        match who.credential() {
+            Some(name) if name.eq_ignore_ascii_case(key.as_str()) => None,
+            Some(name) => {
+                let (items, _) = self.items().await.ok()?;
+                items.iter().any(|item| item.name.eq_ignore_ascii_case(name)).then(|| clean(name))
+            }
+            None => (who.is_person() && who.kind == "USER").then(|| clean(&who.email)),
+        }
     }
 
     /// Refuses a revocation of `key` unless rekeyd surely logs in with something else.

@@ -248,10 +248,16 @@ impl Issuer for F5xc {
         Err(self.no_switch("enable", key))
     }
 
-    /// A credential is shown once, so it is the operator's or none. A certificate needs its password too: a second line.
+    /// A credential is shown once, so it is the operator's or none. A token of another one, or of a person, is refused where the console
+    /// tells. A certificate needs its password too: a second line.
     async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
         let Some(secret) = secret else { return Ok(None) };
         if self.config.credential == Credential::ApiToken {
+            if let Some(owner) = self.other_owner(key, &secret).await {
+                let why =
+                    format!("take on service credential {key} at {}: the token given is that of {owner}", self.on);
+                return Err(Fault::Refused { reason: Reason::PolicyMismatch, why });
+            }
             return Ok(self.material(key.clone(), secret, None));
         }
         let text = secret.expose();
