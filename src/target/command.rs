@@ -180,9 +180,9 @@ impl Command {
             ))),
             (_, secret, None) => Ok(match (inner.known.iter().find(fits), secret) {
                 (Some(known), _) => end(known.secret()),
-                // No key's secret is held, so nobody can say whose id that is.
-                (None, None) if inner.known.is_empty() => Reading::Hidden,
-                (None, None) => Reading::Tail(Tail::new(ANOTHER)),
+                // It may be that of a key whose secret is not held any more, such as the one in use (`keep_secret = "rotation"`), so
+                // nobody here can say whose id that is.
+                (None, None) => Reading::Hidden,
                 (None, Some(secret)) => {
                     let ends_alike = inner
                         .known

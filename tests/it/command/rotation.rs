@@ -84,7 +84,8 @@ async fn a_daemon_killed_in_the_middle_of_a_push_refuses_no_application_its_key(
     tokio::task::spawn_blocking(move || story(&scene)).await.expect("the story ends well");
 }
 
-fn story(scene: &Scene) {
+/// The folders of issuer and target, with the first key everywhere; and the file that the application reads.
+fn prepared(scene: &Scene) -> (PathBuf, PathBuf, PathBuf) {
     let (keys, place, app) = (scene.path("keys"), scene.path("place"), scene.path("app"));
     for folder in [&keys, &place, &app, &keys.join("keys"), &keys.join("faults"), &keys.join("denied")] {
         std::fs::create_dir(folder).expect("it can be made");
@@ -96,6 +97,36 @@ fn story(scene: &Scene) {
     std::fs::write(&file, first).expect("it can be written");
     std::fs::write(scene.policy(), policy(scene, &keys, &place)).expect("it can be written");
     scene.write_secret("first", FIRST.1);
+    (keys, place, file)
+}
+
+/// The secret of the key in use is shredded when its rotation is done; the next one must not take its id for somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_shows_ids_alone_is_given_one_key_after_another() {
+    let scene = Scene::new().await;
+    tokio::task::spawn_blocking(move || {
+        let (keys, place, _) = prepared(&scene);
+        std::fs::write(place.join("ids-only"), "").expect("it can be written");
+        let shredding = policy(&scene, &keys, &place).replace("observe =", "keep_secret = \"rotation\"\nobserve =");
+        std::fs::write(scene.policy(), shredding).expect("it can be written");
+        let daemon = scene.start();
+        let secret_file = scene.path("first").display().to_string();
+        let ran = scene.run(&["adopt", SERVICE, FIRST.0, "--secret-file", &secret_file]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        for round in 1..=3 {
+            let ran = scene.run(&["rotate", SERVICE]);
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+            scene.wait_done(round);
+            assert_eq!(one_key(&keys), held(&place), "round {round}");
+        }
+        assert_eq!(daemon.stop().code(), Some(0));
+    })
+    .await
+    .expect("the story ends well");
+}
+
+fn story(scene: &Scene) {
+    let (keys, place, file) = prepared(scene);
     let over = Arc::new(AtomicBool::new(false));
     let application = application(file.clone(), keys.join("keys"), over.clone());
 
