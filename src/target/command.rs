@@ -9,11 +9,14 @@
 //! A push whose end nobody saw is settled by reading, and done again. It does not wait, retry or decide, and knows nothing of what the
 //! program speaks to.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::model::{
     Holder, JobId, Material, MaterialKind, Reason, Secret, SystemSpec, Tail, TargetName, TargetSpec, deserialize_secret,
@@ -88,18 +91,40 @@ struct Read {
 }
 
 /// `"nothing"`, `"hidden"`, or as much as the place shows of the key: `{"id":…}`, `{"secret":…}`, both, or `{"end":…}`.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum Shown {
-    Word(Word),
+    Nothing,
+    Hidden,
     Key(ShownKey),
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Word {
-    Nothing,
-    Hidden,
+/// By hand, since an untagged choice is made on a copy of all there is, and that would leave the secret behind unwiped.
+impl<'de> Deserialize<'de> for Shown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Shown;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"nothing\", \"hidden\" or an object")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Shown, E> {
+                match word {
+                    "nothing" => Ok(Shown::Nothing),
+                    "hidden" => Ok(Shown::Hidden),
+                    // Not repeated: it may be a secret in the wrong place.
+                    _ => Err(E::custom("a word that is neither")),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Shown, A::Error> {
+                ShownKey::deserialize(MapAccessDeserializer::new(map)).map(Shown::Key)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Deserialize)]
@@ -113,7 +138,7 @@ struct ShownKey {
     end: Option<String>,
 }
 
-fn some_secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+fn some_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
     deserialize_secret(deserializer).map(Some)
 }
 
@@ -135,8 +160,8 @@ impl Command {
     /// The end of the key's secret, as every target shows it.
     fn reading(&self, shown: Shown) -> Result<Reading, Fault> {
         let key = match shown {
-            Shown::Word(Word::Nothing) => return Ok(Reading::Nothing),
-            Shown::Word(Word::Hidden) => return Ok(Reading::Hidden),
+            Shown::Nothing => return Ok(Reading::Nothing),
+            Shown::Hidden => return Ok(Reading::Hidden),
             Shown::Key(key) => key,
         };
         let inner = self.inner();
@@ -155,9 +180,9 @@ impl Command {
             ))),
             (_, secret, None) => Ok(match (inner.known.iter().find(fits), secret) {
                 (Some(known), _) => end(known.secret()),
-                // No key's secret is held, so nobody can say whose id that is.
-                (None, None) if inner.known.is_empty() => Reading::Hidden,
-                (None, None) => Reading::Tail(Tail::new(ANOTHER)),
+                // It may be that of a key whose secret is not held any more, such as the one in use (`keep_secret = "rotation"`), so
+                // nobody here can say whose id that is.
+                (None, None) => Reading::Hidden,
                 (None, Some(secret)) => {
                     let ends_alike = inner
                         .known

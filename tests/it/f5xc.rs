@@ -24,6 +24,7 @@ use super::contract::{self, Operation, World, context};
 const RIGHT: &str = "a role in namespace system that may manage service credentials";
 const BY_HAND: &str = "gis-by-hand";
 const ROLES: &str = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-monitor-role\" }]\n";
+const MANAGER: &str = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin-role\" }]\n";
 
 /// A tenant with one token that a person made, and rekeyd logged in as a person.
 struct Tenant {
@@ -235,6 +236,47 @@ async fn a_name_that_is_taken_is_refused_with_the_name() {
     assert!(why == Reason::Refused && said.contains("expiration_days is out of range (400)"), "{said}");
 }
 
+/// A credential that no listing finds would live on for ever, and each retry would make one more.
+#[tokio::test]
+async fn what_is_made_under_a_name_that_no_listing_finds_is_taken_back_at_once() {
+    let tenant = Tenant::new(F5Options { own_names: true, ..F5Options::default() }, ROLES).await;
+    let left = || tenant.f5.credentials().into_iter().map(|one| one.name).filter(|name| name != BY_HAND);
+    for round in 1..=2 {
+        let (why, said) = reason(tenant.mint(&format!("r{round}.1")).await);
+        assert_eq!(why, Reason::Refused);
+        assert!(said.contains("was asked for, and svc-cred-") && said.contains("it was revoked at once"), "{said}");
+        assert_eq!((left().count(), tenant.sent("RevokeServiceCredentials")), (0, round));
+    }
+    // Where that fails, the message says so, with the whole name.
+    tenant.f5.fault("RevokeServiceCredentials", Mishap::Error(503));
+    let (_, said) = reason(tenant.mint("r3.1").await);
+    let lost = left().next().expect("it was made");
+    assert!(said.contains(&format!("and {lost} was made")) && said.contains("(503)"), "{said}");
+    assert!(said.contains("revoke it in the console"), "{said}");
+    tenant.f5.revoke(&lost);
+    // An answer about somebody else's is no order to revoke that.
+    let roles = [("system", "ves-io-admin-role")];
+    tenant.f5.create_token("terraform", &roles);
+    tenant.f5.set_options(|options| options.answered_name = Some("terraform".to_owned()));
+    let (_, said) = reason(tenant.mint("r4.1").await);
+    assert!(said.contains("and terraform was made") && said.contains("older or has other rights"), "{said}");
+    assert!(left().any(|name| name == "terraform"), "it is another's");
+}
+
+/// What the console makes of a name counts, where listings find it: it is a key like any other.
+#[tokio::test]
+async fn a_name_that_was_cut_is_a_name() {
+    let tenant = Tenant::new(F5Options { name_length_max: Some(20), ..F5Options::default() }, ROLES).await;
+    let minted = tenant.mint("01997d2e-0f4b-7c11-a2b3-c4d5e6f70819.1").await.expect("mints");
+    let name = minted.key().as_str();
+    assert!(name.starts_with("gis-01997d2e0f4b7c11-") && !name.contains("mint"), "{name}");
+    let listing = tenant.issuer.list().await.expect("lists");
+    let listed = listing.keys.iter().find(|key| key.id == *minted.key()).expect("it is listed");
+    assert_eq!(listed.intent, None, "a lost one of this name would be a stranger");
+    assert_eq!(tenant.issuer.probe(&minted).await, Ok(Probe::Works));
+    tenant.issuer.delete(minted.key()).await.expect("revokes");
+}
+
 #[tokio::test]
 async fn a_young_token_is_told_from_one_that_was_revoked() {
     let slow = F5Options { propagation: Duration::from_secs(3600), ..F5Options::default() };
@@ -297,8 +339,7 @@ async fn a_revoked_credential_is_gone_when_it_is_no_longer_listed() {
 #[tokio::test]
 async fn rekeyd_does_not_revoke_what_it_logs_in_with() {
     for maker_email in [false, true] {
-        let manager = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin-role\" }]\n";
-        let tenant = Tenant::new(F5Options { maker_email, ..F5Options::default() }, manager).await;
+        let tenant = Tenant::new(F5Options { maker_email, ..F5Options::default() }, MANAGER).await;
         let (old, new) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
         assert_eq!(tenant.issuer.probe(&old).await, Ok(Probe::Works));
         tenant.log_in_with(old.secret().expose());
@@ -320,13 +361,70 @@ async fn rekeyd_does_not_revoke_what_it_logs_in_with() {
 /// A daemon that was started just now has tried no token, and still sees whose it is.
 #[tokio::test]
 async fn a_fresh_daemon_knows_its_own_login_by_its_user() {
-    let manager = "namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin-role\" }]\n";
-    let tenant = Tenant::new(F5Options::default(), manager).await;
+    let tenant = Tenant::new(F5Options::default(), MANAGER).await;
     let minted = tenant.mint("r1.1").await.expect("mints");
     tenant.log_in_with(minted.secret().expose());
-    let (why, said) = reason(tenant.under(manager).delete(minted.key()).await);
+    let (why, said) = reason(tenant.under(MANAGER).delete(minted.key()).await);
     assert!(why == Reason::CurrentKeyBroken && said.contains("the name of its user shows"), "{said}");
     assert_eq!(tenant.sent("RevokeServiceCredentials"), 0);
+    let other = tenant.mint("r2.1").await.expect("mints");
+    tenant.under(MANAGER).delete(other.key()).await.expect("the name of a listed one tells that it is another");
+}
+
+/// Where no address names a credential, only a proof that rekeyd logs in with another one lets anything be revoked.
+#[tokio::test]
+async fn what_rekeyd_may_log_in_with_is_not_revoked_on_a_guess() {
+    let options = F5Options { nameless_users: true, ..F5Options::default() };
+    let tenant = Tenant::new(options, MANAGER).await;
+    let (old, new) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
+    tenant.log_in_with(old.secret().expose());
+    // After a reload nothing is known of tokens any more.
+    let (why, said) = reason(tenant.under(MANAGER).delete(old.key()).await);
+    assert!(why == Reason::CurrentKeyBroken && said.contains("the e-mail address of its user shows"), "{said}");
+    tenant.f5.set_options(|options| options.maker_email = true);
+    for key in [&old, &new] {
+        let (why, said) = reason(tenant.under(MANAGER).delete(key.key()).await);
+        assert_eq!(why, Reason::CurrentKeyBroken);
+        assert!(
+            said.contains("cannot be told, since the console shows ") && said.contains("a person's token"),
+            "{said}"
+        );
+    }
+    assert_eq!(tenant.sent("RevokeServiceCredentials"), 0);
+    // What is listed as the address of who asked for it is not its own: the new one was made with the old one's login.
+    let next = tenant.mint("r3.1").await.expect("mints");
+    let (why, _) = reason(tenant.under(MANAGER).delete(old.key()).await);
+    assert_eq!(why, Reason::CurrentKeyBroken, "one listed address of our own tells nothing");
+    // Another sort of credential is no token.
+    let certificate = tenant.under(&format!("credential = \"certificate\"\n{MANAGER}"));
+    let locked = certificate.mint(&IntentId::new("r4.1"), None).await.expect("mints").material;
+    tenant.under(MANAGER).delete(locked.key()).await.expect("no certificate is behind a token");
+    // Proven: the token in the file was tried as another's.
+    tenant.log_in_with(new.secret().expose());
+    let fresh = tenant.under(MANAGER);
+    assert_eq!(reason(fresh.delete(old.key()).await).0, Reason::CurrentKeyBroken);
+    assert_eq!(fresh.probe(&new).await, Ok(Probe::Works));
+    fresh.delete(old.key()).await.expect("that proves it");
+    // A person's login is no service credential.
+    tenant.log_in_with(&tenant.f5.admin_token());
+    tenant.under(MANAGER).delete(next.key()).await.expect("a person's");
+}
+
+/// One service may rotate what the others log in with: what one has tried, all of the tenant know.
+#[tokio::test]
+async fn services_of_a_tenant_know_each_others_tokens() {
+    let options = F5Options { nameless_users: true, maker_email: true, ..F5Options::default() };
+    let tenant = Tenant::new(options, MANAGER).await;
+    let (login, ours) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
+    tenant.log_in_with(login.secret().expose());
+    let together = context();
+    let connect = || (KIND.connect)(&tenant.spec, Some(&tenant.system), &together).expect("connects");
+    let (one, other) = (connect(), connect());
+    assert_eq!(reason(other.delete(ours.key()).await).0, Reason::CurrentKeyBroken);
+    assert_eq!(one.probe(&login).await, Ok(Probe::Works));
+    other.delete(ours.key()).await.expect("the other service has tried the login");
+    let (_, said) = reason(other.delete(login.key()).await);
+    assert!(said.contains("its token shows"), "{said}");
 }
 
 #[tokio::test]
@@ -344,6 +442,34 @@ async fn a_changed_policy_reaches_the_key_in_use_and_no_other() {
     assert_eq!(tenant.access(tenant.by_hand.key()), ["ves-io-monitor-role in system"], "what a person made is theirs");
     assert_eq!(changed.keep(&KeyId::new("gis-r9-mint1-x")).await, Ok(None), "a listing tells of its absence");
     assert_eq!(tenant.sent("ReplaceServiceCredentials"), 1);
+}
+
+/// A role that was mistyped in the policy must not be the last thing a login ever did.
+#[tokio::test]
+async fn nothing_is_taken_from_what_rekeyd_logs_in_with() {
+    let tenant = Tenant::new(F5Options::default(), MANAGER).await;
+    let (login, other) = (tenant.mint("r1.1").await.expect("mints"), tenant.mint("r2.1").await.expect("mints"));
+    tenant.log_in_with(login.secret().expose());
+    let admin = "ves-io-admin-role in system";
+    let mistyped = tenant.under("namespace_roles = [{ namespace = \"system\", role = \"ves-io-admin\" }]\n");
+    let (why, said) = reason(mistyped.keep(login.key()).await);
+    assert_eq!(why, Reason::PolicyMismatch);
+    let told = format!("no longer gives it {admin}, and rekeyd itself logs in with it, as the name of its user shows");
+    assert!(said.contains(&told) && said.contains("rotate the service"), "{said}");
+    tenant.f5.set_options(|options| (options.nameless_users, options.maker_email) = (true, true));
+    let (why, said) = reason(mistyped.keep(login.key()).await);
+    assert!(why == Reason::PolicyMismatch && said.contains("logs in with it cannot be told"), "{said}");
+    tenant.f5.set_options(|options| (options.nameless_users, options.maker_email) = (false, false));
+    assert_eq!(tenant.sent("ReplaceServiceCredentials"), 0);
+    assert_eq!(tenant.access(login.key()), [admin]);
+    // The policy put right is enough: the login can still do everything.
+    assert_eq!(tenant.issuer.keep(login.key()).await, Ok(None));
+    let more = tenant.under(&format!("{MANAGER}user_groups = [\"ops\"]\n"));
+    assert!(more.keep(login.key()).await.is_ok_and(|changed| changed.is_some()), "what is only added may be");
+    assert_eq!(tenant.access(login.key()), ["group ops", admin]);
+    // Another one is no branch that anybody sits on.
+    assert!(mistyped.keep(other.key()).await.is_ok_and(|changed| changed.is_some()));
+    assert_eq!(tenant.access(other.key()), ["ves-io-admin in system"]);
 }
 
 #[tokio::test]
@@ -454,6 +580,25 @@ async fn a_certificate_is_made_with_a_password_that_nobody_sees() {
     assert!(matches!(tenant.issuer.probe(&minted.material).await, Ok(Probe::NotYet(_))));
     // The service makes certificates now; a token that is still in use is tried as a token.
     assert_eq!(tenant.issuer.probe(&tenant.by_hand).await, Ok(Probe::Works));
+}
+
+/// Any token answers a probe; the wrong one would be revoked with the wrong name, or be taken for another's.
+#[tokio::test]
+async fn a_token_of_another_credential_is_not_adopted() {
+    let tenant = Tenant::new(F5Options::default(), ROLES).await;
+    let other = tenant.f5.create_token("terraform", &[]);
+    let brought = |token: &str| tenant.issuer.known(tenant.by_hand.key(), Some(Secret::new(token.to_owned())));
+    assert_eq!(brought(tenant.by_hand.secret().expose()).await, Ok(Some(tenant.by_hand.clone())));
+    for (token, whose) in [(other.clone(), "terraform"), (tenant.f5.admin_token(), "rotator@example.com")] {
+        let (why, said) = reason(brought(&token).await);
+        assert_eq!(why, Reason::PolicyMismatch);
+        assert!(said.ends_with(&format!("the token given is that of {whose}")) && said.contains(BY_HAND), "{said}");
+    }
+    // Where the console does not tell, it is the operator's word.
+    tenant.f5.set_options(|options| options.nameless_users = true);
+    assert!(brought(&other).await.is_ok_and(|material| material.is_some()));
+    tenant.f5.fault("WhoAmI", Mishap::Error(503));
+    assert!(brought(&other).await.is_ok_and(|material| material.is_some()));
 }
 
 #[tokio::test]

@@ -5,14 +5,12 @@
 //! two is meant, and no page says what it does to a credential that is active, so a revocation is the whole of the retire. Nor is it
 //! ever renewed: `renew` moves the end of a token and leaves the token as it is, and here a new one is made instead.
 //!
-//! What a living credential may do follows the policy: see [`F5xc::keep`]. This file never retries and does not know which credential
-//! is in use where, but it knows the one that rekeyd itself logs in with, and does not revoke that.
+//! What a living credential may do follows the policy: see [`F5xc::follow_policy`]. This file never retries and does not know which credential
+//! is in use where, but it asks which one rekeyd itself logs in with, and neither revokes that nor takes rights from it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -30,15 +28,19 @@ use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe}
 mod account;
 mod client;
 mod faults;
+mod login;
+mod misnamed;
 mod names;
 mod policy;
 mod probe;
+mod rights;
 mod wire;
 
 use client::{Console, SYSTEM, edge_time};
 use faults::Call;
+use login::Tokens;
 use policy::{Config, Credential, WHOAMI};
-use wire::{Create, Created, Done, Empty, Item, Items, NamespaceRole, Password, Replace, Replaced, Who};
+use wire::{API_CERTIFICATE, API_TOKEN, Create, Created, Done, Empty, Item, Items, NamespaceRole, Password, Who};
 
 /// The kind `f5xc` and the accounts of `[f5xc]`.
 pub const KIND: super::Kind = super::Kind {
@@ -58,12 +60,6 @@ const REVOKE: &str = "/api/web/namespaces/system/revoke/service_credentials";
 /// More than a tenant has; a longer listing is not read to its end, and a part of one proves nothing.
 const ITEMS_MAX: usize = 10_000;
 
-/// Where the users behind service credentials have their addresses (seen as a creator's id in an object of this API).
-const SERVICE_USERS: &str = "@volterracredentials.io";
-
-/// How many tokens are remembered by their hash.
-const KNOWN_MAX: usize = 64;
-
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {
     let config: Config = super::config(spec)?;
     if names::stem(&config.stem) != Some(config.stem.as_str()) {
@@ -71,7 +67,8 @@ fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) ->
     }
     let console = Console::connect(system, &spec.object, context)?;
     let on = console.account.host().to_owned();
-    Ok(Arc::new(F5xc { config, console, on, tokens: Mutex::default() }))
+    let tokens = Tokens::of(&on, context);
+    Ok(Arc::new(F5xc { config, console, on, tokens }))
 }
 
 /// The service credentials of one tenant whose names begin alike.
@@ -80,8 +77,7 @@ struct F5xc {
     console: Console,
     /// The tenant's host, for messages.
     on: String,
-    /// Whose tokens have been tried here, by their hash: so the one that rekeyd logs in with is known where it is one of these.
-    tokens: Mutex<HashMap<[u8; 32], KeyId>>,
+    tokens: Arc<Tokens>,
 }
 
 impl F5xc {
@@ -116,47 +112,24 @@ impl F5xc {
         }
     }
 
-    /// Refuses where `key` is what rekeyd itself logs in with, as far as that can be seen: by the token, where it was tried here, and
-    /// by the user behind it. Whoever revokes that stands before a locked door.
-    async fn refuse_to_lock_ourselves_out(&self, key: &KeyId) -> Result<(), Fault> {
-        let refuse = |how: &str| {
-            let why = format!(
-                "revoke service credential {key} at {}: rekeyd itself logs in with it, as {how}; put another one into {} first",
-                self.on,
-                self.console.login()
-            );
-            Err(Fault::Refused { reason: Reason::CurrentKeyBroken, why })
-        };
-        if let Some(token) = self.console.token()? {
-            let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.get(&hash(&token)) == Some(key) {
-                return refuse("its token shows");
-            }
-        }
-        let who = self.who().await?;
-        // A person has an address elsewhere, and a person's login is no service credential.
-        let Some(name) = who.email.strip_suffix(SERVICE_USERS) else { return Ok(()) };
-        if name.eq_ignore_ascii_case(key.as_str()) {
-            return refuse("the name of its user shows");
-        }
-        // Whether a listed address is of the credential's own user or of who made it is not documented. Where it is the maker's, all
-        // that rekeyd made have the same, and one among them tells nothing.
-        let (items, _) = self.items().await?;
-        let is_ours =
-            |item: &&Item| item.user_email.as_ref().is_some_and(|email| email.eq_ignore_ascii_case(&who.email));
-        let mut ours = items.iter().filter(is_ours);
-        match (ours.next(), ours.next()) {
-            (Some(one), None) if one.name == key.as_str() => refuse("the e-mail address of its user shows"),
-            _ => Ok(()),
-        }
-    }
-
     /// What targets need of a credential, made of what was shown of it or brought for it.
     fn material(&self, id: KeyId, data: Secret, password: Option<Secret>) -> Option<Material> {
         match (self.config.credential, password) {
             (Credential::ApiToken, _) => Some(Material::ApiToken { id, token: data }),
             (Credential::Certificate, Some(password)) => Some(Material::ApiCertificate { id, pkcs12: data, password }),
             (Credential::Certificate, None) => None,
+        }
+    }
+
+    async fn revoke(&self, call: &Call, key: &KeyId) -> Result<(), Fault> {
+        let body = json!({ "namespace": SYSTEM, "name": key.as_str() });
+        match self.console.write(call, Method::POST, REVOKE, &body, Redactor::default()).await {
+            Ok(answer) => match read::<Done>(call, &answer, "an answer that does not say whether it was done")? {
+                Done { status: true } => Ok(()),
+                Done { status: false } => Err(Fault::Unknown(call.text("status 200, which says that it was not done"))),
+            },
+            Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(()),
+            Err(fault) => Err(fault),
         }
     }
 
@@ -199,7 +172,8 @@ impl Issuer for F5xc {
         Ok(Listing { keys, quota: None, date })
     }
 
-    /// One create, at most once on the wire, under a name that tells the intent.
+    /// One create, at most once on the wire, under a name that tells the intent. What the console makes of that name counts, as long as
+    /// listings find it.
     async fn mint(&self, intent: &IntentId, _replaces: Option<&KeyId>) -> Result<MintedKey, Fault> {
         let call = self.call("create a service credential");
         let name = names::name_of(&self.config.stem, intent).ok_or_else(|| {
@@ -218,8 +192,8 @@ impl Issuer for F5xc {
             namespace_roles: roles.collect(),
             user_group_names: &self.config.access.groups,
             kind: match self.config.credential {
-                Credential::ApiToken => "SERVICE_API_TOKEN",
-                Credential::Certificate => "SERVICE_API_CERTIFICATE",
+                Credential::ApiToken => API_TOKEN,
+                Credential::Certificate => API_CERTIFICATE,
             },
             api_token: password.is_none().then_some(Empty {}),
             api_certificate: password.as_ref().map(|password| Password { password: password.expose() }),
@@ -239,12 +213,8 @@ impl Issuer for F5xc {
         if !is_sound || !is_whole {
             return Err(Fault::Unknown(call.text("an answer without the credential or its name")));
         }
-        if names::intent_of(&self.config.stem, &created.name).as_ref() != Some(intent) {
-            let why = call.text(format_args!(
-                "{name} was asked for, and {} was made, which no listing here would find: revoke it in the console",
-                Redactor::default().clean(&created.name)
-            ));
-            return Err(Fault::Refused { reason: Reason::Refused, why });
+        if !names::belongs(&self.config.stem, &created.name) {
+            return Err(self.undo_misnamed(&call, &name, KeyId::new(created.name), answer.date).await);
         }
         let material = self.material(KeyId::new(created.name), created.data, password);
         // A certificate is minted with a password, so there is one.
@@ -278,10 +248,16 @@ impl Issuer for F5xc {
         Err(self.no_switch("enable", key))
     }
 
-    /// A credential is shown once, so it is the operator's or none. A certificate needs its password too: a second line.
+    /// A credential is shown once, so it is the operator's or none. A token of another one, or of a person, is refused where the console
+    /// tells. A certificate needs its password too: a second line.
     async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
         let Some(secret) = secret else { return Ok(None) };
         if self.config.credential == Credential::ApiToken {
+            if let Some(owner) = self.other_owner(key, &secret).await {
+                let why =
+                    format!("take on service credential {key} at {}: the token given is that of {owner}", self.on);
+                return Err(Fault::Refused { reason: Reason::PolicyMismatch, why });
+            }
             return Ok(self.material(key.clone(), secret, None));
         }
         let text = secret.expose();
@@ -300,43 +276,9 @@ impl Issuer for F5xc {
         }
     }
 
-    /// Roles and groups that the policy no longer gives, or gives anew, are replaced (PUT), and then looked at: the answer to a replace
-    /// says nothing of them. What a person made is left as it is; the next credential has what the policy says.
+    /// See [`F5xc::follow_policy`].
     async fn keep(&self, key: &KeyId) -> Result<Option<String>, Fault> {
-        if names::intent_of(&self.config.stem, key.as_str()).is_none() {
-            return Ok(None);
-        }
-        let wanted = &self.config.access;
-        let item = match self.item(key).await {
-            // Listings tell of its absence, and with proof.
-            Err(Fault::Refused { reason: Reason::NotFound, .. }) => return Ok(None),
-            item => item?,
-        };
-        let shown = item.access();
-        if shown == *wanted || !item.is_alive(edge_time()) {
-            return Ok(None);
-        }
-        let call = self.call(&format!("replace the roles and groups of service credential {key}"));
-        let path = path_of(key).ok_or_else(|| no_name(&call))?;
-        let body = Replace {
-            name: key.as_str(),
-            namespace: SYSTEM,
-            namespace_access: wanted.namespace_access(),
-            user_group_names: &wanted.groups,
-        };
-        let answer = self.console.write(&call, Method::PUT, &path, &body, Redactor::default()).await?;
-        let replaced: Replaced = read(&call, &answer, "an answer that names no credential")?;
-        if replaced.name != key.as_str() {
-            return Err(Fault::Unknown(call.text("an answer about another credential")));
-        }
-        let after = self.item(key).await?.access();
-        match after == *wanted {
-            true => Ok(Some(format!("{shown} became {after}"))),
-            false => {
-                let what = format!("the console then shows {after}, and the policy says {wanted}");
-                Err(Fault::Refused { reason: Reason::PolicyMismatch, why: call.text(what) })
-            }
-        }
+        self.follow_policy(key).await
     }
 
     /// A revocation, which is for ever. One that is not there is a success, and no proof: absence is told by listings.
@@ -344,15 +286,7 @@ impl Issuer for F5xc {
         let call = self.call(&format!("revoke service credential {key}"));
         path_of(key).ok_or_else(|| no_name(&call))?;
         self.refuse_to_lock_ourselves_out(key).await?;
-        let body = json!({ "namespace": SYSTEM, "name": key.as_str() });
-        match self.console.write(&call, Method::POST, REVOKE, &body, Redactor::default()).await {
-            Ok(answer) => match read::<Done>(&call, &answer, "an answer that does not say whether it was done")? {
-                Done { status: true } => Ok(()),
-                Done { status: false } => Err(Fault::Unknown(call.text("status 200, which says that it was not done"))),
-            },
-            Err(Fault::Refused { reason: Reason::NotFound, .. }) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        self.revoke(&call, key).await
     }
 }
 
@@ -381,12 +315,6 @@ fn new_password() -> Result<Secret, ()> {
 fn is_pkcs12(data: &Secret) -> bool {
     let bytes = STANDARD.decode(data.expose()).map(Zeroizing::new);
     bytes.is_ok_and(|bytes| bytes.len() > 64 && bytes.starts_with(&[0x30]))
-}
-
-fn hash(token: &Secret) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, token.expose().as_bytes()).as_ref());
-    hash
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! How a credential is tried: a token as its consumer uses it, a certificate as far as that goes without opening it.
 
-use std::sync::PoisonError;
-
+use super::F5xc;
 use super::client::edge_time;
 use super::faults;
-use super::{F5xc, KNOWN_MAX, hash};
 use crate::model::{KeyId, Reason, Secret};
 use crate::net::redact::Redactor;
 use crate::ports::{Fault, Probe};
@@ -16,7 +14,7 @@ impl F5xc {
         let answer = self.console.get_as(&call, &self.config.probe.path, token).await?;
         let is_json = serde_json::from_slice::<serde_json::Value>(&answer.body).is_ok_and(|value| value.is_object());
         if answer.status == 200 && is_json {
-            self.remember(id, token);
+            self.tokens.learn(id, token);
             return Ok(Probe::Works);
         }
         let redactor = Redactor::new([token]);
@@ -30,7 +28,7 @@ impl F5xc {
         match answer.status {
             401 => self.why_refused(id, call.text(said)).await,
             403 if !self.config.probe.must_read => {
-                self.remember(id, token);
+                self.tokens.learn(id, token);
                 Ok(Probe::Works)
             }
             403 => Ok(Probe::NotAllowed(call.text(said))),
@@ -61,13 +59,5 @@ impl F5xc {
             Err(Fault::Refused { reason: Reason::NotFound, why }) => Ok(Probe::NotYet(why)),
             Err(fault) => Err(fault),
         }
-    }
-
-    fn remember(&self, id: &KeyId, token: &Secret) {
-        let mut known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(hash(token), id.clone());
     }
 }

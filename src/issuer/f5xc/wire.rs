@@ -6,17 +6,42 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::model::{Secret, Timestamp, deserialize_secret};
 use crate::net::redact::Redactor;
 
-/// Who a login is (`GET /api/web/custom/namespaces/system/whoami`).
+/// A service credential for the header.
+pub(super) const API_TOKEN: &str = "SERVICE_API_TOKEN";
+/// A service credential for the TLS handshake.
+pub(super) const API_CERTIFICATE: &str = "SERVICE_API_CERTIFICATE";
+
+/// Where the users behind service credentials have their addresses (seen as a creator's id in an object of this API).
+const SERVICE_USERS: &str = "volterracredentials.io";
+
+/// Who a login is (`GET /api/web/custom/namespaces/system/whoami`, `GetUserRoleResponse`).
 #[derive(Deserialize)]
 pub(super) struct Who {
     pub(super) tenant: String,
     /// A service credential's user has one too: `NAME@volterracredentials.io` was seen as a creator's id.
     #[serde(default)]
     pub(super) email: String,
+    /// `USER`, `SERVICE` or `DEBUG`; a service user is one "for accessing only APIs/services".
+    #[serde(default, rename = "type")]
+    pub(super) kind: Value,
+}
+
+impl Who {
+    /// What the address of a service credential's user names: the credential, as far as was seen.
+    pub(super) fn credential(&self) -> Option<&str> {
+        let (name, domain) = self.email.rsplit_once('@')?;
+        domain.eq_ignore_ascii_case(SERVICE_USERS).then_some(name)
+    }
+
+    /// Whether it is a person's login, and so no service credential: an address elsewhere, of what is not called a service.
+    pub(super) fn is_person(&self) -> bool {
+        self.email.contains('@') && self.credential().is_none() && self.kind != "SERVICE"
+    }
 }
 
 /// All service credentials of the tenant. A listing without its list is none.
@@ -29,6 +54,9 @@ pub(super) struct Items {
 #[derive(Deserialize)]
 pub(super) struct Item {
     pub(super) name: String,
+    /// [`API_TOKEN`], [`API_CERTIFICATE`], or what is never made here.
+    #[serde(default, rename = "type")]
+    pub(super) kind: Value,
     #[serde(default)]
     pub(super) active: bool,
     #[serde(default, deserialize_with = "time")]
@@ -36,6 +64,7 @@ pub(super) struct Item {
     // Said otherwise than in the answers to create and replace.
     #[serde(default, deserialize_with = "time")]
     pub(super) expiry_timestamp: Option<Timestamp>,
+    /// Shown alone: its own user's. Listed: that of whoever asked for it.
     #[serde(default)]
     pub(super) user_email: Option<String>,
     #[serde(default)]
@@ -83,6 +112,19 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// What of it the other has not.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        let roles = self.roles.iter().map(|(namespace, roles)| {
+            let given = other.roles.get(namespace);
+            let lost = roles.iter().filter(|role| given.is_none_or(|given| !given.contains(*role)));
+            (namespace.clone(), lost.cloned().collect::<BTreeSet<String>>())
+        });
+        Self {
+            roles: roles.filter(|(_, roles)| !roles.is_empty()).collect(),
+            groups: self.groups.difference(&other.groups).cloned().collect(),
+        }
+    }
+
     /// As a replace wants it.
     pub(super) fn namespace_access(&self) -> NamespaceAccess {
         let roles = |names: &BTreeSet<String>| Roles { names: Some(names.iter().cloned().collect()) };

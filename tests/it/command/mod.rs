@@ -300,12 +300,24 @@ async fn a_place_may_show_less() {
     assert_eq!(shows(r#"{"id":"NEW"}"#).await, Ok("Hidden".to_owned()), "nobody knows whose id that is");
     place.compare_with(vec![new]);
     assert_eq!(shows(r#"{"id":"NEW"}"#).await, Ok("BBBB".to_owned()));
-    assert_eq!(shows(r#"{"id":"ODD"}"#).await, Ok("another key".to_owned()));
+    assert_eq!(shows(r#"{"id":"OLD"}"#).await, Ok("Hidden".to_owned()), "a key whose secret is not held has an id too");
+    assert_eq!(shows(r#"{"id":"OLD","secret":"new-secret-0123456789BBBB"}"#).await, Ok("another key".to_owned()));
     assert_eq!(shows(r#"{"secret":"odd-secret-0123456789CCCC"}"#).await, Ok("CCCC".to_owned()));
     assert_eq!(shows(r#"{"end":"BBBB"}"#).await, Ok("BBBB".to_owned()));
+    assert_eq!(shows(r#"{"secret":"odd-secret-01234567\u0038\n9DDDD"}"#).await, Ok("DDDD".to_owned()));
     assert_eq!(shows(r#""hidden""#).await, Ok("Hidden".to_owned()));
+    assert_eq!(shows(r#""h\u0069dden""#).await, Ok("Hidden".to_owned()));
     assert_eq!(shows(r#""nothing""#).await, Ok("Nothing".to_owned()));
-    for odd in [r#"{}"#, r#"{"end":"BBBBB"}"#, r#"{"end":"BBBB","id":"NEW"}"#, r#""perhaps""#, r#"{"name":"NEW"}"#] {
+    for odd in [
+        r#"{}"#,
+        r#"{"end":"BBBBB"}"#,
+        r#"{"end":"BBBB","id":"NEW"}"#,
+        r#""perhaps""#,
+        r#"{"name":"NEW"}"#,
+        "7",
+        "[]",
+        "null",
+    ] {
         let fault = shows(odd).await.expect_err("it is no reading");
         assert!(matches!(fault, Fault::Unknown(_)), "{odd}: {fault:?}");
     }

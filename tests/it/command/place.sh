@@ -1,5 +1,6 @@
 # A target as an operator may write one: sh place.sh STATE, a request on stdin. STATE/held has the id and the secret. While there is
-# STATE/hold, a push waits before it writes; STATE/pid is its process. STATE/mishap is one of the next push: `lost` writes and does not say so, `refuse` refuses.
+# STATE/hold, a push waits before it writes; STATE/pid is its process. While there is STATE/ids-only, the secret is not shown.
+# STATE/mishap is one of the next push: `lost` writes and does not say so, `refuse` refuses.
 set -u
 state=$1
 IFS= read -r line
@@ -10,6 +11,7 @@ env >>"$state/seen"; echo "$@" >>"$state/seen"
 reading() {
     [ -e "$state/held" ] || { echo '"nothing"'; return; }
     { read -r id; read -r secret; } <"$state/held"
+    if [ -e "$state/ids-only" ]; then echo "{\"id\":\"$id\"}"; return; fi
     echo "{\"id\":\"$id\",\"secret\":\"$secret\"}"
 }
 case $act in

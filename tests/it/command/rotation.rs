@@ -110,6 +110,29 @@ fn adopt(scene: &Scene) {
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
+/// The secret of the key in use is shredded when its rotation is done; the next one must not take its id for somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_shows_ids_alone_is_given_one_key_after_another() {
+    let scene = Scene::new().await;
+    tokio::task::spawn_blocking(move || {
+        let (keys, place, _) = set_up(&scene);
+        std::fs::write(place.join("ids-only"), "").expect("it can be written");
+        let shredding = policy(&scene, &keys, &place).replace("observe =", "keep_secret = \"rotation\"\nobserve =");
+        std::fs::write(scene.policy(), shredding).expect("it can be written");
+        let daemon = scene.start();
+        adopt(&scene);
+        for round in 1..=3 {
+            let ran = scene.run(&["rotate", SERVICE]);
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+            scene.wait_done(round);
+            assert_eq!(one_key(&keys), held(&place), "round {round}");
+        }
+        assert_eq!(daemon.stop().code(), Some(0));
+    })
+    .await
+    .expect("the story ends well");
+}
+
 fn story(scene: &Scene) {
     let (keys, place, file) = set_up(scene);
     let over = Arc::new(AtomicBool::new(false));

@@ -129,13 +129,15 @@ impl Asked {
             Self::WhoAmI => Ok(Outcome::done("", who(&caller, state))),
             Self::Namespaces => Ok(Outcome::done("", json!({ "items": [{ "name": "system" }, { "name": "shared" }] }))),
             Self::List => {
-                let items: Vec<Value> = state.listed(now).map(|one| shown(one, state, now)).collect();
+                let items: Vec<Value> = state.listed(now).map(|one| listed(one, now)).collect();
                 Ok(Outcome::done("", json!({ "items": items })))
             }
             Self::Get(name) => {
                 let found = state.listed(now).find(|one| one.name == *name && one.revoked.is_none());
                 let found = found.ok_or_else(|| refused(404, "service credential not found"))?;
-                Ok(Outcome::done(name, shown(found, state, now)))
+                let own = found.email(&state.options);
+                let user = if state.options.maker_email { &found.maker } else { &own };
+                Ok(Outcome::done(name, shown(found, user, now)))
             }
             Self::Create => create(&object(request)?, &caller, state, now),
             Self::Replace(name) => replace(name, &object(request)?, state),
@@ -274,6 +276,11 @@ fn create(
         roles.entry(namespace.to_owned()).or_default().insert(role.to_owned());
     }
     let groups = texts(body.get("user_group_names"), "user_group_names")?;
+    let most = state.options.name_length_max.unwrap_or(usize::MAX);
+    let asked = match state.options.own_names {
+        true => "svc-cred".to_owned(),
+        false => asked.chars().take(most).collect(),
+    };
     let name = match state.options.name_suffix {
         true => format!("{asked}{}", chance::name_suffix()),
         false => asked,
@@ -304,7 +311,7 @@ fn create(
         "active": true,
         "data": data,
         "expiration_timestamp": instant(made.expires),
-        "name": name,
+        "name": state.options.answered_name.as_ref().unwrap_or(&name),
     });
     state.credentials.push(made);
     Ok(Outcome::done(&name, body))
@@ -360,11 +367,17 @@ fn who(caller: &Caller, state: &State) -> Value {
         "tenant": state.options.tenant,
         "name": caller.email,
         "email": caller.email,
+        "type": if caller.roles.is_some() { "SERVICE" } else { "USER" },
         "namespace_access": { "namespace_role_map": role_map.collect::<Map<String, Value>>() },
     })
 }
 
-fn shown(one: &Credential, state: &State, now: DateTime<Utc>) -> Value {
+/// As it is listed: with the address of who asked for it.
+fn listed(one: &Credential, now: DateTime<Utc>) -> Value {
+    shown(one, &one.maker, now)
+}
+
+fn shown(one: &Credential, user: &str, now: DateTime<Utc>) -> Value {
     let roles = one.roles.iter().map(|(namespace, roles)| (namespace.clone(), json!({ "names": roles })));
     json!({
         "active": one.active && one.expires > now,
@@ -375,7 +388,7 @@ fn shown(one: &Credential, state: &State, now: DateTime<Utc>) -> Value {
         "namespace_access": { "namespace_role_map": roles.collect::<Map<String, Value>>() },
         "type": one.kind,
         "uid": format!("uid-{}", one.name),
-        "user_email": if state.options.maker_email { one.maker.clone() } else { one.email() },
+        "user_email": user,
         "user_group_names": one.groups,
     })
 }

@@ -27,14 +27,22 @@ pub struct F5Options {
     pub demands_certificate: bool,
     /// Names are made one's own by eight letters (`svc-cred-73c7cbd9-…` in the published examples); nobody says when.
     pub name_suffix: bool,
+    /// Names are the console's alone, whatever was asked for.
+    pub own_names: bool,
+    /// Names are cut here before a suffix is appended; F5 names no number.
+    pub name_length_max: Option<usize>,
+    /// A create is answered as if it had made this one, whatever it made.
+    pub answered_name: Option<String>,
     /// New tokens are unknown this long.
     pub propagation: Duration,
     /// New credentials are not listed this long.
     pub listing_lag: Duration,
     /// Revoked ones are listed as inactive this long: "removal in background" (of bulk revocation).
     pub removal_lag: Duration,
-    /// `user_email` is of who made a credential, and not of its own user; which of the two is not documented.
+    /// `user_email` is of who made a credential also where one is shown alone, and not of its own user. In listings it is documented so.
     pub maker_email: bool,
+    /// The users of credentials have addresses that do not name them; that they do was seen once.
+    pub nameless_users: bool,
     /// `activate` makes an active credential inactive; which of the two it does is not documented.
     pub activate_toggles: bool,
     /// A replace is answered with 200 and changes nothing.
@@ -54,10 +62,14 @@ impl Default for F5Options {
             tls: false,
             demands_certificate: false,
             name_suffix: true,
+            own_names: false,
+            name_length_max: None,
+            answered_name: None,
             propagation: Duration::ZERO,
             listing_lag: Duration::ZERO,
             removal_lag: Duration::ZERO,
             maker_email: false,
+            nameless_users: false,
             activate_toggles: true,
             replace_is_ignored: false,
             words: Words::Quoted,

@@ -50,8 +50,11 @@ pub(crate) struct Credential {
 
 impl Credential {
     /// Its own user.
-    pub(crate) fn email(&self) -> String {
-        format!("{}@volterracredentials.io", self.name)
+    pub(crate) fn email(&self, options: &F5Options) -> String {
+        match options.nameless_users {
+            true => format!("{:x}@volterracredentials.io", self.created.timestamp_micros()),
+            false => format!("{}@volterracredentials.io", self.name),
+        }
     }
 }
 
@@ -102,7 +105,7 @@ impl State {
         let found = self.credentials.iter().find(|one| one.kind == "SERVICE_API_TOKEN" && one.data == token)?;
         let is_known = found.by_hand || found.created + propagation <= now;
         let lives = found.active && found.revoked.is_none() && found.expires > now && is_known;
-        lives.then(|| Caller { email: found.email(), roles: Some(found.roles.clone()) })
+        lives.then(|| Caller { email: found.email(&self.options), roles: Some(found.roles.clone()) })
     }
 
     /// Those that a listing shows: young ones later, and revoked ones for a while longer.

@@ -56,6 +56,7 @@ async fn what_a_credential_may_do_is_what_it_was_given() {
     let (status, who) = send(&f5, &secret, Method::GET, WHOAMI, None).await.expect("it answers");
     assert_eq!((status, who["tenant"].as_str()), (200, Some("acme-hcggqodh")));
     assert_eq!(who["email"], format!("{name}@volterracredentials.io"));
+    assert_eq!(who["type"], "SERVICE");
     let list = send(&f5, &secret, Method::GET, CREDENTIALS, None).await.expect("it answers");
     assert_eq!(list, (403, json!("access denied by role")));
     let (_, shown) = ask(&f5, Method::GET, &format!("{CREDENTIALS}/{name}"), None).await;
@@ -66,6 +67,40 @@ async fn what_a_credential_may_do_is_what_it_was_given() {
     assert_eq!((&shown["user_group_names"], &shown["active"]), (&json!(["ops"]), &json!(true)));
     let manager = f5.create_token("rekeyd", &[("system", state::MANAGER)]);
     assert_eq!(send(&f5, &manager, Method::GET, CREDENTIALS, None).await.expect("it answers").0, 200);
+}
+
+/// A listing has the address of who asked for a credential; one that is shown alone has its own user's, unless the options say otherwise.
+#[tokio::test]
+async fn whose_address_is_shown_depends_on_who_is_asked() {
+    let f5 = tenant().await;
+    let (_, made) = create(&f5, token("gis-monitor")).await;
+    let (name, secret) = (made["name"].as_str().expect("a name"), made["data"].as_str().expect("data"));
+    let alone = format!("{CREDENTIALS}/{name}");
+    let shown = async || ask(&f5, Method::GET, &alone, None).await.1["user_email"].clone();
+    let own = async || send(&f5, secret, Method::GET, WHOAMI, None).await.expect("it answers").1["email"].clone();
+    assert_eq!(ask(&f5, Method::GET, CREDENTIALS, None).await.1["items"][0]["user_email"], json!(state::PERSON));
+    let (_, person) = ask(&f5, Method::GET, WHOAMI, None).await;
+    assert_eq!((&person["email"], &person["type"]), (&json!(state::PERSON), &json!("USER")));
+    assert_eq!(shown().await, format!("{name}@volterracredentials.io"));
+    f5.set_options(|options| options.nameless_users = true);
+    assert_eq!(shown().await, own().await);
+    assert!(!own().await.to_string().contains(name), "it is called otherwise now");
+    f5.set_options(|options| options.maker_email = true);
+    assert_eq!(shown().await, json!(state::PERSON));
+}
+
+#[tokio::test]
+async fn what_is_made_of_a_name_is_an_option() {
+    let f5 = tenant().await;
+    f5.set_options(|options| options.name_length_max = Some(5));
+    let named = async || create(&f5, token("gis-monitor")).await.1["name"].as_str().expect("a name").to_owned();
+    assert!(named().await.starts_with("gis-m-"));
+    f5.set_options(|options| options.own_names = true);
+    let own = named().await;
+    assert!(own.starts_with("svc-cred-") && f5.credentials().iter().any(|one| one.name == own), "{own}");
+    f5.set_options(|options| options.answered_name = Some("terraform".to_owned()));
+    assert_eq!(named().await, "terraform");
+    assert!(f5.credentials().iter().all(|one| one.name != "terraform"), "it is only said so");
 }
 
 #[tokio::test]
