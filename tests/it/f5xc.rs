@@ -488,6 +488,21 @@ async fn a_replace_that_changes_nothing_is_told() {
     assert!(matches!(&lost, Err(Fault::Unknown(why)) if why.contains("(504)")), "{lost:?}");
 }
 
+#[tokio::test]
+async fn rights_are_asked_for_as_far_as_a_look_tells() {
+    let tenant = Tenant::new(F5Options::default(), ROLES).await;
+    let before = tenant.f5.requests().len();
+    let told = tenant.issuer.rights().await.expect("it may list").expect("something is told");
+    assert!(told.said().contains("no request tells before it is tried"), "{told:?}");
+    assert_eq!(
+        tenant.f5.requests()[before..].iter().map(|line| line.operation.as_str()).collect::<Vec<_>>(),
+        ["ListServiceCredentials"]
+    );
+    tenant.f5.deny("ListServiceCredentials");
+    let (why, said) = reason(tenant.issuer.rights().await);
+    assert!(why == Reason::MissingRight && said.contains(RIGHT), "{said}");
+}
+
 /// At rest, the engine lets the policy reach the key in use; that it cannot is told beside all else that was seen.
 #[tokio::test]
 async fn the_engine_asks_for_it_at_rest() {

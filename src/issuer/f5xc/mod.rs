@@ -23,7 +23,7 @@ use crate::model::{AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reaso
 use crate::net::Context;
 use crate::net::client::Answer;
 use crate::net::redact::Redactor;
-use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe};
+use crate::ports::{Fault, Issuer, LastUse, ListedKey, Listing, MintedKey, Probe, Standing};
 
 mod account;
 mod client;
@@ -233,6 +233,14 @@ impl Issuer for F5xc {
                 Err(Fault::Refused { reason: Reason::PolicyMismatch, why })
             }
         }
+    }
+
+    /// No request tells what a role lets its user do with service credentials.
+    async fn rights(&self) -> Result<Option<Standing>, Fault> {
+        self.items().await?;
+        let said = "rekeyd's login may list the tenant's service credentials; whether it may make, replace and revoke them, no request \
+                    tells before it is tried";
+        Ok(Some(Standing::Untold(said.to_owned())))
     }
 
     /// F5 reports no use of a credential.
