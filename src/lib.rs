@@ -12,7 +12,7 @@
 //! | 4 | [`policy`] | the TOML file as one typed value, and every mistake in it | secrets, I/O beyond the file |
 //! | 3 | [`issuer`] | where keys are minted, one file for each kind | retries, targets |
 //! | 3 | [`target`] | the places that must hold a key | retries, issuers |
-//! | 2 | [`net`] | clients, signing, redaction, secret sources | vendors' resources |
+//! | 2 | [`net`] | clients, signing, redaction, secret sources, programs | vendors' resources |
 //! | 2 | [`journal`], [`seal`] | what happened, chained and sealed | what it means |
 //! | 2 | [`metrics`] | counts and gauges | the HTTP server |
 //! | 1 | [`ports`] | what the engine asks of the world, as traits with contracts | code |

@@ -82,6 +82,12 @@ pub trait Issuer: Send + Sync {
     /// shows it where it shows secrets again. `None` where there is neither. Repeatable; changes nothing.
     async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault>;
 
+    /// Brings what a provider lets be changed of a living key, its rights and never its secret, in line with the policy, and says what
+    /// was changed. Asked of the current key alone, at rest. Repeatable. None where there is nothing to change.
+    async fn keep(&self, _key: &KeyId) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+
     /// Removes the key for ever; where keys live in slots, by a key that nobody has. Repeatable: a key that does not exist is a
     /// success here, and no proof that it is gone.
     async fn delete(&self, key: &KeyId) -> Result<(), Fault>;
@@ -140,6 +146,10 @@ pub trait Target: Send + Sync {
     /// Names the secrets this place may have been given, by this process or one before, and may repeat in what it says: no message
     /// that comes from here may hold them. Those named before are forgotten. Sends nothing.
     fn know(&self, _secrets: Vec<Secret>) {}
+
+    /// Names what this place would hold for each key whose secret is held, so that one that can be read as it was written compares all
+    /// of it. Those named before are forgotten. Sends nothing.
+    fn compare_with(&self, _materials: Vec<Material>) {}
 
     /// The operator wants what waits tried now: nothing remembered of an outage holds the next request back. Sends nothing.
     fn hurry(&self) {}

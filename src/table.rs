@@ -230,6 +230,23 @@ impl<'a> Table<'a> {
         Some(secret)
     }
 
+    /// An optional file with a secret in it: its path as a text, or a reference as of [`Table::secret`].
+    pub fn secret_file(&mut self, key: &'static str) -> Option<SecretRef> {
+        let value = self.value(key)?;
+        let DeValue::String(path) = value.get_ref() else { return self.secret(key) };
+        if !path.starts_with('/') {
+            // Perhaps what should be in the file.
+            self.hide(value.span());
+            let help = "write where it is, from the root: \"/etc/rekeyd/NAME\", or { credential = \"NAME\" } (systemd)";
+            self.mistake(key, format!("`{key}` is no path of a file"), help);
+            return None;
+        }
+        let (at, secret) = (self.document.at(&self.spot(key)), SecretRef::File(path.to_string()));
+        let key = format!("{key} in {}", self.title);
+        self.document.ledger.borrow_mut().secrets.push(SecretUse { key, at, secret: secret.clone() });
+        Some(secret)
+    }
+
     /// An optional address: https, or http on loopback; no user, query or fragment. A trailing `/` is stripped.
     pub fn url(&mut self, key: &'static str) -> Option<String> {
         self.address(key, values::Query::Refused, values::Plain::Loopback)

@@ -6,6 +6,7 @@
 mod key;
 mod switch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -251,10 +252,9 @@ impl Engine {
     /// A refused password may be tried again on the operator's word.
     fn forgive(&self, name: &ServiceName) {
         let runner = &self.services[name];
-        let targets = runner.policy.iter().flat_map(|service| &service.targets);
-        let opened =
-            runner.state.rotation.iter().flat_map(|rotation| &rotation.snapshot.targets).map(|found| &found.spec);
-        for system in targets.chain(opened).filter_map(|spec| spec.system.as_ref()) {
+        let targets = runner.policy.iter().flat_map(|service| &service.targets).filter_map(|spec| spec.system.as_ref());
+        let issuer = runner.policy.iter().filter_map(|service| service.issuer.system.as_ref());
+        for system in targets.chain(issuer).chain(runner.state.systems()).collect::<BTreeSet<_>>() {
             self.world.connect.forgive(system);
         }
     }

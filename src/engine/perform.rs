@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
+use tracing::info;
+
 use crate::model::{
     AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Tail, TargetName, TargetSpec,
 };
@@ -192,8 +194,23 @@ impl World {
                 listed.expires = listed.expires.or(material.ends());
             }
         }
+        // Before the probe, which shows whether the key still serves with what it may do now.
+        let unkept = self.keep(place, state).await.err().map(|fault| fault.why().to_owned());
         let probe = self.probe_current(place, state, held.as_ref()).await?;
-        Ok(Finding::Observed { listing, readings, others, probe })
+        Ok(Finding::Observed { listing, readings, others, probe, unkept })
+    }
+
+    /// Lets a changed policy reach the key in use, where its provider changes rights without a new secret.
+    async fn keep(&self, place: &Place, state: &ServiceState) -> Result<(), Fault> {
+        // A key that lives at another issuer object follows another policy, and ends with its migration; and what is halted or
+        // paused is not changed behind the operator's back.
+        let follows = place.current_at.is_none() && state.uses_no_key().is_none() && state.is_at_rest();
+        let Some(current) = state.current.as_ref().filter(|_| follows) else { return Ok(()) };
+        let issuer = self.issuer(&place.issuer)?;
+        if let Some(changed) = self.metered(&place.issuer.object, "keep", issuer.keep(&current.key)).await? {
+            info!(service = %place.service, key = %current.key, "the current key follows the policy: {changed}");
+        }
+        Ok(())
     }
 
     async fn slots(&self, place: &Place) -> Found {
@@ -429,10 +446,10 @@ impl World {
         Ok((self.port(place, spec).await?, spec))
     }
 
-    /// The target's port, told of every secret of this service that a job there may repeat.
+    /// The target's port, told of every secret of this service that a job there may repeat, and of what it would hold for each key.
     async fn port(&self, place: &Place, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault> {
         let port = self.connect.target(spec)?;
-        let mut secrets = Vec::new();
+        let (mut secrets, mut handed) = (Vec::new(), Vec::new());
         for key in self.journal.materials(&place.service).await.unwrap_or_default() {
             // One that cannot be opened cannot be hidden either; whoever needs it says so.
             if let Ok(Some(material)) = self.journal.material(&place.service, &key).await {
@@ -440,9 +457,11 @@ impl World {
                 let derived = place.targets.iter().filter(|spec| spec.derived_by.is_some());
                 let derived = derived.filter_map(|spec| self.handed(spec, &material).ok());
                 secrets.extend(derived.flat_map(|derived| derived.secrets()));
+                handed.extend(self.handed(spec, &material));
             }
         }
         port.know(secrets);
+        port.compare_with(handed);
         Ok(port)
     }
 

@@ -16,7 +16,12 @@ pub mod aws_iam;
 mod azure;
 pub mod azure_key;
 pub mod azure_sas;
+pub mod command;
 pub mod entra_secret;
+pub mod f5xc;
+pub mod gcs_hmac;
+pub mod ibm_cos;
+mod s3;
 
 /// A kind of issuer: how its tables are read and how it is reached.
 pub struct Kind {
@@ -53,6 +58,11 @@ fn for_ever(_spec: &IssuerSpec) -> Option<Duration> {
     None
 }
 
+/// What a policy calls the life of this kind's keys, for a message about it: each as its provider says it.
+pub fn lifetime_option(kind: &str) -> &'static str {
+    if kind == f5xc::KIND.name { "expires_in_days" } else { "valid_for" }
+}
+
 /// The kind's own table, as the journal keeps it.
 ///
 /// # Errors
@@ -67,8 +77,25 @@ fn mismatch(spec: &IssuerSpec, what: impl std::fmt::Display) -> Fault {
     Fault::Refused { reason: Reason::PolicyMismatch, why: format!("connect to issuer {}: {what}", spec.object) }
 }
 
+/// How long a disabled key must wait before it is deleted, whatever the policy says, and why; for kinds that have such a wait.
+pub fn watch_min(spec: &IssuerSpec) -> Option<(Duration, &'static str)> {
+    match spec.kind.as_str() {
+        kind if kind == gcs_hmac::KIND.name => gcs_hmac::watch_min(spec),
+        _ => None,
+    }
+}
+
 /// A port, or why it could not be made.
 pub type Connected = Result<Arc<dyn Issuer>, Fault>;
 
 /// Every kind there is. Adding one: a file beside this one, a line here, a test module, a section in `config/policy.toml`.
-pub const KINDS: &[Kind] = &[aws_iam::KIND, azure_key::KIND, azure_sas::KIND, entra_secret::KIND];
+pub const KINDS: &[Kind] = &[
+    aws_iam::KIND,
+    azure_key::KIND,
+    azure_sas::KIND,
+    command::KIND,
+    entra_secret::KIND,
+    f5xc::KIND,
+    gcs_hmac::KIND,
+    ibm_cos::KIND,
+];

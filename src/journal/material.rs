@@ -18,6 +18,8 @@ const SERVICE_PRINCIPAL: &str = "service-principal";
 const HMAC_KEY: &str = "hmac-key";
 const COSMOS_ACCOUNT_KEY: &str = "cosmos-account-key";
 const SERVICE_BUS_KEY: &str = "service-bus-key";
+const API_TOKEN: &str = "api-token";
+const API_CERTIFICATE: &str = "api-certificate";
 
 // What a service principal may have beside, each in front of its value: an empty part could not be told from an absent one.
 const AUTHORITY_HOST: &str = "authority-host";
@@ -44,6 +46,10 @@ pub(super) fn encode(material: &Material) -> Zeroizing<Vec<u8>> {
         }
         Material::ServiceBusKey { id, key_name, key } => {
             lay_out(&[SERVICE_BUS_KEY, id.as_str(), key_name, key.expose()])
+        }
+        Material::ApiToken { id, token } => lay_out(&[API_TOKEN, id.as_str(), token.expose()]),
+        Material::ApiCertificate { id, pkcs12, password } => {
+            lay_out(&[API_CERTIFICATE, id.as_str(), pkcs12.expose(), password.expose()])
         }
     }
 }
@@ -78,6 +84,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Material, Unread> {
         (SERVICE_BUS_KEY, [key_name, key]) => {
             Material::ServiceBusKey { id, key_name: owned(key_name), key: hidden(key) }
         }
+        (API_TOKEN, [token]) => Material::ApiToken { id, token: hidden(token) },
+        (API_CERTIFICATE, [pkcs12, password]) => {
+            Material::ApiCertificate { id, pkcs12: hidden(pkcs12), password: hidden(password) }
+        }
         _ => return Err(nothing_of(&parts)),
     })
 }
@@ -99,8 +109,17 @@ fn beside_a_principal(parts: &[&str]) -> Result<[Option<String>; 2], Unread> {
 
 /// Why parts are no material: of a kind we know they are damaged, of another they are a newer rekeyd's.
 fn nothing_of(parts: &[&str]) -> Unread {
-    const KINDS: [&str; 7] =
-        [ACCESS_KEY, STORAGE_ACCOUNT_KEY, SAS_TOKEN, SERVICE_PRINCIPAL, HMAC_KEY, COSMOS_ACCOUNT_KEY, SERVICE_BUS_KEY];
+    const KINDS: [&str; 9] = [
+        ACCESS_KEY,
+        STORAGE_ACCOUNT_KEY,
+        SAS_TOKEN,
+        SERVICE_PRINCIPAL,
+        HMAC_KEY,
+        COSMOS_ACCOUNT_KEY,
+        SERVICE_BUS_KEY,
+        API_TOKEN,
+        API_CERTIFICATE,
+    ];
     match parts.first() {
         Some(kind) if !KINDS.contains(kind) => Unread::Newer(format!("material of kind `{kind}` is not known")),
         _ => damaged(),
@@ -171,6 +190,8 @@ mod tests {
             Material::HmacKey { id: id(), secret: hidden(secret) },
             Material::CosmosAccountKey { id: id(), account: name.to_owned(), key: hidden(secret) },
             Material::ServiceBusKey { id: id(), key_name: name.to_owned(), key: hidden(secret) },
+            Material::ApiToken { id: id(), token: hidden(secret) },
+            Material::ApiCertificate { id: id(), pkcs12: hidden(secret), password: hidden(name) },
         ]
     }
 
@@ -213,6 +234,8 @@ mod tests {
                 pinned(&["hmac-key", "I", "s"]),
                 pinned(&["cosmos-account-key", "I", "N", "s"]),
                 pinned(&["service-bus-key", "I", "N", "s"]),
+                pinned(&["api-token", "I", "s"]),
+                pinned(&["api-certificate", "I", "s", "N"]),
             ]
         );
     }

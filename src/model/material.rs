@@ -77,6 +77,22 @@ pub enum Material {
         /// The key.
         key: Secret,
     },
+    /// An API token of F5 Distributed Cloud; ArcGIS takes none.
+    ApiToken {
+        /// The name of the service credential.
+        id: KeyId,
+        /// The token, as the header has it.
+        token: Secret,
+    },
+    /// An API certificate of F5 Distributed Cloud; ArcGIS takes none.
+    ApiCertificate {
+        /// The name of the service credential.
+        id: KeyId,
+        /// Certificate and private key: a PKCS#12 in base64.
+        pkcs12: Secret,
+        /// What it is locked with.
+        password: Secret,
+    },
 }
 
 /// Which [`Material`] an issuer makes, known before it has made any. Stored in the journal with an open rotation: add, rename none.
@@ -102,6 +118,10 @@ pub enum MaterialKind {
     CosmosAccountKey,
     /// [`Material::ServiceBusKey`].
     ServiceBusKey,
+    /// [`Material::ApiToken`].
+    ApiToken,
+    /// [`Material::ApiCertificate`].
+    ApiCertificate,
 }
 
 impl Material {
@@ -118,6 +138,8 @@ impl Material {
             Self::HmacKey { .. } => MaterialKind::HmacKey,
             Self::CosmosAccountKey { .. } => MaterialKind::CosmosAccountKey,
             Self::ServiceBusKey { .. } => MaterialKind::ServiceBusKey,
+            Self::ApiToken { .. } => MaterialKind::ApiToken,
+            Self::ApiCertificate { .. } => MaterialKind::ApiCertificate,
         }
     }
 
@@ -130,7 +152,9 @@ impl Material {
             | Self::ServicePrincipal { id, .. }
             | Self::HmacKey { id, .. }
             | Self::CosmosAccountKey { id, .. }
-            | Self::ServiceBusKey { id, .. } => id,
+            | Self::ServiceBusKey { id, .. }
+            | Self::ApiToken { id, .. }
+            | Self::ApiCertificate { id, .. } => id,
         }
     }
 
@@ -149,7 +173,8 @@ impl Material {
             Self::StorageAccountKey { key, .. }
             | Self::CosmosAccountKey { key, .. }
             | Self::ServiceBusKey { key, .. } => key,
-            Self::SasToken { token, .. } => token,
+            Self::SasToken { token, .. } | Self::ApiToken { token, .. } => token,
+            Self::ApiCertificate { pkcs12, .. } => pkcs12,
         }
     }
 
@@ -164,6 +189,9 @@ impl Material {
     /// goes its signature, as it stands in the token and decoded, since a server that took the token apart may repeat that alone.
     pub fn secrets(&self) -> Vec<Secret> {
         let mut all = vec![self.secret().clone()];
+        if let Self::ApiCertificate { password, .. } = self {
+            all.push(password.clone());
+        }
         if let Self::SasToken { token, .. } = self {
             let query = token.expose();
             let query = query.strip_prefix('?').unwrap_or(query);
@@ -249,6 +277,8 @@ mod tests {
             Material::HmacKey { id: id(), secret: secret() },
             Material::CosmosAccountKey { id: id(), account: name(), key: secret() },
             Material::ServiceBusKey { id: id(), key_name: name(), key: secret() },
+            Material::ApiToken { id: id(), token: secret() },
+            Material::ApiCertificate { id: id(), pkcs12: secret(), password: secret() },
         ]
     }
 
@@ -282,11 +312,20 @@ mod tests {
                 r#""hmac-key""#,
                 r#""cosmos-account-key""#,
                 r#""service-bus-key""#,
+                r#""api-token""#,
+                r#""api-certificate""#,
             ]
         );
         for (material, kind) in all().iter().zip(kinds) {
             assert_eq!(serde_json::from_str::<MaterialKind>(&kind).ok(), Some(material.kind()));
         }
+    }
+
+    #[test]
+    fn a_certificate_hides_its_password_too() {
+        let password = Secret::new("hush-hush".to_owned());
+        let material = Material::ApiCertificate { id: KeyId::new("k"), pkcs12: secret(), password: password.clone() };
+        assert_eq!(material.secrets(), [secret(), password]);
     }
 
     #[test]

@@ -211,6 +211,11 @@ impl Client {
         })
     }
 
+    /// What is beneath, with the same rules, for whoever signs a request whole and judges its errors (a look into a bucket).
+    pub fn beneath(&self) -> &reqwest::Client {
+        &self.inner
+    }
+
     async fn body(&self, what: &str, host: &str, mut sent: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let declared = sent.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut body = Zeroizing::new(Vec::with_capacity(declared.min(BODY_MAX)));

@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::ports::LoginGuard;
 
 pub mod client;
+pub mod command;
 pub mod form;
 pub mod health;
 pub mod identity;
+pub mod path;
+pub mod program;
 pub mod redact;
 pub mod secrets;
 pub mod shared_key;

@@ -100,7 +100,7 @@ fn put_under(
     };
     let valid_for = (kind.valid_for)(&issuer);
     if let (Some(valid_for), Some(settled)) = (valid_for, &root.settled) {
-        settled.check_validity(valid_for, &format!("`{name}`"), zone, &follows.head, document);
+        settled.check_validity(("valid_for", valid_for), &format!("`{name}`"), zone, &follows.head, document);
     }
     tell_what_comes(&issuer, &mut targets, kinds);
     let names = targets.iter().map(|target| target.name.clone()).collect();

@@ -5,8 +5,10 @@ use chrono_tz::Tz;
 use super::systems::{self, Systems};
 use super::timing::{self, Settled, Timing};
 use super::{Kinds, Service};
+use crate::issuer::watch_min;
 use crate::model::{IssuerSpec, ServiceName, TargetName, TargetSpec};
 use crate::table::{Spot, Table, did_you_mean};
+use crate::{issuer, target};
 
 /// A service as read, with the places that the checks between services point at. What has a mistake is absent.
 #[derive(Default)]
@@ -38,12 +40,6 @@ pub(super) struct Follows {
     pub(super) accept_holders: Vec<TargetName>,
 }
 
-/// Issuer kinds of the policy's language; one that this build does not have is refused as such, not as unknown.
-const ISSUERS: &[&str] =
-    &["aws-iam", "azure-key", "azure-sas", "entra-secret", "gcs-hmac", "ibm-cos", "f5xc", "command"];
-/// Target kinds of the policy's language.
-const TARGETS: &[&str] = &["arcgis", "file", "command"];
-
 /// Reads one service.
 pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, kinds: Kinds<'_>, zone: Tz) -> Draft {
     let name = table.name("name");
@@ -69,6 +65,18 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         targets.iter().flatten().map(|(spec, spot)| (spec.name.as_str().to_owned(), spot.clone())).collect();
     let targets: Option<Vec<TargetSpec>> = targets.into_iter().map(|target| Some(target?.0)).collect();
 
+    if let Some(Origin::Own(spec, _)) = &origin {
+        let comes = kinds.issuers.iter().find(|kind| kind.name == spec.kind).and_then(|kind| (kind.material)(spec));
+        let refusals = targets
+            .iter()
+            .flatten()
+            .zip(&draft.targets)
+            .filter_map(|(target, (name, spot))| Some((target::refuses(&target.kind, comes?)?, name, spot)));
+        for (why, name, spot) in refusals {
+            let help = format!("`{}` is held by a target of kind `file`, or one of kind `command`", spec.kind);
+            document.mistake_at(spot, format!("{name} cannot hold what `{}` makes: {why}", spec.kind), help);
+        }
+    }
     let issuer = match origin {
         Some(Origin::Another(follows)) => {
             let root = &follows.root.0;
@@ -92,7 +100,11 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let valid_for =
         kinds.issuers.iter().find(|kind| kind.name == issuer.kind).and_then(|kind| (kind.valid_for)(&issuer));
     if let (Some(valid_for), Some((_, spot))) = (valid_for, &draft.issuer) {
-        settled.check_validity(valid_for, &who, zone, spot, document);
+        settled.check_validity((issuer::lifetime_option(&issuer.kind), valid_for), &who, zone, spot, document);
+    }
+    if let (Some((wait, why)), Some((_, spot))) = (watch_min(&issuer), &draft.issuer) {
+        let spot = if table.has("watch") { table.spot("watch") } else { spot.clone() };
+        settled.check_watch(wait, why, &who, &spot, document);
     }
     draft.service = Some(Service {
         name: ServiceName::new(name),
@@ -154,7 +166,7 @@ fn origin(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_>
     let mut table = service.titled_table("issuer", format!("[service.issuer]{of}"))?;
     let head = table.head();
     let served: Vec<&'static str> = kinds.issuers.iter().map(|kind| kind.name).collect();
-    let name = kind(&mut table, "issuer", &served, ISSUERS)?;
+    let name = kind(&mut table, "issuer", &served)?;
     let kind = kinds.issuers.iter().find(|kind| kind.name == name)?;
     if let Some(derivation) = kind.derivation.as_ref().filter(|_| table.has("from")) {
         let root = table.name("from").map(|root| (root, table.spot("from")));
@@ -194,7 +206,7 @@ fn targets(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_
             table.set_title(format!("[[service.target]]{of}"));
             let head = table.head();
             let served: Vec<&'static str> = kinds.targets.iter().map(|kind| kind.name).collect();
-            let name = kind(&mut table, "target", &served, TARGETS)?;
+            let name = kind(&mut table, "target", &served)?;
             let kind = kinds.targets.iter().find(|kind| kind.name == name)?;
             let system = match kind.system {
                 Some(group) => systems::refer(&mut table, "deployment", group, systems),
@@ -208,20 +220,15 @@ fn targets(service: &mut Table<'_>, of: &str, systems: &Systems, kinds: Kinds<'_
 }
 
 /// The kind of an issuer or target. Without one nobody knows what else belongs into the table.
-fn kind(table: &mut Table<'_>, what: &str, served: &[&'static str], language: &[&'static str]) -> Option<&'static str> {
-    let found = kind_or_mistake(table, what, served, language);
+fn kind(table: &mut Table<'_>, what: &str, served: &[&'static str]) -> Option<&'static str> {
+    let found = kind_or_mistake(table, what, served);
     if found.is_none() {
         table.forgive_the_rest();
     }
     found
 }
 
-fn kind_or_mistake(
-    table: &mut Table<'_>,
-    what: &str,
-    served: &[&'static str],
-    language: &[&'static str],
-) -> Option<&'static str> {
+fn kind_or_mistake(table: &mut Table<'_>, what: &str, served: &[&'static str]) -> Option<&'static str> {
     let example = format!("kind = \"{}\"", served.first().copied().unwrap_or("..."));
     if !table.require("kind", &example) {
         return None;
@@ -231,13 +238,9 @@ fn kind_or_mistake(
         return Some(found);
     }
     let kinds = served.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if language.contains(&text.as_str()) {
-        table.mistake("kind", format!("this build has no {what} of kind `{text}`"), format!("it has {kinds}"));
-        return None;
-    }
     let help = match did_you_mean(&text, served.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("this build has {kinds}"),
+        None => format!("there are {kinds}"),
     };
     table.mistake("kind", format!("there is no kind of {what} called `{text}`"), help);
     None

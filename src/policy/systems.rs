@@ -6,9 +6,6 @@ use super::Kinds;
 use crate::model::{SystemRef, SystemSpec};
 use crate::table::{Table, did_you_mean, is_name};
 
-/// Provider tables of the policy's language. One without a kind in this build is refused as such, not as unknown.
-const TABLES: &[&str] = &["arcgis", "aws", "azure", "gcp", "ibm_cos", "f5xc"];
-
 /// Every system of the policy by its name; `None` where its table has a mistake, so that nobody calls it missing.
 pub(super) struct Systems(BTreeMap<SystemRef, Option<SystemSpec>>);
 
@@ -59,15 +56,6 @@ pub(super) fn read(root: &mut Table<'_>, kinds: Kinds<'_>) -> Systems {
             let config = read_system(&mut system);
             let spec = config.map(|config| SystemSpec { at: at.clone(), config });
             systems.insert(at, spec);
-        }
-    }
-    for table in TABLES.iter().filter(|table| !readers.contains_key(**table)) {
-        if root.has(table) {
-            root.asked(table);
-            let served: Vec<String> = readers.keys().map(|table| format!("[{table}]")).collect();
-            let what = format!("this build does not serve [{table}]");
-            let help = format!("remove the table; this build serves {}", served.join(" and "));
-            root.document().mistake_at(&root.key_spot(table), what, help);
         }
     }
     Systems(systems)

@@ -268,12 +268,8 @@ fn a_broken_system_is_reported_once_and_not_called_missing() {
 }
 
 #[test]
-fn a_provider_this_build_does_not_serve_is_called_that() {
-    assert_eq!(mistakes(&format!("{GOOD}[azure.main]\ntenant_id = \"x\"\n")), ["this build does not serve [azure]"]);
-    assert_eq!(
-        mistakes(&with("kind = \"aws-iam\"", "kind = \"gcs-hmac\"")),
-        ["this build has no issuer of kind `gcs-hmac`"]
-    );
+fn a_kind_or_a_provider_that_there_is_not_is_called_that() {
+    assert_eq!(mistakes(&format!("{GOOD}[azzure.main]\ntenant_id = \"x\"\n")), ["unknown key `azzure` in the policy"]);
     assert_eq!(mistakes(&with("kind = \"aws-iam\"", "kind = \"aws\"")), ["there is no kind of issuer called `aws`"]);
 }
 

@@ -162,10 +162,11 @@ impl Timing {
 }
 
 impl Settled {
-    /// A key that ends by itself must be replaced before it does, and the rotation before must be over by then.
+    /// A key that ends by itself must be replaced before it does, and the rotation before must be over by then. `option` is what the
+    /// policy calls its life.
     pub(super) fn check_validity(
         &self,
-        valid_for: Duration,
+        (option, valid_for): (&str, Duration),
         who: &str,
         zone: Tz,
         spot: &Spot,
@@ -187,8 +188,19 @@ impl Settled {
             document.mistake_at(
                 spot,
                 what,
-                format!("make `valid_for` {} or longer, or rotate more often", above(takes)),
+                format!("make `{option}` {} or longer, or rotate more often", above(takes)),
             );
+        }
+    }
+}
+
+impl Settled {
+    /// Some providers want a disabled key left alone for a while before it is deleted.
+    pub(super) fn check_watch(&self, wait: Duration, why: &str, who: &str, spot: &Spot, document: &Document<'_>) {
+        if self.terms.watch < wait {
+            let (watch, wait) = (format_duration(self.terms.watch), format_duration(wait));
+            let what = format!("{who} would delete a key {watch} after it is disabled: {why}");
+            document.mistake_at(spot, what, format!("make `watch` {wait} or longer"));
         }
     }
 }

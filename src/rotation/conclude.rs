@@ -44,8 +44,9 @@ impl ServiceState {
             (Effect::FirstContact, Finding::FirstContact { issuer, account, listing, uses, readings }) => {
                 self.first_contact(issuer, account, &listing, &uses, readings, now)
             }
-            (Effect::Observe, Finding::Observed { listing, readings, others, probe }) => {
-                let seen = Observed { listing: &listing, readings: &readings, others: &others, probe: probe.as_ref() };
+            (Effect::Observe, Finding::Observed { listing, readings, others, probe, unkept }) => {
+                let (listing, readings, others) = (&listing, &readings[..], &others);
+                let seen = Observed { listing, readings, others, probe: probe.as_ref(), unkept: unkept.as_deref() };
                 self.knowing_derived(around.derived.iter()).observed(&seen, around, now)
             }
             (Effect::PlanMint, Finding::Listing { account, listing }) => {
@@ -373,7 +374,7 @@ impl ServiceState {
     }
 
     fn observed(&self, seen: &Observed<'_>, around: &Circumstances, now: &Instant) -> Conclusion {
-        let Observed { listing, readings, others, probe } = *seen;
+        let Observed { listing, readings, others, probe, unkept } = *seen;
         let Some(current) = self.current.as_ref().map(|current| &current.key) else {
             return Conclusion::record(Vec::new());
         };
@@ -410,6 +411,7 @@ impl ServiceState {
         drift.extend(others.unread.iter().map(|unread| {
             format!("{unread}; a copy of current key {current} there would not be seen; see accept_holders")
         }));
+        drift.extend(unkept.map(|why| format!("current key {current} does not follow the policy: {why}")));
         let mut events: Vec<Event> = self.strangers_event(listing, issuer, now).into_iter().collect();
         if push && self.may_open() && self.order.is_none() {
             // Only where a target lost a key that works: a key that does not would be no help there.
@@ -533,6 +535,7 @@ struct Observed<'a> {
     readings: &'a [(TargetName, Reading)],
     others: &'a Others,
     probe: Option<&'a Probe>,
+    unkept: Option<&'a str>,
 }
 
 /// A key with what helps to tell it from another: `AKIA… (inactive, last used 2026-11-22 03:00 UTC by s3 in us-east-1)`.

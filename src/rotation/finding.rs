@@ -80,6 +80,8 @@ pub enum Finding {
         others: Others,
         /// How the current key answers; `None` where its secret is not held.
         probe: Option<Probe>,
+        /// Why the current key's rights could not be brought in line with the policy.
+        unkept: Option<String>,
     },
     /// The issuer's keys, and whose they are.
     Listing {

@@ -31,7 +31,7 @@
 use std::time::Duration;
 
 use crate::model::Reading;
-use crate::model::{Instant, IntentId, JobId, KeyId, Keyless, Reason, RotationId, Tail, TargetName};
+use crate::model::{Instant, IntentId, JobId, KeyId, Keyless, Reason, RotationId, SystemRef, Tail, TargetName};
 
 mod apply;
 mod conclude;
@@ -186,6 +186,23 @@ impl ServiceState {
     /// Whether a rotation may be opened: nothing is open, nothing halts or pauses it, and a current key is known.
     pub fn may_open(&self) -> bool {
         self.rotation.is_none() && self.halt.is_none() && self.paused.is_none() && self.current.is_some()
+    }
+
+    /// The systems it deals with by its own account, whatever the policy names by now: where the current key lives, what an open
+    /// rotation was opened with, and where a key on its way out lives and may be held.
+    pub fn systems(&self) -> impl Iterator<Item = &SystemRef> {
+        let opened = self.rotation.iter().map(|rotation| &rotation.snapshot);
+        let places = opened.chain(self.leaving.values().filter_map(|retirement| retirement.place.as_deref()));
+        let of_places = places.flat_map(|place| {
+            let targets = place.targets.iter().map(|target| target.spec.system.as_ref());
+            targets.chain([place.issuer.system.as_ref()])
+        });
+        of_places.chain(self.home.iter().map(|home| home.system.as_ref())).flatten()
+    }
+
+    /// Whether nothing is under way that a change of the current key could disturb: no rotation, no halt, no pause, no other key of it.
+    pub fn is_at_rest(&self) -> bool {
+        self.may_open() && self.leaving.is_empty()
     }
 
     /// What the service uses in place of a key, since it was switched to it.

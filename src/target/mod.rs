@@ -10,6 +10,8 @@ use crate::ports::{Fault, Target};
 use crate::table::Table;
 
 pub mod arcgis;
+pub mod command;
+pub mod file;
 
 /// A kind of target: how its tables are read and how it is reached.
 pub struct Kind {
@@ -29,8 +31,14 @@ pub struct Kind {
     pub connect: fn(&TargetSpec, Option<&SystemSpec>, &Context) -> Connected,
 }
 
+/// Why a target of this kind can never hold what a key is made of, where the kinds alone tell that; a policy that asks for it is
+/// mistaken.
+pub fn refuses(kind: &str, material: MaterialKind) -> Option<&'static str> {
+    (kind == arcgis::KIND.name && !arcgis::takes(material)).then_some("ArcGIS takes no such credential")
+}
+
 /// A port, or why it could not be made.
 pub type Connected = Result<Arc<dyn Target>, Fault>;
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[arcgis::KIND];
+pub const KINDS: &[Kind] = &[arcgis::KIND, command::KIND, file::KIND];

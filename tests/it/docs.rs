@@ -14,6 +14,14 @@ const PAGE: &str = "docs/what-happens-if.md";
 const ARCGIS: &str = "docs/arcgis.md";
 /// The same for Azure.
 const AZURE: &str = "docs/azure.md";
+/// The same for IBM Cloud Object Storage.
+const IBM: &str = "docs/ibm.md";
+/// Which stores speak IAM, and what their options change.
+const STORES: &str = "docs/stores.md";
+/// The same for Google.
+const GOOGLE: &str = "docs/google.md";
+/// The same for F5 Distributed Cloud.
+const F5: &str = "docs/f5.md";
 const STRIKES: &str = "tests/sim/faults.rs";
 
 /// What a claim rests on.
@@ -52,16 +60,71 @@ fn every_request_to_arcgis_names_a_test_that_exists() {
 }
 
 #[test]
-fn every_table_about_azure_names_tests_that_exist() {
-    let page = read(AZURE);
+fn every_table_about_a_cloud_names_tests_that_exist() {
+    for (page, least) in [(AZURE, 30), (GOOGLE, 20)] {
+        let text = read(page);
+        let named: BTreeSet<Proof<'_>> = proofs(&text).into_iter().collect();
+        let wrong: Vec<String> = named.iter().filter_map(Proof::flaw).collect();
+        assert!(wrong.is_empty(), "{page} names what is not there:\n{}", wrong.join("\n"));
+        assert!(named.len() >= least, "only {} proofs were found on {page}", named.len());
+        let requests =
+            text.split("\n## Every request").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its tables");
+        for table in requests.split("\n### ").skip(1) {
+            assert!(table.contains("\nTests: `"), "{page} has a table without tests:\n{table}");
+        }
+    }
+}
+
+/// Each operation of its API has a row, and each row its tests.
+#[test]
+fn every_request_to_ibm_names_tests_that_exist() {
+    let page = read(IBM);
+    let wrong: Vec<String> = proofs(&page).iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{IBM} names what is not there:\n{}", wrong.join("\n"));
+    let table = page.split("\n## Every request").nth(1).expect("its table");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    for operation in ["Create", "List", "Show", "Update", "Delete"] {
+        assert!(rows.iter().any(|row| row.starts_with(&format!("| **{operation}**: "))), "{IBM} lacks {operation}");
+    }
+    for row in rows {
+        assert_eq!(row.matches(" |").count(), 6, "{IBM} has a row of another shape:\n{row}");
+        assert!(!proofs(row).is_empty(), "{IBM} has a row without a test:\n{row}");
+    }
+}
+
+#[test]
+fn the_page_about_stores_names_tests_that_exist() {
+    let page = read(STORES);
     let named: BTreeSet<Proof<'_>> = proofs(&page).into_iter().collect();
     let wrong: Vec<String> = named.iter().filter_map(Proof::flaw).collect();
-    assert!(wrong.is_empty(), "{AZURE} names what is not there:\n{}", wrong.join("\n"));
-    assert!(named.len() >= 30, "only {} proofs were found on {AZURE}", named.len());
-    let requests =
-        page.split("\n## Every request").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its tables");
-    for table in requests.split("\n### ").skip(1) {
-        assert!(table.contains("\nTests: `"), "{AZURE} has a table without tests:\n{table}");
+    assert!(wrong.is_empty(), "{STORES} names what is not there:\n{}", wrong.join("\n"));
+    assert!(named.len() >= 10, "only {} proofs were found on {STORES}", named.len());
+}
+
+/// Every operation of the family, and every code that F5 documents for them.
+#[test]
+fn every_operation_and_every_code_of_f5_names_a_test_that_exists() {
+    let page = read(F5);
+    let wrong: Vec<String> = proofs(&page).iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{F5} names what is not there:\n{}", wrong.join("\n"));
+    let rows = |heading: &str, columns: usize| -> Vec<String> {
+        let table = page.split(heading).nth(1).and_then(|rest| rest.split("\n## ").next()).expect("its table");
+        let rows: Vec<String> =
+            table.lines().filter(|line| line.starts_with("| ")).skip(1).map(str::to_owned).collect();
+        for row in &rows {
+            assert_eq!(row.matches(" |").count(), columns, "{F5} has a row of another shape:\n{row}");
+            assert!(!proofs(row).is_empty(), "{F5} has a row without a test:\n{row}");
+        }
+        rows
+    };
+    let requests = rows("\n## Every request", 5);
+    for name in ["Create", "List", "Get", "Replace", "Renew", "Activate", "Revoke", "Bulk revoke", "Who"] {
+        let row = requests.iter().filter(|row| row.starts_with(&format!("| {name}: "))).count();
+        assert_eq!(row, 1, "{F5} and the operation {name}");
+    }
+    let codes = rows("\n## Every code", 4);
+    for code in ["200", "401", "403", "404", "409", "429", "500", "503", "504"] {
+        assert_eq!(codes.iter().filter(|row| row.starts_with(&format!("| {code} "))).count(), 1, "{F5} and {code}");
     }
 }
 
@@ -101,7 +164,7 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE] {
+    for page in [PAGE, ARCGIS, AZURE, F5, GOOGLE, IBM, STORES, "docs/places.md", "docs/commands.md"] {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }

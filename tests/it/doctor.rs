@@ -56,8 +56,7 @@ arcgis.prod: ArcGIS Enterprise on Kubernetes 12.0, user rotator
     {TARGET} (cloud service AWS S3 DEFAULT {BUCKET}): ACCESS-KEY, end shown; target of {SERVICE}
   cannot be asked about the content directory of a portal (portaladmin/system/directories/content), or the backup location of an \
 ArcGIS Data Store (configurebackuplocation)
-    a target of kind `command` will be the road there, and this build has none yet: where one of them holds a key of a service, \
-move it by hand while the old key soaks
+    give the key to a script of yours that moves it there: a [[service.target]] with kind = \"command\"
 
 {SERVICE}: aws-iam:main:{USER} in aws:111122223333 to {TARGET}
   ok       keys: 1 of 2 listed, current key {key} active

@@ -47,16 +47,22 @@ stories! {
     bad_arcgis
     bad_aws
     bad_azure
+    bad_command
     bad_cron
     bad_daemon
     bad_daemon_again
     bad_data_item
     bad_duration
+    bad_f5xc
+    bad_file
+    bad_google
     bad_holder
+    bad_ibm
     bad_jitter
     bad_name
     bad_sas
     bad_secret_reference
+    bad_store
     bad_window
     empty
     every_and_cron
@@ -82,7 +88,6 @@ stories! {
     tabs_and_wide_letters
     unknown_key
     unknown_kind
-    unserved
     wrong_kind_of_value
     zero
 }

@@ -13,7 +13,7 @@ use rekeyd::rotation::event::{AdoptedBy, Event};
 
 use crate::journal::CutJournal;
 use crate::ports::SimConnect;
-use crate::stand_in::{Kept, Provider};
+use crate::stand_in::{Kept, Living, Provider};
 use crate::world::{Actor, At, ByHand, Place, Shared, Vault, World, epoch};
 
 mod policy;
@@ -43,6 +43,8 @@ pub struct Cast {
     pub switched: bool,
     /// Whether its second target holds what is signed with the key, and not the key itself.
     pub signed: bool,
+    /// Whether its targets are files.
+    pub files: bool,
     /// How often by itself; a month where it is rotated once.
     pub every: &'static str,
     /// Who keeps its keys, where its issuer is real.
@@ -53,8 +55,8 @@ pub struct Cast {
 pub struct Tables {
     /// The provider's account: as it is, and with addresses where nobody listens.
     pub accounts: [String; 2],
-    /// `[service.issuer]`.
-    pub issuer: String,
+    /// `[service.issuer]`, in the same two ways.
+    pub issuer: [String; 2],
     /// That of a service which follows `store` and has the second target.
     pub follower: Option<String>,
     /// The key in use.
@@ -82,6 +84,7 @@ impl Cast {
             providers: false,
             switched: false,
             signed: false,
+            files: false,
             every: "30d",
             stand_in: None,
         }
@@ -106,8 +109,12 @@ impl Cast {
     }
 
     pub fn target_names(&self) -> Vec<String> {
-        let folder = if self.jobless { "/cloudStores/" } else { "" };
-        (1..=self.targets).map(|number| format!("arcgis:prod:{folder}{}-{number}", self.name)).collect()
+        let stem = match (self.files, self.jobless) {
+            (true, _) => "file:/run/",
+            (false, true) => "arcgis:prod:/cloudStores/",
+            (false, false) => "arcgis:prod:",
+        };
+        (1..=self.targets).map(|number| format!("{stem}{}-{number}", self.name)).collect()
     }
 }
 
@@ -188,6 +195,13 @@ impl Scene {
         Scene::new(format!("{title}, real"), vec![cast])
     }
 
+    /// The same with each of its services changed a little.
+    pub fn with(mut self, change: impl Fn(&mut Cast)) -> Scene {
+        self.cast.iter_mut().for_each(change);
+        let policy = Arc::new(policy(&self.cast));
+        Scene { policy, ..self }
+    }
+
     /// One service whose targets know no jobs.
     pub fn jobless(shows: bool, targets: usize) -> Scene {
         let title = format!("without jobs, {} tail, {targets} target(s)", if shows { "a" } else { "no" });
@@ -241,7 +255,7 @@ fn raise(world: &mut World, cast: &Cast, tables: Tables) {
     let object = cast.object();
     let [policy, astray] = [0, 1].map(|way| {
         let mut policy = policy::parse(&tables.accounts[way], std::slice::from_ref(cast), |_| {
-            (tables.issuer.clone(), tables.follower.clone())
+            (tables.issuer[way].clone(), tables.follower.clone())
         });
         for service in &mut policy.services {
             service.issuer.object.clone_from(&object);
@@ -259,9 +273,10 @@ fn raise(world: &mut World, cast: &Cast, tables: Tables) {
     assert_eq!(spec.shape, cast.shape, "the policy's issuer is of another shape");
     let kept = Arc::new(Kept::new(tables.provider, &policy, &astray));
     let (account, settle) = (kept.account(&spec).to_string(), spec.settle);
-    let vault = Vault { account, settle, kept: Some(kept.clone()), ..vault(cast) };
+    let use_lag = spec.last_used_lag;
+    let vault = Vault { account, settle, use_lag, kept: Some(kept.clone()), ..vault(cast) };
     world.vaults.insert(object.clone(), vault);
-    for (id, secret) in kept.provider.keys() {
+    for Living { id, secret, .. } in kept.provider.keys() {
         let idle = id != tables.first;
         let _ = world.make_with(&object, id, secret, Actor::Human, None, idle);
     }

@@ -6,6 +6,8 @@
 //! time, without lags; what it dates is told as the world's time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -15,6 +17,7 @@ use rekeyd::net::{Context, Shared as Together};
 use rekeyd::policy::Policy;
 use rekeyd::ports::{Fault, Forgetful, Issuer, LastUse, Listing, MintedKey, Probe};
 use rekeyd_lab::{Fault as Mishap, Gate};
+use tempfile::NamedTempFile;
 use tokio::runtime::Runtime;
 
 use crate::faults::{Op, Strike};
@@ -22,11 +25,20 @@ use crate::oracle::Promise;
 use crate::scene::Scene;
 use crate::world::{Actor, Deed, Key, Shared, World, epoch};
 
-pub mod azure;
+mod aws;
+mod azure;
+mod f5;
+mod google;
+mod ibm;
 
 /// A world of each kind that is real.
 pub fn scenes() -> impl Iterator<Item = Scene> {
+    let of_files = |scene: Scene| scene.with(|cast| (cast.files, cast.jobless) = (true, true));
     [
+        Scene::stood_in("IAM access keys", Shape::ShownOnce, false, aws::keys),
+        Scene::stood_in("HMAC keys of Google", Shape::ShownOnce, false, google::keys),
+        Scene::stood_in("access keys of IBM", Shape::ClientNamed, false, ibm::keys),
+        of_files(Scene::stood_in("F5 service credentials", Shape::Labelled, false, f5::credentials)),
         Scene::stood_in("storage keys", Shape::Slots, false, || azure::keys(false)),
         Scene::stood_in("storage keys and what is signed with them", Shape::Slots, true, || azure::keys(true)),
         Scene::stood_in("signatures", Shape::Derived, false, azure::signatures),
@@ -50,20 +62,34 @@ pub fn outside<T: Send + 'static>(future: impl Future<Output = T> + Send + 'stat
     told.recv().expect("it did not panic")
 }
 
+/// A key that lives at a provider.
+pub struct Living {
+    /// As its issuer calls it.
+    pub id: KeyId,
+    pub secret: String,
+    pub active: bool,
+}
+
 /// A provider's object as the world needs it.
 pub trait Provider: Send + Sync {
-    /// The keys that live there now: each as its issuer calls it, with its secret.
-    fn keys(&self) -> Vec<(KeyId, String)>;
+    /// The keys that live there now.
+    fn keys(&self) -> Vec<Living>;
     /// What the stand-in calls the request that changes something, or the first that a look cannot do without.
     fn request(&self, op: Op) -> &'static str;
-    /// Where its requests go wrong.
-    fn mishaps(&self) -> &dyn Mishaps;
+    /// Where such a request goes wrong.
+    fn mishaps(&self, op: Op) -> &dyn Mishaps;
     /// Somebody removes a key; in a slot, by one that nobody has.
     fn remove(&self, key: &KeyId);
     /// Somebody makes one beside the others.
     fn make(&self);
+    /// Somebody disables one, or enables it.
+    fn switch(&self, _key: &KeyId, _active: bool) {
+        unreachable!("keys of this kind cannot be disabled");
+    }
     /// Whether a consumer that holds this is let in now; `is_signed`: as something signed with a key, and not as a key.
-    fn opens(&self, held: &str, is_signed: bool) -> bool;
+    fn opens(&self, held: &str, _is_signed: bool) -> bool {
+        self.keys().iter().any(|key| key.active && key.secret == held)
+    }
 }
 
 /// A stand-in whose requests go wrong as one likes.
@@ -76,11 +102,49 @@ pub trait Mishaps {
     fn clear(&self);
 }
 
+/// A stand-in of the lab, each of which has the three functions.
+macro_rules! goes_wrong {
+    ($stand_in:ty) => {
+        impl $crate::stand_in::Mishaps for $stand_in {
+            fn queue(&self, request: &str, mishap: rekeyd_lab::Fault) {
+                self.fault(request, mishap);
+            }
+
+            fn left(&self, request: &str) -> usize {
+                self.faults_left(request)
+            }
+
+            fn clear(&self) {
+                self.clear_faults();
+            }
+        }
+    };
+}
+use goes_wrong;
+
+/// What no two histories have in common.
+fn fresh(stem: &str) -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    format!("{stem}{}", LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A file with a login, which lives as long as the provider of its history.
+fn login(secret: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(secret.as_bytes()).expect("written");
+    file
+}
+
+/// The discard port: connections are refused.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
 /// An object at a stand-in, and how rekeyd reaches it.
 pub struct Kept {
     pub provider: Box<dyn Provider>,
     /// With the provider's address, and with one where nobody listens.
     systems: [SystemSpec; 2],
+    /// The same issuer, looking for its consumer where nobody listens.
+    astray: IssuerSpec,
     context: Context,
     ports: Mutex<BTreeMap<String, Arc<dyn Issuer>>>,
     /// What is on its way there and late.
@@ -105,6 +169,7 @@ impl Kept {
             Context { proxy: None, no_proxy: Vec::new(), guard: Arc::new(Forgetful), shared: Together::default() };
         Kept {
             provider,
+            astray: astray.services[0].issuer.clone(),
             systems: [policy, astray].map(|policy| policy.systems[&at].clone()),
             context,
             ports: Mutex::default(),
@@ -118,6 +183,7 @@ impl Kept {
             let kind = issuer::KINDS.iter().find(|kind| kind.name == spec.kind).expect("a kind there is");
             let _inside = OUTSIDE.enter();
             let system = &self.systems[usize::from(astray)];
+            let spec = if astray && spec.kind == self.astray.kind { &self.astray } else { spec };
             (kind.connect)(spec, Some(system), &self.context).expect("it can be connected")
         };
         locked(&self.ports).entry(called).or_insert_with(make).clone()
@@ -163,7 +229,7 @@ impl Kept {
         deed: Option<&Deed>,
         ask: impl FnOnce(Arc<dyn Issuer>) -> BoxFuture<'static, Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        let (request, mishaps) = (self.provider.request(op), self.provider.mishaps());
+        let (request, mishaps) = (self.provider.request(op), self.provider.mishaps(op));
         let gate = Gate::default();
         if let Some(mishap) = strike.and_then(|strike| mishap(strike, &gate)) {
             mishaps.queue(request, mishap);
@@ -324,8 +390,17 @@ impl Issuer for StoodIn {
     }
 
     async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault> {
-        let (port, key) = (self.kept.port(&self.spec, false), key.clone());
-        outside(async move { port.last_use(&key).await })
+        let asked = key.clone();
+        if self.spec.last_used_lag.is_none() {
+            let port = self.kept.port(&self.spec, false);
+            return outside(async move { port.last_use(&asked).await });
+        }
+        self.look(Op::LastUse, |issuer| Box::pin(async move { issuer.last_use(&asked).await })).await?;
+        // The consumers live in the world, and so does their time.
+        let mut world = self.shared.world();
+        let last_use = world.last_use(&self.spec.object, key)?;
+        world.note_seen(self.process, Op::LastUse, key.as_str());
+        Ok(last_use)
     }
 
     async fn disable(&self, key: &KeyId) -> Result<(), Fault> {
@@ -343,6 +418,11 @@ impl Issuer for StoodIn {
     async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault> {
         let (port, key) = (self.kept.port(&self.spec, false), key.clone());
         outside(async move { port.known(&key, secret).await })
+    }
+
+    async fn keep(&self, key: &KeyId) -> Result<Option<String>, Fault> {
+        let (port, key) = (self.kept.port(&self.spec, false), key.clone());
+        outside(async move { port.keep(&key).await })
     }
 
     async fn delete(&self, key: &KeyId) -> Result<(), Fault> {

@@ -17,7 +17,6 @@ use crate::net::redact::Redactor;
 use crate::policy::{Policy, Service};
 use crate::ports::{Clock, Connect, Fault, FoundHolder, Meter, Reading, Site, Standing, WithoutKey};
 use crate::rotation::ServiceState;
-use crate::target;
 
 use super::Report;
 
@@ -252,19 +251,13 @@ fn note_site(told: &mut Deployment, site: Site) {
     told.product = Some(site.product);
     told.version = site.version;
     told.user = Some(site.user);
-    told.road = (!site.beyond.is_empty()).then(road);
+    told.road = (!site.beyond.is_empty()).then(|| ROAD.to_owned());
     told.beyond = site.beyond;
 }
 
 /// How a key gets to what no request reaches.
-fn road() -> String {
-    match target::KINDS.iter().any(|kind| kind.name == "command") {
-        true => "give the key to a script of yours that moves it there: a [[service.target]] with kind = \"command\"".to_owned(),
-        false => "a target of kind `command` will be the road there, and this build has none yet: where one of them holds a key of a \
-                  service, move it by hand while the old key soaks"
-            .to_owned(),
-    }
-}
+const ROAD: &str =
+    "give the key to a script of yours that moves it there: a [[service.target]] with kind = \"command\"";
 
 /// A credential is there, and no key in it.
 fn is_keyless(holder: &FoundHolder) -> bool {

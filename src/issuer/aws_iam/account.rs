@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::s3::{is_region, is_scope};
 use crate::model::{SecretRef, SystemSpec};
 use crate::table::{Table, Zero};
 
@@ -26,6 +27,12 @@ pub(super) struct Account {
     endpoint_url: Option<String>,
     sts_endpoint_url: Option<String>,
     s3_endpoint_url: Option<String>,
+    /// Whether there is an STS that tells whose a key is. AWS has one; a journal's policy of before this option meant one.
+    #[serde(default = "yes")]
+    pub(super) sts: bool,
+    /// Whether IAM tells when a key was last used; as for `sts`.
+    #[serde(default = "yes")]
+    last_used: bool,
     /// The rotator's own key; `None` means the SDK's chain (environment, profile, web identity, container, instance).
     pub(super) login: Option<Login>,
     settle_ms: u64,
@@ -50,15 +57,31 @@ pub(super) struct Login {
 
 /// Reads one `[aws.NAME]`; the kind's `read_system`.
 pub(super) fn read(table: &mut Table<'_>) -> Option<serde_json::Value> {
+    let is_store = table.has("endpoint_url");
     let region = table.text_or("region");
-    if let Some(region) = &region
-        && !is_region(region)
-    {
-        table.mistake("region", format!("`{region}` is no region"), "write it as AWS does: region = \"us-east-1\"");
+    match &region {
+        Some(region) if is_store && !is_scope(region) => {
+            let help = "write it as the store names it, without spaces and slashes: region = \"RegionOne\"";
+            table.mistake("region", format!("`{region}` is no region"), help);
+        }
+        Some(region) if !is_store && !is_region(region) => {
+            let help = "write it as AWS does: region = \"us-east-1\"";
+            table.mistake("region", format!("`{region}` is no region"), help);
+        }
+        _ => {}
     }
     let endpoint_url = table.url("endpoint_url");
     let sts_endpoint_url = table.url("sts_endpoint_url");
     let s3_endpoint_url = table.url("s3_endpoint_url");
+    let sts = read_ability(table, "sts", "AWS has one");
+    if !sts && sts_endpoint_url.is_some() {
+        table.mistake("sts_endpoint_url", "sts_endpoint_url beside sts = false", "take out the one that is not true");
+    }
+    let last_used = read_ability(table, "last_used", "AWS tells it");
+    if !last_used && table.has("last_used_lag") {
+        let help = "take it out: what is not told is not waited for";
+        table.mistake("last_used_lag", "last_used_lag beside last_used = false", help);
+    }
     let login = read_login(table);
     let settle = table.duration("settle", Zero::Refused).unwrap_or(SETTLE);
     let last_used_lag = table.duration("last_used_lag", Zero::Allowed).unwrap_or(LAST_USED_LAG);
@@ -71,6 +94,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<serde_json::Value> {
         endpoint_url,
         sts_endpoint_url,
         s3_endpoint_url,
+        sts,
+        last_used,
         login,
         settle_ms: milliseconds(settle),
         last_used_lag_ms: milliseconds(last_used_lag),
@@ -80,6 +105,20 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<serde_json::Value> {
         ca_file,
     };
     serde_json::to_value(account).ok()
+}
+
+/// What AWS can and a store of one's own may not.
+fn read_ability(table: &mut Table<'_>, key: &'static str, at_aws: &str) -> bool {
+    let able = table.flag(key, true);
+    if !able && !table.has("endpoint_url") {
+        let help = format!("{at_aws}: take it out, or name in endpoint_url the store that is meant");
+        table.mistake(key, format!("{key} = false without endpoint_url"), help);
+    }
+    able
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn read_login(table: &mut Table<'_>) -> Option<Login> {
@@ -112,8 +151,14 @@ impl Account {
         Duration::from_millis(self.settle_ms)
     }
 
-    pub(super) fn last_used_lag(&self) -> Duration {
-        Duration::from_millis(self.last_used_lag_ms)
+    /// How late the use of a key is reported; `None` where it never is.
+    pub(super) fn last_used_lag(&self) -> Option<Duration> {
+        self.last_used.then(|| Duration::from_millis(self.last_used_lag_ms))
+    }
+
+    /// Whether it is a store of one's own, of which nobody knows what it can.
+    pub(super) fn is_store(&self) -> bool {
+        self.endpoint_url.is_some()
     }
 
     /// How long one request may take, its answer's body included.
@@ -142,11 +187,6 @@ impl Account {
     }
 }
 
-/// Whether a text can be a region. It becomes part of host names, so it may hold nothing that ends one.
-pub(super) fn is_region(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -164,7 +204,7 @@ mod tests {
     fn an_empty_account_is_aws_with_the_defaults() {
         let account: Account = serde_json::from_value(parsed("").expect("read")).expect("an account");
         assert_eq!(account.settle(), Duration::from_secs(600));
-        assert_eq!(account.last_used_lag(), Duration::from_secs(4 * 3600));
+        assert_eq!((account.sts, account.last_used_lag()), (true, Some(Duration::from_secs(4 * 3600))));
         assert_eq!(account.request_timeout(), Duration::from_secs(30));
         assert_eq!((account.iam_endpoint(), account.sts_endpoint(), account.s3_endpoint()), (None, None, None));
         assert_eq!((account.region_or_default(), &account.login), ("us-east-1", &None));
@@ -180,6 +220,39 @@ mod tests {
     }
 
     #[test]
+    fn a_store_says_what_it_cannot_and_calls_its_region_as_it_likes() {
+        let text = "endpoint_url = \"https://iam.example.com\"\nregion = \"RegionOne\"\nsts = false\nlast_used = false";
+        let account: Account = serde_json::from_value(parsed(text).expect("read")).expect("an account");
+        assert_eq!((account.sts, account.last_used_lag(), account.region_or_default()), (false, None, "RegionOne"));
+        let told = parsed("sts = false\nlast_used = false\nregion = \"RegionOne\"").expect_err("this is AWS");
+        for mistake in [
+            "1:7: sts = false without endpoint_url",
+            "help: AWS has one: take it out, or name in endpoint_url the store that is meant",
+            "2:13: last_used = false without endpoint_url",
+            "3:10: `RegionOne` is no region",
+        ] {
+            assert!(told.contains(mistake), "{mistake} in {told}");
+        }
+        let told = parsed(&format!(
+            "{text}\nsts_endpoint_url = \"https://sts.example.com\"\nlast_used_lag = \"1h\"\ns3_endpoint_url = \"https://s3.example.com\""
+        ))
+        .expect_err("both ways");
+        for mistake in
+            ["5:20: sts_endpoint_url beside sts = false", "6:17: last_used_lag beside last_used = false", "2 mistakes"]
+        {
+            assert!(told.contains(mistake), "{mistake} in {told}");
+        }
+    }
+
+    /// As a journal or a test of an earlier day has it.
+    #[test]
+    fn what_says_nothing_of_abilities_has_them() {
+        let config = serde_json::json!({ "settle_ms": 1, "last_used_lag_ms": 7, "request_timeout_ms": 1 });
+        let account: Account = serde_json::from_value(config).expect("an account");
+        assert_eq!((account.sts, account.last_used_lag()), (true, Some(Duration::from_millis(7))));
+    }
+
+    #[test]
     fn half_a_login_is_a_mistake_that_says_what_to_add() {
         assert_eq!(
             parsed("access_key_id = \"AKIAROTATOR\"").expect_err("half"),
@@ -192,13 +265,5 @@ mod tests {
             both.contains("secret_access_key without access_key_id") && both.contains("`US East` is no region"),
             "{both}"
         );
-    }
-
-    #[test]
-    fn a_region_cannot_end_a_host_name() {
-        assert!(is_region("us-east-1") && is_region("garage"));
-        for wrong in ["", "us east", "x.evil.example", "a/b", "US-EAST-1"] {
-            assert!(!is_region(wrong), "{wrong}");
-        }
     }
 }

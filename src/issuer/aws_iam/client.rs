@@ -378,10 +378,11 @@ impl Intercept for Witness {
     }
 }
 
-/// Whether a body ends as every answer of IAM and STS does: `</CreateAccessKeyResponse>`.
+/// Whether a body ends as every answer of IAM and STS does: `</CreateAccessKeyResponse>`, or with a prefix before the name as stores
+/// written in Java have it, `</ns2:CreateAccessKeyResponse>`.
 fn is_whole(body: &[u8]) -> bool {
     let Some(body) = body.trim_ascii_end().strip_suffix(b"Response>") else { return false };
-    let name = body.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    let name = body.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b':').count();
     name > 0 && body[..body.len() - name].ends_with(b"</")
 }
 
@@ -397,6 +398,7 @@ mod tests {
     #[test]
     fn an_answer_ends_with_its_own_tag() {
         assert!(is_whole(b"<DeleteAccessKeyResponse><ResponseMetadata/></DeleteAccessKeyResponse>\n"));
+        assert!(is_whole(b"<ns2:DeleteAccessKeyResponse xmlns:ns2=\"x\"></ns2:DeleteAccessKeyResponse>"));
         for broken in
             ["", "Response>", "</Response>", "<html></html>", "<ListAccessKeysResponse>", "</ListAccessKeysResponse"]
         {

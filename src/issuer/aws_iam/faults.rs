@@ -4,12 +4,12 @@
 //! tell. Nothing of a body that could not be parsed is ever repeated: it may hold the secret of a fresh key.
 
 use std::error::Error;
-use std::time::Duration;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use super::super::s3::answer::{self, Answer};
 use super::client::Witness;
 use crate::model::Reason;
 use crate::net::xml::element;
@@ -40,100 +40,35 @@ impl Call {
     }
 }
 
-/// An error answer, as far as it could be read.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Answer<'a> {
-    pub(super) status: u16,
-    /// The vendor's code, such as `AccessDenied`; `None` where the body was not in the vendor's form.
-    pub(super) code: Option<&'a str>,
-    pub(super) message: Option<&'a str>,
-    pub(super) retry_after: Option<Duration>,
+/// The error answer in an SDK error, where there is one. Of its body only an error's code and message are taken.
+pub(super) fn answer_of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Answer<'_>> {
+    let SdkError::ServiceError(context) = error else { return None };
+    let (raw, meta) = (context.raw(), context.err().meta());
+    // The SDK knows `ErrorResponse/Error` only. Others put the same two elements elsewhere: S3 at the root, EC2 and some stores
+    // (moto among them) one deeper, in `Errors`.
+    let body =
+        raw.body().bytes().and_then(|body| std::str::from_utf8(body).ok()).filter(|body| body.contains("<Error>"));
+    let code = meta.code().filter(|code| !code.is_empty());
+    Some(Answer {
+        status: raw.status().as_u16(),
+        code: code.or_else(|| body.and_then(|body| element(body, "Code"))),
+        message: meta.message().or_else(|| body.and_then(|body| element(body, "Message"))),
+        retry_after: raw.headers().get("retry-after").and_then(answer::seconds),
+    })
 }
 
-impl<'a> Answer<'a> {
-    /// The error answer in an SDK error, where there is one. Of its body only an error's code and message are taken.
-    pub(super) fn of<E: ProvideErrorMetadata>(error: &'a SdkError<E, HttpResponse>) -> Option<Self> {
-        let SdkError::ServiceError(context) = error else { return None };
-        let (raw, meta) = (context.raw(), context.err().meta());
-        // The SDK knows `ErrorResponse/Error` only. Others put the same two elements elsewhere: S3 at the root, EC2 and some stores
-        // (moto among them) one deeper, in `Errors`.
-        let body =
-            raw.body().bytes().and_then(|body| std::str::from_utf8(body).ok()).filter(|body| body.contains("<Error>"));
-        let code = meta.code().filter(|code| !code.is_empty());
-        Some(Self {
-            status: raw.status().as_u16(),
-            code: code.or_else(|| body.and_then(|body| element(body, "Code"))),
-            message: meta.message().or_else(|| body.and_then(|body| element(body, "Message"))),
-            retry_after: raw.headers().get("retry-after").and_then(seconds),
-        })
-    }
-
-    /// `AccessDenied (403): the message`, its first line, not endless: some of AWS's messages repeat the whole canonical request.
-    pub(super) fn text(&self) -> String {
-        let code = self.code.unwrap_or("no error code");
-        match self.message.and_then(|message| message.lines().next()).map(str::trim).filter(|line| !line.is_empty()) {
-            Some(line) => format!("{code} ({}): {}", self.status, line.chars().take(300).collect::<String>()),
-            None => format!("{code} ({})", self.status),
-        }
-    }
-
-    /// Whether the other side refused for the time in the signature: SigV4's `SignatureDoesNotMatch` covers that too, and only the
-    /// words tell it from a wrong secret.
-    pub(super) fn is_clock(&self) -> bool {
-        match self.code {
-            Some("RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture") => true,
-            Some("SignatureDoesNotMatch" | "InvalidSignatureException") => self.message.is_some_and(|message| {
-                message.starts_with("Signature expired") || message.starts_with("Signature not yet current")
-            }),
-            _ => false,
-        }
-    }
-
-    /// Whether the other side asked for patience. All of these say that it did not act.
-    pub(super) fn is_throttle(&self) -> bool {
-        self.status == 429
-            || matches!(
-                self.code,
-                Some(
-                    "Throttling"
-                        | "ThrottlingException"
-                        | "ThrottledException"
-                        | "RequestThrottled"
-                        | "RequestThrottledException"
-                        | "TooManyRequestsException"
-                        | "RequestLimitExceeded"
-                        | "BandwidthLimitExceeded"
-                        | "SlowDown"
-                )
-            )
-    }
+/// Whether an answer says that there is no such call, in a way that is nobody's trouble: 501, in the form of the vendor.
+pub(super) fn is_lacking(answer: Answer<'_>) -> bool {
+    answer.status == 501 && answer.code.is_some()
 }
 
 /// What an answered error means for a call that the rotator makes with its own credentials.
 pub(super) fn answered(call: &Call, answer: Answer<'_>) -> Fault {
     let refused = |reason: Reason, help: String| Fault::Refused { reason, why: call.text(answer.text()) + &help };
-    if answer.is_clock() {
-        return Fault::Retry {
-            after: answer.retry_after,
-            why: call.text(format_args!(
-                "the request's time was refused: this host's clock and the provider's differ; check that time is synchronised here; {}",
-                answer.text()
-            )),
-        };
+    if let Some(fault) = answer.beside(&call.what) {
+        return fault;
     }
-    if answer.is_throttle() {
-        return Fault::Retry { after: answer.retry_after, why: call.text(answer.text()) };
-    }
-    if !(400..500).contains(&answer.status) {
-        // A 5xx may come after the deed, whatever its code says; a 3xx or an odd 2xx is nobody's documented answer.
-        return Fault::Unknown(call.text(answer.text()));
-    }
-    let Some(code) = answer.code else {
-        return Fault::Unknown(
-            call.text(format_args!("status {} and a body that is no answer of this service", answer.status)),
-        );
-    };
-    match code {
+    match answer.code.unwrap_or_default() {
         // IAM's 409s for an object that is just being changed.
         "EntityTemporarilyUnmodifiable" | "ConcurrentModification" | "PriorRequestNotComplete" => {
             Fault::Retry { after: answer.retry_after, why: call.text(answer.text()) }
@@ -184,62 +119,26 @@ fn failed<E>(call: &Call, witness: &Witness, error: &SdkError<E, HttpResponse>) 
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    if let Some(answer) = Answer::of(error) {
+    if let Some(answer) = answer_of(error) {
         return answered(call, answer);
     }
-    if let Some(fault) = untrusted(call, error) {
+    if let Some(fault) = answer::untrusted(&call.what, error) {
         return fault;
     }
     if witness.nothing_sent() {
-        return Fault::NotSent(call.text(chain(error)));
+        return Fault::NotSent(call.text(answer::chain(error)));
     }
     match error {
         SdkError::TimeoutError(_) => Fault::Unknown(call.text("no answer in time")),
         SdkError::ResponseError(_) => Fault::Unknown(call.text("an answer that broke off or could not be read")),
-        _ => Fault::Unknown(call.text(format_args!("sent, and no answer came: {}", chain(error)))),
+        _ => Fault::Unknown(call.text(format_args!("sent, and no answer came: {}", answer::chain(error)))),
     }
-}
-
-/// A certificate that does not verify: the handshake failed, so nothing was sent, and waiting does not help.
-pub(super) fn untrusted(call: &Call, error: &(dyn Error + 'static)) -> Option<Fault> {
-    causes(error).find_map(|cause| match cause.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::InvalidCertificate(why)) => Some(Fault::Refused {
-            reason: Reason::TlsUntrusted,
-            why: call.text(format_args!(
-                "the server's certificate does not verify: {why}; if a private authority signed it, name its file in ca_file"
-            )),
-        }),
-        _ => None,
-    })
-}
-
-/// An error and its causes in one line, each said once.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for cause in causes(error) {
-        let text = cause.to_string();
-        if !said.iter().any(|earlier| earlier.contains(&text)) {
-            said.push(text);
-        }
-    }
-    said.join(": ")
-}
-
-/// An error and its causes. `io::Error::source` skips the error it wraps, which is where TLS puts its own.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-        None => error.source(),
-    })
-}
-
-/// `Retry-After` in seconds; its other form, a date, is not used by AWS.
-pub(super) fn seconds(text: &str) -> Option<Duration> {
-    text.trim().parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn create() -> Call {
@@ -309,7 +208,7 @@ mod tests {
 
     #[test]
     fn throttling_is_asked_again_when_told() {
-        let told = Answer { status: 429, code: None, message: None, retry_after: seconds("7") };
+        let told = Answer { status: 429, code: None, message: None, retry_after: answer::seconds("7") };
         assert!(
             matches!(answered(&create(), told), Fault::Retry { after: Some(after), .. } if after == Duration::from_secs(7))
         );
@@ -335,14 +234,5 @@ mod tests {
             "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/",
         );
         assert!(!fault.why().contains("Canonical"), "{}", fault.why());
-    }
-
-    #[test]
-    fn the_causes_of_an_io_error_are_walked_into() {
-        let inner = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let error = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, inner));
-        let fault = untrusted(&create(), &error);
-        assert_eq!(fault.as_ref().and_then(reason), Some(Reason::TlsUntrusted), "{fault:?}");
-        assert!(untrusted(&create(), &std::io::Error::other("connection refused")).is_none());
     }
 }

@@ -1,4 +1,7 @@
-//! `aws-iam`: access keys of an IAM user, at AWS or at a store that speaks IAM, STS and S3 as AWS does.
+//! `aws-iam`: access keys of an IAM user, at AWS or at a store that speaks IAM and S3 as AWS does.
+//!
+//! What a store lacks (an STS, a report of the last use) its policy says; see `account`. Nothing is found out by trying: a refusal for
+//! want of a right and one for want of the call look alike.
 //!
 //! Two keys fit to a user. A mint has no idempotency token and its secret is shown once (IAM API reference, CreateAccessKey), so a
 //! lost answer leaves a key whose secret nobody has; the engine finds and contains it. This file never retries, never deletes what
@@ -12,6 +15,7 @@ use aws_sdk_iam::types::StatusType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use super::s3::{self, Bucket, Form, Store};
 use crate::model::{
     AccountIdentity, IntentId, IssuerSpec, KeyId, Material, MaterialKind, Reason, Secret, Shape, SystemSpec, Timestamp,
 };
@@ -22,12 +26,13 @@ use crate::table::Table;
 mod account;
 mod client;
 mod faults;
+mod identity;
 mod probe;
 
 use account::Account;
 use client::{Clients, Witness};
-use faults::{Answer, Call};
-use probe::{Bucket, Owner};
+use faults::Call;
+use probe::Owner;
 
 /// The kind `aws-iam` and the accounts of `[aws]`.
 pub const KIND: super::Kind = super::Kind {
@@ -49,6 +54,9 @@ const PROPAGATION: Duration = Duration::from_secs(60);
 /// A listing of two keys has one page. A store that pages for ever is not believed.
 const PAGES_MAX: usize = 100;
 
+/// A probe as it may be written: the consumer's own kind of request on its own bucket.
+const PROBE: &str = "probe = { bucket = \"gis-store\", region = \"us-east-1\", expect = \"read\" }";
+
 /// `[service.issuer]` of this kind, as the journal keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Config {
@@ -69,8 +77,14 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
         );
     }
     let exclusive = table.flag("exclusive", false);
-    let probe = match table.require("probe", probe::FORM) {
-        true => probe::read(table, account.as_ref()),
+    let probe = match table.require("probe", PROBE) {
+        true => {
+            let form = Form { text: PROBE, region: account.as_ref().and_then(|account| account.region.as_deref()) };
+            match account.as_ref().and_then(Account::s3_endpoint) {
+                Some(_) => s3::read(table, form),
+                None => s3::read_at_aws(table, form),
+            }
+        }
         false => None,
     };
     let (user, probe, account, system) = (user?, probe?, account?, system?);
@@ -82,7 +96,7 @@ fn read(table: &mut Table<'_>, system: Option<&SystemSpec>) -> Option<IssuerSpec
         exclusive,
         propagation: PROPAGATION,
         settle: account.settle(),
-        last_used_lag: Some(account.last_used_lag()),
+        last_used_lag: account.last_used_lag(),
         config: serde_json::to_value(Config { user, probe }).ok()?,
     })
 }
@@ -104,7 +118,7 @@ fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) ->
         (Some(at), None) => return Err(mismatch(format!("the policy has no usable [{at}]"))),
         (None, None) => return Err(mismatch("it names no account".to_owned())),
     };
-    let endpoints = [account.iam_endpoint(), account.sts_endpoint(), config.probe.endpoint(&account)];
+    let endpoints = [account.iam_endpoint(), account.sts_endpoint(), config.probe.endpoint(account.s3_endpoint())];
     for endpoint in endpoints.into_iter().flatten() {
         // The policy was checked when it was read; what comes out of a journal is checked here.
         if endpoint.starts_with("http://") && !probe::is_loopback(endpoint) {
@@ -138,15 +152,6 @@ impl AwsIam {
         Call::new(format!("{what} {}", self.on)).needing(action, &self.on)
     }
 
-    /// Whose the rotator's credentials are.
-    async fn caller(&self) -> Result<Owner, Fault> {
-        let call = Call::new("ask sts whose the rotator's credentials are");
-        let witness = Witness::default();
-        let answer = self.clients.sts.get_caller_identity().customize().interceptor(witness.clone()).send().await;
-        let answer = faults::judge(&call, &witness, answer)?;
-        owner(&call, answer.arn(), answer.account())
-    }
-
     /// Sets a key's status; both ways are alike and repeatable.
     async fn set_status(&self, verb: &str, key: &KeyId, status: StatusType) -> Result<(), Fault> {
         let call = self.call(&format!("{verb} key {key} of"), "iam:UpdateAccessKey");
@@ -168,8 +173,12 @@ impl AwsIam {
 
 #[async_trait]
 impl Issuer for AwsIam {
-    /// `aws:123456789012`, or the partition it is in: `aws-us-gov:123456789012`.
+    /// `aws:123456789012`, or the partition it is in: `aws-us-gov:123456789012`. Without an STS the user stands behind it:
+    /// `aws:RGW33567154695143645/3a2b…`, `ecs:ns1/AIDA…`. The address is no part of it: that is the policy's word, not the provider's.
     async fn identity(&self) -> Result<AccountIdentity, Fault> {
+        if !self.account.sts {
+            return self.user().await;
+        }
         Ok(AccountIdentity::new(self.caller().await?.name()))
     }
 
@@ -256,25 +265,19 @@ impl Issuer for AwsIam {
             let why = format!("probe key {} as one of {}: it is no access key", material.key(), self.on);
             return Err(Fault::Refused { reason: Reason::PolicyMismatch, why });
         };
-        let ours = self.ours.get_or_try_init(|| self.caller()).await?;
-        let call = Call::new(format!("ask sts whose key {id} is"));
-        let witness = Witness::default();
-        let sts = self.clients.sts_as(id, secret, &self.config.probe.region);
-        let answer = sts.get_caller_identity().customize().interceptor(witness.clone()).send().await;
-        if let Err(error) = &answer
-            && let Some(said) = probe::refused(&call, error)
+        if self.account.sts
+            && let Some(said) = self.foreign(id, secret).await?
         {
             return Ok(said);
         }
-        let answer = faults::judge(&call, &witness, answer)?;
-        let owner = owner(&call, answer.arn(), answer.account())?;
-        if let Err(why) = owner.check(&self.config.user, ours) {
-            return Ok(Probe::Wrong(call.text(why)));
-        }
-        self.config.probe.look(&self.clients.plain, &self.account, id, secret, client::signing_time()).await
+        let store = Store { endpoint: self.account.s3_endpoint(), right: "the key's user needs s3:ListBucket there" };
+        self.config.probe.look(&self.clients.plain, store, id, secret, client::signing_time()).await
     }
 
     async fn last_use(&self, key: &KeyId) -> Result<LastUse, Fault> {
+        if self.account.last_used_lag().is_none() {
+            return Ok(LastUse::Untold);
+        }
         let call = self.call(&format!("ask for the last use of key {key} of"), "iam:GetAccessKeyLastUsed");
         let witness = Witness::default();
         let answer = self
@@ -286,7 +289,8 @@ impl Issuer for AwsIam {
             .interceptor(witness.clone())
             .send()
             .await;
-        let answer = faults::judge(&call, &witness, answer)?;
+        let advice = "if this store does not tell the last use of a key, say last_used = false";
+        let answer = self.advised(advice, &call, &witness, answer)?;
         // A key never used has no date, and "N/A" for service and region. An answer without the element itself tells nothing,
         // and "never" would be evidence for a deletion.
         let Some(used) = answer.access_key_last_used() else {
@@ -328,16 +332,10 @@ impl Issuer for AwsIam {
             .send()
             .await;
         match &answer {
-            Err(error) if Answer::of(error).is_some_and(|answer| answer.code == Some("NoSuchEntity")) => Ok(()),
+            Err(error) if faults::answer_of(error).is_some_and(|answer| answer.code == Some("NoSuchEntity")) => Ok(()),
             _ => faults::judge(&call, &witness, answer).map(drop),
         }
     }
-}
-
-/// Whose an answer of GetCallerIdentity says a key is.
-fn owner(call: &Call, arn: Option<&str>, account: Option<&str>) -> Result<Owner, Fault> {
-    let owner = arn.and_then(Owner::parse).filter(|owner| account == Some(owner.account.as_str()));
-    owner.ok_or_else(|| Fault::Unknown(call.text("an answer without an account or with an arn that does not fit it")))
 }
 
 fn timestamp(date: &aws_smithy_types::DateTime) -> Option<Timestamp> {

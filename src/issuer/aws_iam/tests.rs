@@ -339,6 +339,101 @@ async fn a_proxy_is_asked_for_the_world_and_never_for_this_host() {
     assert_eq!(seen.requests().len(), 2, "sts is on this host");
 }
 
+fn user(name: &str, id: &str, arn: &str) -> Reply {
+    let user = format!(
+        "<User><Path>/</Path><UserName>{name}</UserName><UserId>{id}</UserId><Arn>{arn}</Arn>\
+         <CreateDate>2026-11-21T12:00:00Z</CreateDate></User>"
+    );
+    Reply::Say(200, iam("GetUser", &user))
+}
+
+#[tokio::test]
+async fn without_an_sts_the_user_itself_tells_whose_it_is() {
+    let uuid = "3a2b6c1e-51f0-4d7e-9f0a-0c8a1d6f2b11";
+    let (endpoint, seen) = peer(vec![
+        user("store", "AIDA1", "arn:aws:iam::RGW1:user/store"),
+        user("store", uuid, "urn:ecs:iam::ns1:user/store"),
+        user("other", "AIDA1", "arn:aws:iam::RGW1:user/other"),
+        user("store", "", "arn:aws:iam::RGW1:user/store"),
+        user("store", "AIDA1", "store"),
+        Reply::Say(403, iam_error("AccessDenied", "No.")),
+    ])
+    .await;
+    let issuer = issuer_with(&endpoint, serde_json::json!({ "sts": false })).expect("connects");
+    assert_eq!(issuer.identity().await, Ok(AccountIdentity::new("aws:RGW1/AIDA1")));
+    assert_eq!(issuer.identity().await, Ok(AccountIdentity::new(format!("ecs:ns1/{uuid}"))));
+    for odd in ["another user", "no id", "no arn"] {
+        assert!(matches!(issuer.identity().await, Err(Fault::Unknown(_))), "{odd}");
+    }
+    let fault = issuer.identity().await.expect_err("refused");
+    assert!(fault.why().ends_with("the rotator needs iam:GetUser on iam user store"), "{fault:?}");
+    assert_eq!(seen.requests()[0], "POST / HTTP/1.1 Action=GetUser&Version=2010-05-08&UserName=store");
+}
+
+#[tokio::test]
+async fn what_a_store_does_not_have_is_not_asked_for() {
+    let (endpoint, seen) = peer(vec![Reply::Say(200, "<ListBucketResult/>".into())]).await;
+    let issuer = issuer_with(&endpoint, serde_json::json!({ "sts": false, "last_used": false })).expect("connects");
+    let material = Material::AccessKey { id: KeyId::new("AKIA1"), secret: Secret::new(SECRET.into()) };
+    assert_eq!(issuer.last_use(material.key()).await, Ok(LastUse::Untold));
+    assert_eq!(issuer.probe(&material).await, Ok(Probe::Works));
+    assert_eq!(seen.requests(), ["GET /gis-store?list-type=2&max-keys=1 HTTP/1.1 "]);
+}
+
+/// Forgotten options: the refusal says which they are. AWS itself is not told so.
+#[tokio::test]
+async fn a_store_that_lacks_what_it_is_asked_for_is_told_how_to_say_so() {
+    let lacking = || Reply::Say(400, iam_error("InvalidAction", "Could not find operation."));
+    let denied = || Reply::Say(403, iam_error("AccessDenied", "No."));
+    let absent = |code: &str| Reply::Say(501, iam_error(code, "No such thing."));
+    let page = || Reply::Say(501, "<html>Not Implemented</html>".into());
+    let replies =
+        vec![lacking(), lacking(), denied(), denied(), absent("NotImplemented"), absent("NotImplemented"), page()];
+    let (endpoint, _) = peer(replies).await;
+    let issuer = issuer(&endpoint);
+    let fault = issuer.identity().await.expect_err("refused");
+    assert_eq!(
+        fault.why(),
+        "ask sts whose the rotator's credentials are: InvalidAction (400): Could not find operation.; if this store has no STS, \
+         say sts = false in its [aws.NAME]"
+    );
+    let fault = issuer.last_use(&KeyId::new("AKIA1")).await.expect_err("refused");
+    assert!(
+        fault
+            .why()
+            .ends_with("; if this store does not tell the last use of a key, say last_used = false in its [aws.NAME]"),
+        "{fault:?}"
+    );
+    // A right that is missing and a call that is are refused alike; 501 says which, and no waiting helps.
+    for reason in [Reason::MissingRight, Reason::Refused] {
+        let told = [
+            (issuer.identity().await.map(drop), "say sts = false in its [aws.NAME]"),
+            (issuer.last_use(&KeyId::new("AKIA1")).await.map(drop), "say last_used = false in its [aws.NAME]"),
+        ];
+        for (outcome, advice) in told {
+            assert!(
+                matches!(&outcome, Err(Fault::Refused { reason: told, why }) if *told == reason && why.ends_with(advice)),
+                "{outcome:?}"
+            );
+        }
+    }
+    let somebodys = issuer.identity().await.expect_err("no answer of a store");
+    assert!(matches!(&somebodys, Fault::Unknown(why) if !why.contains("sts = false")), "{somebodys:?}");
+}
+
+/// AWS has both, and whoever lacks a right there is not told to do without.
+#[tokio::test]
+async fn nobody_is_advised_to_write_off_what_aws_has() {
+    let (endpoint, _) = peer(vec![Reply::Say(403, iam_error("AccessDenied", "No."))]).await;
+    let aws = serde_json::json!({ "endpoint_url": null, "sts_endpoint_url": endpoint });
+    let issuer = issuer_with(&endpoint, aws).expect("connects");
+    let fault = issuer.identity().await.expect_err("refused");
+    assert!(
+        matches!(&fault, Fault::Refused { reason: Reason::MissingRight, why } if !why.contains("sts = false")),
+        "{fault:?}"
+    );
+}
+
 /// At the noisiest level there is, through the SDK and all below it.
 #[tokio::test]
 async fn a_trace_of_a_mint_and_a_probe_holds_no_secret() {

@@ -495,6 +495,7 @@ fn a_holder_that_nobody_named_stops_the_disable_and_is_told_before_the_mint() {
         readings: vec![(a(), tail("oldt"))],
         others,
         probe: None,
+        unkept: None,
     };
     let found = seen(&walk, shows("oldt"));
     walk.feed(Effect::Observe, Ok(found));
@@ -525,8 +526,41 @@ fn a_holder_that_nobody_may_look_at_is_told_and_stops_nothing() {
         readings: vec![(a(), tail("oldt"))],
         others: others(),
         probe: None,
+        unkept: None,
     };
     walk.feed(Effect::Observe, Ok(found));
     let drift = walk.state.drift.clone().unwrap_or_default();
     assert!(drift.starts_with(unread) && drift.ends_with("would not be seen; see accept_holders"), "{drift}");
+}
+
+#[test]
+fn rights_that_cannot_be_changed_hide_nothing_else_that_was_seen() {
+    let mut walk = Walk::new(&["a"]);
+    let mut listing = Listing { date: Some(walk.now.wall), ..listing(&[OLD]) };
+    listing.keys[0].active = false;
+    let found = Finding::Observed {
+        listing,
+        readings: vec![(a(), tail("else"))],
+        others: Others::default(),
+        probe: Some(Probe::Works),
+        unkept: Some("replace the roles: 403".to_owned()),
+    };
+    walk.feed(Effect::Observe, Ok(found));
+    let drift = walk.state.drift.clone().unwrap_or_default();
+    let told =
+        ["is inactive at its issuer", "a shows a credential", "does not follow the policy: replace the roles: 403"];
+    assert!(told.iter().all(|told| drift.contains(told)), "{drift}");
+}
+
+#[test]
+fn a_refused_login_is_forgiven_also_where_only_a_key_on_its_way_out_lives() {
+    let system = |table: &str, name: &str| SystemRef { table: table.to_owned(), name: name.to_owned() };
+    let mut walk = Walk::soaked();
+    assert_eq!(walk.state.systems().count(), 0);
+    let mut place = walk.snapshot("oldt");
+    place.issuer.system = Some(system("ibm_cos", "old"));
+    place.targets[0].spec.system = Some(system("arcgis", "old"));
+    walk.state.leaving.get_mut(&key(OLD)).expect("it leaves").place = Some(Box::new(place));
+    let systems: Vec<String> = walk.state.systems().map(ToString::to_string).collect();
+    assert_eq!(systems, ["arcgis.old", "ibm_cos.old"]);
 }

@@ -33,6 +33,9 @@ pub const KEYED: [&str; 7] = [
     "SERVICEBUS-ACCESS-KEY",
 ];
 
+/// What ArcGIS has no type for, as a message calls it.
+const NO_TYPE: &str = "an API credential";
+
 /// The spelling of the fields of an S3 secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
@@ -65,7 +68,13 @@ pub fn type_of(kind: MaterialKind) -> &'static str {
         MaterialKind::HmacKey => "HMAC-KEYS",
         MaterialKind::CosmosAccountKey => "COSMOSDB-ACCOUNT-KEY",
         MaterialKind::ServiceBusKey => "SERVICEBUS-ACCESS-KEY",
+        MaterialKind::ApiToken | MaterialKind::ApiCertificate => NO_TYPE,
     }
+}
+
+/// Whether ArcGIS has a type for such a key at all: none of its pages on credentials names one for an API of somebody else's.
+pub fn takes(kind: MaterialKind) -> bool {
+    type_of(kind) != NO_TYPE
 }
 
 /// One thing that a material brings.
@@ -154,6 +163,7 @@ fn fields_of(kind: MaterialKind, product: Product, spelling: Spelling, current: 
         MaterialKind::SasToken => SAS,
         MaterialKind::CosmosAccountKey => COSMOS,
         MaterialKind::ServiceBusKey => SERVICE_BUS,
+        MaterialKind::ApiToken | MaterialKind::ApiCertificate => &[],
         // The two products place it differently; what is there now says more than the product's name.
         MaterialKind::ServicePrincipal { .. } => {
             let shows = |spot| current.is_some_and(|current| current.at(spot).is_some());
@@ -193,6 +203,9 @@ impl Form {
         spelling: Spelling,
         current: Option<&Shown>,
     ) -> Result<Self, String> {
+        if !takes(kind) {
+            return Err("is none that ArcGIS has a type for".to_owned());
+        }
         let all = fields_of(kind, product, spelling, current);
         let mut kept = current.map(|current| current.object().clone()).unwrap_or_default();
         kept.remove("type");
@@ -360,6 +373,8 @@ mod tests {
                 Material::CosmosAccountKey { id: id(), account: account(), key: secret() }
             }
             MaterialKind::ServiceBusKey => Material::ServiceBusKey { id: id(), key_name: account(), key: secret() },
+            MaterialKind::ApiToken => Material::ApiToken { id: id(), token: secret() },
+            MaterialKind::ApiCertificate => Material::ApiCertificate { id: id(), pkcs12: secret(), password: secret() },
             MaterialKind::ServicePrincipal { authority_host, storage_account } => Material::ServicePrincipal {
                 id: id(),
                 tenant: "tenant".to_owned(),

@@ -48,6 +48,7 @@ use crate::net::redact::Redactor;
 use crate::ports::{Fault, FoundHolder, Health, Inspection, JobState, Reading, Receipt, Site, Target, WithoutKey};
 
 pub use self::config::Product;
+pub use self::credential::takes;
 use self::keyless::keyless_object;
 
 /// ArcGIS as a kind of target.

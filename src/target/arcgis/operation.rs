@@ -391,6 +391,7 @@ mod tests {
                 "{name} {connection}"
             );
             assert!(service_road(&services, "a", Operation::Add, coming(None, Product::Server)).is_ok());
+            assert!(!fits(&MaterialKind::ApiToken) && !fits(&MaterialKind::ApiCertificate), "{name} {connection}");
         }
         for (name, fitting) in [
             ("AWS", vec![AccessKey]),

@@ -72,3 +72,23 @@ pub(crate) fn access_token() -> String {
 pub(crate) fn etag() -> String {
     format!("0x8D{}", pick::<12>(b"0123456789ABCDEF"))
 }
+
+/// Thirty-two hexadecimal digits, as IBM's Object Storage names access keys.
+pub(crate) fn hexadecimal() -> String {
+    pick::<32>(b"0123456789abcdef")
+}
+
+/// The access id of an HMAC key of a service account: sixty-one characters, as Google makes them ("HMAC keys").
+pub(crate) fn access_id() -> String {
+    format!("GOOG1E{}", pick::<55>(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
+}
+
+/// As Cloud Storage marks versions: some bytes in Base64.
+pub(crate) fn google_etag() -> String {
+    STANDARD.encode(bytes::<8>())
+}
+
+/// `-` and eight small letters, as F5's console appends them to names.
+pub(crate) fn name_suffix() -> String {
+    format!("-{}", pick::<8>(b"abcdefghijklmnopqrstuvwxyz"))
+}

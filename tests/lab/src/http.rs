@@ -75,9 +75,13 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(self: Arc<Self>, request: Request) -> ReplyFuture;
 }
 
-/// Binds a loopback port; serves until the runtime ends.
-pub(crate) async fn serve(handler: Arc<dyn Handler>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    tokio::spawn(async move {
+/// Serves until the runtime ends, or until accepting is aborted.
+pub(crate) async fn serve(
+    handler: Arc<dyn Handler>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+) -> tokio::task::AbortHandle {
+    let accepting = tokio::spawn(async move {
         loop {
             let Ok((stream, peer)) = listener.accept().await else { continue };
             if handler.is_down() {
@@ -97,6 +101,7 @@ pub(crate) async fn serve(handler: Arc<dyn Handler>, listener: TcpListener, tls:
             });
         }
     });
+    accepting.abort_handle()
 }
 
 /// Reads what a refused client still sends, and lets it drop: closed over unread bytes, a connection is reset, and the client may

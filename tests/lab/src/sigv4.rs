@@ -124,7 +124,7 @@ impl Authorization {
     }
 
     /// `host`, and every `x-amz-*` header that is there, must be signed.
-    fn check_signed(&self, request: &Request) -> Result<(), Refusal> {
+    pub(crate) fn check_signed(&self, request: &Request) -> Result<(), Refusal> {
         let must =
             request.headers.keys().map(|name| name.as_str()).filter(|name| name.starts_with("x-amz-")).chain(["host"]);
         for name in must {

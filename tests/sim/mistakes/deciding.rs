@@ -326,9 +326,9 @@ pub fn journal_is_believed() -> Plant {
     judges(|state, effect, found, now, around| {
         let found = found.map(|finding| match finding {
             Finding::Survey { snapshot, listing } => Finding::Survey { snapshot, listing: as_written(state, listing) },
-            Finding::Observed { listing, readings, others, probe } => {
+            Finding::Observed { listing, readings, others, probe, unkept } => {
                 let probe = probe.map(|_| Probe::Works);
-                Finding::Observed { listing: as_written(state, listing), readings, others, probe }
+                Finding::Observed { listing: as_written(state, listing), readings, others, probe, unkept }
             }
             Finding::BeforePush { reading, jobs, listing, .. } => {
                 let listing = as_written(state, listing);

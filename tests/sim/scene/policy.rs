@@ -29,6 +29,10 @@ pub fn parse(accounts: &str, cast: &[Cast], issuer: impl Fn(&Cast) -> (String, O
                 text += &format!("[[service]]\nname = \"{name}-sas\"\n[service.issuer]\n{follower}");
             }
             let id = target.rsplit(':').next().unwrap_or_default();
+            if service.files {
+                text += &format!("[[service.target]]\nkind = \"file\"\npath = \"{id}\"\n");
+                continue;
+            }
             let key = match (service.jobless, service.providers) {
                 (true, _) => "data_item",
                 (false, true) => "provider_id",

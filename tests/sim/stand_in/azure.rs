@@ -1,15 +1,13 @@
 //! Azure's kinds: keys in slots, what is signed with them, and labelled secrets, at the lab's Resource Manager, Graph and Entra.
 
-use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::SecondsFormat;
 use rekeyd::model::KeyId;
-use rekeyd_lab::{Azure, AzureOptions, Fault as Mishap};
+use rekeyd_lab::{Azure, AzureOptions};
 use tempfile::NamedTempFile;
 
-use super::{Mishaps, Provider, outside};
+use super::{Living, Mishaps, NOWHERE, Provider, fresh, goes_wrong, login, outside};
 use crate::faults::Op;
 use crate::scene::Tables;
 
@@ -25,31 +23,12 @@ fn azure() -> Azure {
     AZURE.with(Clone::clone)
 }
 
-impl Mishaps for Azure {
-    fn queue(&self, request: &str, mishap: Mishap) {
-        self.fault(request, mishap);
-    }
-
-    fn left(&self, request: &str) -> usize {
-        self.faults_left(request)
-    }
-
-    fn clear(&self) {
-        self.clear_faults();
-    }
-}
-
-/// A name that no other history has.
-fn fresh() -> String {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    format!("store{}", LAST.fetch_add(1, Ordering::Relaxed))
-}
+goes_wrong!(Azure);
 
 /// `[azure.main]`, as it is and with nobody at its addresses.
 fn accounts(azure: &Azure, secret: &NamedTempFile) -> [String; 2] {
     let here = [azure.authority_url(), azure.arm_url(), azure.graph_url(), azure.blob_url()];
-    // The discard port: connections are refused.
-    let nowhere = std::array::from_fn(|_| "http://127.0.0.1:9".to_owned());
+    let nowhere = std::array::from_fn(|_| NOWHERE.to_owned());
     [here, nowhere].map(|[authority, arm, graph, blob]| {
         format!(
             "[azure.main]\ntenant_id = \"{}\"\nclient_id = \"{}\"\nclient_secret = {{ file = \"{}\" }}\nsettle = \"2m\"\n\
@@ -60,12 +39,6 @@ fn accounts(azure: &Azure, secret: &NamedTempFile) -> [String; 2] {
             secret.path().display(),
         )
     })
-}
-
-fn secret(azure: &Azure) -> NamedTempFile {
-    let mut file = NamedTempFile::new().expect("a file");
-    file.write_all(azure.admin().1.as_bytes()).expect("written");
-    file
 }
 
 /// A storage account with its two slots.
@@ -84,7 +57,8 @@ pub fn keys(signed: bool) -> Tables {
     let follower = signed.then(|| {
         format!("kind = \"azure-sas\"\naccount = \"main\"\nfrom = \"store\"\ncontainer = \"{CONTAINER}\"\npermissions = \"rl\"\n")
     });
-    Tables { accounts, issuer, follower, first: account.key_id("key1"), secret: None, provider: Box::new(account) }
+    let first = account.key_id("key1");
+    Tables { accounts, issuer: [issuer.clone(), issuer], follower, first, secret: None, provider: Box::new(account) }
 }
 
 /// A storage account whose targets hold what is signed with its keys.
@@ -98,15 +72,15 @@ pub fn signatures() -> Tables {
     // Nobody shows what somebody signed.
     let by_hand = account.azure.container_sas(&account.id, CONTAINER, "key1", Duration::from_secs(180 * 24 * 3600));
     let (first, secret) = (account.key_id("key1"), Some(by_hand));
-    Tables { accounts, issuer, follower: None, first, secret, provider: Box::new(account) }
+    Tables { accounts, issuer: [issuer.clone(), issuer], follower: None, first, secret, provider: Box::new(account) }
 }
 
 impl Account {
     fn new() -> (Account, [String; 2]) {
-        let (azure, name) = (azure(), fresh());
+        let (azure, name) = (azure(), fresh("store"));
         let id = azure.add_storage_account(&name);
         azure.add_container(&id, CONTAINER);
-        let secret = secret(&azure);
+        let secret = login(&azure.admin().1);
         let accounts = accounts(&azure, &secret);
         (Account { azure, id, name, _secret: secret }, accounts)
     }
@@ -119,8 +93,10 @@ impl Account {
 }
 
 impl Provider for Account {
-    fn keys(&self) -> Vec<(KeyId, String)> {
-        ["key1", "key2"].map(|slot| (self.key_id(slot), self.azure.slot(&self.id, slot).value)).into()
+    fn keys(&self) -> Vec<Living> {
+        let in_slot =
+            |slot| Living { id: self.key_id(slot), secret: self.azure.slot(&self.id, slot).value, active: true };
+        ["key1", "key2"].map(in_slot).into()
     }
 
     fn request(&self, op: Op) -> &'static str {
@@ -132,7 +108,7 @@ impl Provider for Account {
         }
     }
 
-    fn mishaps(&self) -> &dyn Mishaps {
+    fn mishaps(&self, _op: Op) -> &dyn Mishaps {
         &self.azure
     }
 
@@ -163,26 +139,33 @@ struct Application {
 
 /// An application whose secrets the targets hold.
 pub fn secrets() -> Tables {
-    let (azure, name) = (azure(), fresh());
+    let (azure, name) = (azure(), fresh("store"));
     let storage = azure.add_storage_account(&name);
     azure.add_container(&storage, CONTAINER);
     let (object_id, client_id) = azure.add_application(&name);
     let (first, by_hand) = azure.create_password(&object_id, "made by hand");
-    let secret = secret(&azure);
+    let secret = login(&azure.admin().1);
     let accounts = accounts(&azure, &secret);
     let issuer = format!(
         "kind = \"entra-secret\"\naccount = \"main\"\napplication_object_id = \"{object_id}\"\nclient_id = \"{client_id}\"\n\
          storage_account = \"{name}\"\nprobe = {{ container = \"{CONTAINER}\" }}\n"
     );
     let provider = Box::new(Application { azure, object_id, client_id, _secret: secret });
-    Tables { accounts, issuer, follower: None, first: KeyId::new(first), secret: Some(by_hand), provider }
+    Tables {
+        accounts,
+        issuer: [issuer.clone(), issuer],
+        follower: None,
+        first: KeyId::new(first),
+        secret: Some(by_hand),
+        provider,
+    }
 }
 
 impl Provider for Application {
-    fn keys(&self) -> Vec<(KeyId, String)> {
-        let living = self.azure.passwords(&self.object_id).into_iter();
+    fn keys(&self) -> Vec<Living> {
+        let living = self.azure.passwords(&self.object_id).into_iter().map(|password| password.key_id);
         let secret = |id: &str| self.azure.secret_of(id).expect("the lab forgets no secret");
-        living.map(|password| (KeyId::new(password.key_id.clone()), secret(&password.key_id))).collect()
+        living.map(|id| Living { secret: secret(&id), id: KeyId::new(id), active: true }).collect()
     }
 
     fn request(&self, op: Op) -> &'static str {
@@ -194,7 +177,7 @@ impl Provider for Application {
         }
     }
 
-    fn mishaps(&self) -> &dyn Mishaps {
+    fn mishaps(&self, _op: Op) -> &dyn Mishaps {
         &self.azure
     }
 

@@ -20,19 +20,12 @@ impl World {
                 if self.key(object, key).is_some_and(Key::works) {
                     self.check_kill(object, key, Op::Disable, by, sent);
                 }
-                self.tell(|| format!("{object}: key {key} is disabled by {by:?}"));
-                let now = self.now();
-                if let Some(key) = self.key_mut(object, key) {
-                    (key.active, key.killed_by, key.disabled) = (false, Some(by), Some(now));
-                }
+                self.switch(object, key, false, by);
                 Ok(Outcome::Done)
             }
             Deed::Enable { object, key } => {
                 self.must_exist(object, key)?;
-                self.tell(|| format!("{object}: key {key} is enabled by {by:?}"));
-                if let Some(key) = self.key_mut(object, key) {
-                    (key.active, key.killed_by) = (true, None);
-                }
+                self.switch(object, key, true, by);
                 Ok(Outcome::Done)
             }
             Deed::Delete { object, key } => {
@@ -164,6 +157,19 @@ impl World {
         };
         self.vaults.get_mut(object).expect("issuers do not vanish").keys.push(key);
         Outcome::Minted(id, epoch() + now)
+    }
+
+    /// A key is disabled, or enabled again.
+    pub(super) fn switch(&mut self, object: &str, key: &KeyId, active: bool, by: Actor) {
+        let now = self.now();
+        self.tell(|| format!("{object}: key {key} is {} by {by:?}", if active { "enabled" } else { "disabled" }));
+        let Some(key) = self.key_mut(object, key) else { return };
+        (key.active, key.killed_by) = (active, (!active).then_some(by));
+        match active {
+            true if by == Actor::Human => key.enabled_by_hand = Some(now),
+            true => {}
+            false => key.disabled = Some(now),
+        }
     }
 
     pub(super) fn bury(&mut self, object: &str, key: &KeyId, by: Actor) {

@@ -52,17 +52,11 @@ impl World {
 
     /// Somebody else disables a key that is active, or enables one that is not.
     pub fn switch_by_hand(&mut self, object: &str, key: &KeyId) {
-        let now = self.now();
-        if let Some(known) = self.key_mut(object, key) {
-            known.active = !known.active;
-            match known.active {
-                true => known.enabled_by_hand = Some(now),
-                false => known.disabled = Some(now),
-            }
-            known.killed_by = (!known.active).then_some(Actor::Human);
-            let active = known.active;
-            self.tell(|| format!("{object}: somebody makes key {key} active: {active}"));
+        let Some(active) = self.key(object, key).map(|key| !key.active) else { return };
+        if let Some(kept) = self.kept(object) {
+            kept.provider.switch(key, active);
         }
+        self.switch(object, key, active, Actor::Human);
     }
 
     /// Targets hold what they held, and know the jobs they knew.

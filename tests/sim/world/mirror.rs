@@ -7,7 +7,7 @@ use rekeyd::model::KeyId;
 
 use super::{Actor, At, Deed, World};
 use crate::faults::Op;
-use crate::stand_in::Kept;
+use crate::stand_in::{Kept, Living};
 
 impl World {
     /// Who keeps this vault's keys, where the world does not.
@@ -26,17 +26,26 @@ impl World {
         };
         let Some(kept) = self.kept(object) else { return };
         let there = kept.provider.keys();
-        let lives = |key: &KeyId| there.iter().any(|(id, _)| id == key);
+        let lives = |key: &KeyId| there.iter().any(|living| living.id == *key);
         let here = self.vaults[object].keys.iter().filter(|key| key.died.is_none());
         let gone: Vec<KeyId> = here.map(|key| key.id.clone()).filter(|key| !lives(key)).collect();
         for key in gone {
             self.check_kill(object, &key, op, by, sent);
             self.bury(object, &key, by);
         }
-        for (id, secret) in &there {
-            if self.key(object, id).is_none() {
-                let intent = intent.filter(|_| by != Actor::Human).cloned();
-                self.make_with(object, id.clone(), secret.clone(), by, intent, op == Op::Delete);
+        for Living { id, secret, active } in there {
+            match self.key(object, &id).map(|key| key.active) {
+                None => {
+                    let intent = intent.filter(|_| by != Actor::Human).cloned();
+                    self.make_with(object, id, secret, by, intent, op == Op::Delete);
+                }
+                Some(was) if was == active => {}
+                Some(_) => {
+                    if !active {
+                        self.check_kill(object, &id, op, by, sent);
+                    }
+                    self.switch(object, &id, active, by);
+                }
             }
         }
     }

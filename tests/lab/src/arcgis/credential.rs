@@ -99,10 +99,12 @@ impl Credential {
         Self { kind: "ACCESS-KEY".to_owned(), secret: object(secret), beside: Map::new() }
     }
 
-    /// The key pair an S3 consumer signs with.
+    /// The key pair a consumer of S3, or of a store that speaks it, signs with.
     pub(crate) fn pair(&self) -> Option<(String, String)> {
         let get = |name: &str| self.secret.get(name)?.as_str().map(str::to_owned);
-        (self.kind == "ACCESS-KEY").then(|| Some((get("accessKey")?, get("secretKey")?)))?
+        ["ACCESS-KEY", "HMAC-KEYS"]
+            .contains(&self.kind.as_str())
+            .then(|| Some((get("accessKey")?, get("secretKey")?)))?
     }
 
     /// How a consumer of Azure Blob Storage opens its container.

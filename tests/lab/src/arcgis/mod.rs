@@ -22,7 +22,7 @@ pub use jobs::{JobScript, JobView};
 pub use options::{ArcGisOptions, ItemView, JobPath, Product, Restart, ServiceSpec, Spelling, StoredCredential};
 
 use crate::record::{Exchange, Recorded, Tape};
-use crate::{Aws, Azure, ConsumerCount, Fault, RequestLine, consumer, http, tls};
+use crate::{Aws, Azure, ConsumerCount, Fault, Ibm, RequestLine, consumer, http, tls};
 use credential::Credential;
 use site::{Provider, Service, Site, lock};
 
@@ -119,6 +119,17 @@ impl ArcGis {
         self.site().azure = Some(azure.clone());
     }
 
+    /// From now on a service that holds a key of this system reads its bucket there. What holds another key goes on as it was.
+    pub fn use_ibm(&self, ibm: &Ibm) {
+        self.site().ibm = Some(ibm.clone());
+    }
+
+    /// From now on services on Google Cloud Storage read their buckets at this store ([`crate::s3::S3Store::url`]), with the HMAC keys
+    /// they hold. Before, nobody used what they held.
+    pub fn use_google(&self, store_url: &str) {
+        self.site().google_store = Some(store_url.to_owned());
+    }
+
     /// A cloud provider: `name` is `AWS`, `AZURE` or `GCP`.
     pub fn add_provider(&self, id: &str, name: &str, credential: Option<StoredCredential>) {
         let mut site = self.site();
@@ -135,7 +146,8 @@ impl ArcGis {
     /// Any cloud service. Its consumer starts at once, unless it has neither a bucket nor a container.
     pub fn add_service_with(&self, spec: ServiceSpec) {
         let credential = spec.credential.as_ref().map(Credential::access_key);
-        let (id, consumed) = (spec.id.clone(), !spec.bucket.is_empty() || spec.container().is_some());
+        let consumed = !spec.bucket.is_empty() || spec.container().is_some() || spec.google_bucket().is_some();
+        let id = spec.id.clone();
         {
             let mut site = self.site();
             site.note_secrets(credential.as_ref());

@@ -224,7 +224,8 @@ impl ServiceSpec {
         Self { kind: "queueService".to_owned(), category: "queue".to_owned(), ..spec }
     }
 
-    /// A bucket of Google Cloud Storage. Nobody uses it. No document shows its name; this one is a guess.
+    /// A bucket of Google Cloud Storage. Somebody uses it once there is a store behind the site: [`crate::ArcGis::use_google`]. No
+    /// document shows its name; this one is a guess.
     pub fn google_cloud_storage(id: &str, provider: &str, bucket: &str) -> Self {
         let connection = json!({ "bucketName": bucket, "rootDir": format!("root-{id}") });
         Self { connection: object(connection), ..Self::named(id, provider, "Google Cloud Storage") }
@@ -233,6 +234,12 @@ impl ServiceSpec {
     /// What its consumer reads on Azure.
     pub(crate) fn container(&self) -> Option<&str> {
         self.connection.get("containerName")?.as_str().filter(|name| !name.is_empty())
+    }
+
+    /// What its consumer reads at Google.
+    pub(crate) fn google_bucket(&self) -> Option<&str> {
+        let name = self.connection.get("bucketName")?.as_str().filter(|name| !name.is_empty());
+        name.filter(|_| self.name == "Google Cloud Storage")
     }
 
     fn named(id: &str, provider: &str, name: &str) -> Self {

@@ -13,7 +13,7 @@ use super::options::{ArcGisOptions, Product, Restart, ServiceSpec};
 use super::tokens::Tokens;
 use crate::consumer::{Bucket, Container, Errand, Pass};
 use crate::faults::FaultQueue;
-use crate::{Aws, Azure, ConsumerCount, RequestLine};
+use crate::{Aws, Azure, ConsumerCount, Ibm, RequestLine};
 
 #[derive(Clone)]
 pub(crate) struct Provider {
@@ -36,6 +36,10 @@ pub(crate) struct Site {
     aws: Option<Aws>,
     /// Where services on Azure Blob Storage use their credentials.
     pub(crate) azure: Option<Azure>,
+    /// Where services use the keys that it made.
+    pub(crate) ibm: Option<Ibm>,
+    /// Where buckets of Google are read, if anywhere.
+    pub(crate) google_store: Option<String>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) services: Vec<Service>,
     pub(crate) items: Vec<DataItem>,
@@ -77,6 +81,8 @@ impl Site {
             options,
             aws,
             azure: None,
+            ibm: None,
+            google_store: None,
             providers: Vec::new(),
             services: Vec::new(),
             items: Vec::new(),
@@ -196,8 +202,16 @@ impl Site {
             let (blob_url, authority_url, ca) = (azure.blob_url(), azure.authority_url(), azure.ca_pem());
             return Some(Errand::Blob(Container { blob_url, authority_url, ca, account, container, pass }));
         }
+        if let Some(bucket) = self.service(id).and_then(|service| service.spec.google_bucket()) {
+            let (endpoint, bucket, region) = (self.google_store.clone()?, bucket.to_owned(), "auto".to_owned());
+            return Some(Errand::S3(Bucket { endpoint, bucket, region, key: self.held(id)? }));
+        }
         let (key, (bucket, region)) = (self.held(id)?, self.reads(id)?);
-        Some(Errand::S3(Bucket { endpoint: s3_endpoint.to_owned(), bucket, region, key }))
+        let endpoint = match self.ibm_of(&key.0) {
+            Some(ibm) => ibm.s3_url(),
+            None => s3_endpoint.to_owned(),
+        };
+        Some(Errand::S3(Bucket { endpoint, bucket, region, key }))
     }
 
     /// Whether a service opens its bucket or container now, as far as a validation can tell; `None` where it has neither, or where
@@ -226,7 +240,15 @@ impl Site {
 
     /// Whether this pair reads the bucket now, as far as a validation can tell.
     pub(crate) fn works(&self, id: &str, secret: &str, bucket: &str) -> bool {
-        self.aws.as_ref().is_none_or(|aws| aws.reads(id, secret, bucket))
+        match self.ibm_of(id) {
+            Some(ibm) => ibm.opens(id, secret),
+            None => self.aws.as_ref().is_none_or(|aws| aws.reads(id, secret, bucket)),
+        }
+    }
+
+    /// The system that made a key, where it is one of IBM's.
+    fn ibm_of(&self, key: &str) -> Option<&Ibm> {
+        self.ibm.as_ref().filter(|ibm| ibm.knows(key))
     }
 
     pub(crate) fn note_secrets(&mut self, credential: Option<&Credential>) {

@@ -14,7 +14,8 @@ pub(crate) fn execute(call: &Call, caller: &Caller, state: &mut State, now: Date
     let version = call.value("Version").unwrap_or_default();
     let known =
         ["CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey", "GetAccessKeyLastUsed", "GetUser"];
-    if version != "2010-05-08" || !known.contains(&action) {
+    let lacking = action == "GetAccessKeyLastUsed" && !state.options.last_used;
+    if version != "2010-05-08" || !known.contains(&action) || lacking {
         return Outcome::error(
             400,
             "InvalidAction",

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::s3::{KeyState, Lookup};
 use crate::{Fault, RequestLine, chance, http};
 use state::{Bucket, Key, State, User};
 
@@ -34,6 +35,12 @@ pub struct AwsOptions {
     pub page_size: usize,
     /// Where buckets are; a request signed for another region is refused.
     pub bucket_region: String,
+    /// The region IAM wants in a signature.
+    pub iam_region: String,
+    /// Whether there is an STS. A store of somebody's own that speaks IAM may have none: `InvalidAction`.
+    pub sts: bool,
+    /// Whether there is `GetAccessKeyLastUsed`; as for `sts`.
+    pub last_used: bool,
 }
 
 impl Default for AwsOptions {
@@ -46,6 +53,9 @@ impl Default for AwsOptions {
             quota: 2,
             page_size: 100,
             bucket_region: "us-east-1".to_owned(),
+            iam_region: "us-east-1".to_owned(),
+            sts: true,
+            last_used: true,
         }
     }
 }
@@ -185,6 +195,22 @@ impl Aws {
         let user = state.signing_key(id, Utc::now()).filter(|key| key.secret == secret).map(|key| key.user.clone());
         let readers = state.buckets.get(bucket).map(|bucket| &bucket.readers);
         user.is_some_and(|user| readers.is_some_and(|readers| readers.contains(&user)))
+    }
+
+    /// What a store of its own ([`S3Store`](crate::s3::S3Store)) asks it of keys. A use there is not noted here, and every key opens
+    /// every bucket there.
+    pub fn lookup(&self) -> Lookup {
+        let state = self.state.clone();
+        Arc::new(move |id| {
+            let mut state = state::lock(&state);
+            if let Some(key) = state.signing_key(id, Utc::now()) {
+                return KeyState::Usable(key.secret.clone());
+            }
+            match state.keys.iter().any(|key| key.id == id && key.deleted.is_none() && !key.active) {
+                true => KeyState::Inactive,
+                false => KeyState::Unknown,
+            }
+        })
     }
 
     /// The secret of any key there ever was.

@@ -91,7 +91,7 @@ impl Call {
     fn check_scope(&self, authorization: &Authorization, state: &State) -> Result<(), Outcome> {
         let region = authorization.region.as_str();
         match authorization.service.as_str() {
-            "iam" if region != "us-east-1" => Err(Outcome::error(
+            "iam" if region != state.options.iam_region => Err(Outcome::error(
                 403,
                 "SignatureDoesNotMatch",
                 format!("Credential should be scoped to a valid region, not '{region}'. "),

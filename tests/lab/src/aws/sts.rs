@@ -7,7 +7,7 @@ use crate::xml::escape;
 
 pub(crate) fn execute(call: &Call, caller: &Caller, state: &State) -> Outcome {
     let (action, version) = (call.value("Action").unwrap_or_default(), call.value("Version").unwrap_or_default());
-    if (action, version) != ("GetCallerIdentity", "2011-06-15") {
+    if !state.options.sts || (action, version) != ("GetCallerIdentity", "2011-06-15") {
         return Outcome::error(
             400,
             "InvalidAction",

@@ -320,3 +320,37 @@ async fn a_restored_account_has_its_old_keys_and_forgets_no_secret() {
     aws.delete_key("store", &old.0);
     assert_eq!(aws.deleted_keys("store").iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [old.0]);
 }
+
+#[tokio::test]
+async fn a_store_of_ones_own_may_lack_an_sts_and_the_last_use() {
+    let lacking = AwsOptions { sts: false, last_used: false, ..AwsOptions::default() };
+    let aws = store(lacking).await;
+    let key = mint(&aws).await;
+    assert_eq!(code(Client::new(&aws, key.clone()).sts().await), (400, "InvalidAction".to_owned()));
+    let asked = format!("&AccessKeyId={}", key.0);
+    let (status, body, _) = Client::admin(&aws).iam("GetAccessKeyLastUsed", &asked).await.expect("IAM answers");
+    assert_eq!(code((status, body)), (400, "InvalidAction".to_owned()));
+    let (_, body, _) = Client::admin(&aws).iam("GetUser", "&UserName=store").await.expect("IAM answers");
+    assert!(between(&body, "UserId").starts_with("AIDA"), "{body}");
+
+    let elsewhere = store(AwsOptions { iam_region: "RegionOne".to_owned(), ..AwsOptions::default() }).await;
+    let (status, body, _) = Client::admin(&elsewhere).iam("GetUser", "&UserName=store").await.expect("IAM answers");
+    assert_eq!(code((status, body)), (403, "SignatureDoesNotMatch".to_owned()));
+}
+
+#[tokio::test]
+async fn a_lookup_tells_of_a_key_what_is_so_at_that_moment() {
+    let aws = store(AwsOptions { propagation: Duration::from_secs(3600), ..AwsOptions::default() }).await;
+    let (lookup, (id, secret)) = (aws.lookup(), aws.create_key("store"));
+    let fresh = mint(&aws).await;
+    assert_eq!(lookup(&id), KeyState::Usable(secret.clone()));
+    assert_eq!((lookup(&fresh.0), lookup("AKIANOBODY")), (KeyState::Unknown, KeyState::Unknown));
+    aws.set_status("store", &id, false);
+    assert_eq!(lookup(&id), KeyState::Inactive);
+    aws.set_status("store", &id, true);
+    assert_eq!(lookup(&id), KeyState::Usable(secret));
+    aws.delete_key("store", &id);
+    assert_eq!(lookup(&id), KeyState::Unknown);
+    aws.set_propagation(Duration::ZERO);
+    assert_eq!(lookup(&fresh.0), KeyState::Usable(fresh.1));
+}
