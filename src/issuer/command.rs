@@ -27,7 +27,8 @@ pub const KIND: super::Kind = super::Kind {
     read_system: |_| None,
     read,
     material,
-    valid_for: super::for_ever,
+    lifetime: super::for_ever,
+    watch_min: super::at_once,
     derivation: None,
     connect,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::model::{IssuerSpec, MaterialKind, Reason, SystemSpec};
+use crate::model::{IssuerSpec, MaterialKind, Reason, SystemRef, SystemSpec};
 use crate::net::Context;
 use crate::ports::{Fault, Issuer};
 use crate::table::Table;
@@ -21,6 +21,7 @@ pub mod entra_secret;
 pub mod f5xc;
 pub mod gcs_hmac;
 pub mod ibm_cos;
+mod reach;
 mod s3;
 
 /// A kind of issuer: how its tables are read and how it is reached.
@@ -37,7 +38,9 @@ pub struct Kind {
     /// before it is there (a program's).
     pub material: fn(&IssuerSpec) -> Option<MaterialKind>,
     /// How long its keys live, where they end by themselves: the next one is due before that.
-    pub valid_for: fn(&IssuerSpec) -> Option<Duration>,
+    pub lifetime: fn(&IssuerSpec) -> Option<Lifetime>,
+    /// How long a disabled key must wait before it is deleted, whatever the policy says, where there is such a wait.
+    pub watch_min: fn(&IssuerSpec) -> Option<WatchMin>,
     /// How it makes what targets hold out of another service's keys (`from`), where it can.
     pub derivation: Option<Derivation>,
     /// Makes the port. Reads secrets; sends nothing yet.
@@ -53,14 +56,32 @@ pub struct Derivation {
     pub over: fn(serde_json::Value, &IssuerSpec, Option<&SystemSpec>) -> Result<IssuerSpec, String>,
 }
 
+/// How long keys live that end by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// What the policy calls it, as the provider does.
+    pub option: &'static str,
+    /// From the mint on.
+    pub length: Duration,
+}
+
+/// The shortest `watch` of a provider that asks for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchMin {
+    /// From disabling to deleting.
+    pub wait: Duration,
+    /// Why, as the end of a sentence about a key that is disabled.
+    pub why: &'static str,
+}
+
 /// For kinds whose keys live until somebody takes them away.
-fn for_ever(_spec: &IssuerSpec) -> Option<Duration> {
+fn for_ever(_spec: &IssuerSpec) -> Option<Lifetime> {
     None
 }
 
-/// What a policy calls the life of this kind's keys, for a message about it: each as its provider says it.
-pub fn lifetime_option(kind: &str) -> &'static str {
-    if kind == f5xc::KIND.name { "expires_in_days" } else { "valid_for" }
+/// For kinds whose keys may be deleted as soon as they are disabled.
+fn at_once(_spec: &IssuerSpec) -> Option<WatchMin> {
+    None
 }
 
 /// The kind's own table, as the journal keeps it.
@@ -72,17 +93,24 @@ fn config<T: DeserializeOwned>(spec: &IssuerSpec) -> Result<T, Fault> {
         .map_err(|error| mismatch(spec, format!("its configuration was written by another rekeyd: {error}")))
 }
 
+/// The account that a spec refers to, and its name. `object` opens the messages.
+///
+/// # Errors
+/// `policy-mismatch` where there is none, or none of this build's.
+fn account<'s, T: DeserializeOwned>(system: Option<&'s SystemSpec>, object: &str) -> Result<(&'s SystemRef, T), Fault> {
+    let refused = |what: String| Fault::Refused {
+        reason: Reason::PolicyMismatch,
+        why: format!("connect to issuer {object}: {what}"),
+    };
+    let system = system.ok_or_else(|| refused("it names no account".to_owned()))?;
+    let account = serde_json::from_value(system.config.clone());
+    let account = account.map_err(|_| refused(format!("the policy has no usable [{}]", system.at)))?;
+    Ok((&system.at, account))
+}
+
 /// Why a port cannot be made out of a spec.
 fn mismatch(spec: &IssuerSpec, what: impl std::fmt::Display) -> Fault {
     Fault::Refused { reason: Reason::PolicyMismatch, why: format!("connect to issuer {}: {what}", spec.object) }
-}
-
-/// How long a disabled key must wait before it is deleted, whatever the policy says, and why; for kinds that have such a wait.
-pub fn watch_min(spec: &IssuerSpec) -> Option<(Duration, &'static str)> {
-    match spec.kind.as_str() {
-        kind if kind == gcs_hmac::KIND.name => gcs_hmac::watch_min(spec),
-        _ => None,
-    }
 }
 
 /// A port, or why it could not be made.

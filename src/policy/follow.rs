@@ -98,9 +98,8 @@ fn put_under(
             return;
         }
     };
-    let valid_for = (kind.valid_for)(&issuer);
-    if let (Some(valid_for), Some(settled)) = (valid_for, &root.settled) {
-        settled.check_validity(("valid_for", valid_for), &format!("`{name}`"), zone, &follows.head, document);
+    if let (Some(lifetime), Some(settled)) = ((kind.lifetime)(&issuer), &root.settled) {
+        settled.check_validity(lifetime, &format!("`{name}`"), zone, &follows.head, document);
     }
     tell_what_comes(&issuer, &mut targets, kinds);
     let names = targets.iter().map(|target| target.name.clone()).collect();

@@ -5,10 +5,8 @@ use chrono_tz::Tz;
 use super::systems::{self, Systems};
 use super::timing::{self, Settled, Timing};
 use super::{Kinds, Service};
-use crate::issuer::watch_min;
 use crate::model::{IssuerSpec, ServiceName, TargetName, TargetSpec};
 use crate::table::{Spot, Table, did_you_mean};
-use crate::{issuer, target};
 
 /// A service as read, with the places that the checks between services point at. What has a mistake is absent.
 #[derive(Default)]
@@ -67,11 +65,15 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
 
     if let Some(Origin::Own(spec, _)) = &origin {
         let comes = kinds.issuers.iter().find(|kind| kind.name == spec.kind).and_then(|kind| (kind.material)(spec));
+        let refuses = |target: &TargetSpec| {
+            let kind = kinds.targets.iter().find(|kind| kind.name == target.kind)?;
+            (kind.refuses)(comes?)
+        };
         let refusals = targets
             .iter()
             .flatten()
             .zip(&draft.targets)
-            .filter_map(|(target, (name, spot))| Some((target::refuses(&target.kind, comes?)?, name, spot)));
+            .filter_map(|(target, (name, spot))| Some((refuses(target)?, name, spot)));
         for (why, name, spot) in refusals {
             let help = format!("`{}` is held by a target of kind `file`, or one of kind `command`", spec.kind);
             document.mistake_at(spot, format!("{name} cannot hold what `{}` makes: {why}", spec.kind), help);
@@ -97,14 +99,14 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
     let (Some(name), Some((mut issuer, _)), Some(mut targets)) = (name, issuer, targets) else { return draft };
     issuer.propagation = settled.propagation.unwrap_or(issuer.propagation);
     tell_what_comes(&issuer, &mut targets, kinds);
-    let valid_for =
-        kinds.issuers.iter().find(|kind| kind.name == issuer.kind).and_then(|kind| (kind.valid_for)(&issuer));
-    if let (Some(valid_for), Some((_, spot))) = (valid_for, &draft.issuer) {
-        settled.check_validity((issuer::lifetime_option(&issuer.kind), valid_for), &who, zone, spot, document);
+    let kind = kinds.issuers.iter().find(|kind| kind.name == issuer.kind);
+    let lifetime = kind.and_then(|kind| (kind.lifetime)(&issuer));
+    if let (Some(lifetime), Some((_, spot))) = (lifetime, &draft.issuer) {
+        settled.check_validity(lifetime, &who, zone, spot, document);
     }
-    if let (Some((wait, why)), Some((_, spot))) = (watch_min(&issuer), &draft.issuer) {
+    if let (Some(min), Some((_, spot))) = (kind.and_then(|kind| (kind.watch_min)(&issuer)), &draft.issuer) {
         let spot = if table.has("watch") { table.spot("watch") } else { spot.clone() };
-        settled.check_watch(wait, why, &who, &spot, document);
+        settled.check_watch(min, &who, &spot, document);
     }
     draft.service = Some(Service {
         name: ServiceName::new(name),
@@ -123,7 +125,7 @@ pub(super) fn read(mut table: Table<'_>, defaults: &Timing, systems: &Systems, k
         issuer,
         targets,
         followers: Vec::new(),
-        valid_for,
+        valid_for: lifetime.map(|lifetime| lifetime.length),
     });
     draft.settled = Some(settled);
     draft

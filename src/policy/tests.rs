@@ -27,7 +27,8 @@ const KINDS: Kinds<'static> = Kinds {
                 })
             },
             material: |_| Some(MaterialKind::AccessKey),
-            valid_for: |_| None,
+            lifetime: |_| None,
+            watch_min: |_| None,
             derivation: None,
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
@@ -37,7 +38,8 @@ const KINDS: Kinds<'static> = Kinds {
             read_system: |_| None,
             read: |_, _| None,
             material: |_| None,
-            valid_for: |_| None,
+            lifetime: |_| None,
+            watch_min: |_| None,
             derivation: None,
             connect: |_, _, _| Err(Fault::Unknown("no issuer is reached in these tests".into())),
         },
@@ -64,6 +66,7 @@ const KINDS: Kinds<'static> = Kinds {
             })
         },
         expect: |spec, material| spec.config = serde_json::json!({ "comes": material }),
+        refuses: |_| None,
         jobs_max: |_| None,
         connect: |_, _, _| Err(Fault::Unknown("no target is reached in these tests".into())),
     }],

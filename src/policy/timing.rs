@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::OnDrift;
+use crate::issuer::{Lifetime, WatchMin};
 use crate::model::{KeepSecret, Terms};
 use crate::schedule::{Cron, Jitter, NO_SUCH_DATE, Timetable, Window, format_duration, longest_window_gap};
 use crate::table::{Document, Spot, Table, Zero};
@@ -162,11 +163,10 @@ impl Timing {
 }
 
 impl Settled {
-    /// A key that ends by itself must be replaced before it does, and the rotation before must be over by then. `option` is what the
-    /// policy calls its life.
+    /// A key that ends by itself must be replaced before it does, and the rotation before must be over by then.
     pub(super) fn check_validity(
         &self,
-        (option, valid_for): (&str, Duration),
+        Lifetime { option, length }: Lifetime,
         who: &str,
         zone: Tz,
         spot: &Spot,
@@ -179,10 +179,10 @@ impl Settled {
         };
         let late = self.jitter.longest(&self.timetable) + longest_window_gap(&self.windows);
         let takes = every + late + self.terms.soak + self.terms.watch;
-        if takes >= valid_for {
+        if takes >= length {
             let what = format!(
                 "{who} has keys that end by themselves after {}, and the next one may be in place only after {}",
-                format_duration(valid_for),
+                format_duration(length),
                 spoken(takes)
             );
             document.mistake_at(
@@ -196,7 +196,8 @@ impl Settled {
 
 impl Settled {
     /// Some providers want a disabled key left alone for a while before it is deleted.
-    pub(super) fn check_watch(&self, wait: Duration, why: &str, who: &str, spot: &Spot, document: &Document<'_>) {
+    pub(super) fn check_watch(&self, min: WatchMin, who: &str, spot: &Spot, document: &Document<'_>) {
+        let WatchMin { wait, why } = min;
         if self.terms.watch < wait {
             let (watch, wait) = (format_duration(self.terms.watch), format_duration(wait));
             let what = format!("{who} would delete a key {watch} after it is disabled: {why}");

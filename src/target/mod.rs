@@ -25,16 +25,17 @@ pub struct Kind {
     pub read: fn(&mut Table<'_>, Option<&SystemSpec>) -> Option<TargetSpec>,
     /// Tells a target which material will come, so that its `inspect` can refuse what does not fit before a key is made.
     pub expect: fn(&mut TargetSpec, MaterialKind),
+    /// Why a target of this kind can never hold such a key, where the kind alone tells that; a policy that asks for it is mistaken.
+    pub refuses: fn(MaterialKind) -> Option<&'static str>,
     /// How many pushes may be under way at once on one deployment; `None` where the kind has no such bound.
     pub jobs_max: fn(&SystemSpec) -> Option<u32>,
     /// Makes the port. Reads secrets; sends nothing yet.
     pub connect: fn(&TargetSpec, Option<&SystemSpec>, &Context) -> Connected,
 }
 
-/// Why a target of this kind can never hold what a key is made of, where the kinds alone tell that; a policy that asks for it is
-/// mistaken.
-pub fn refuses(kind: &str, material: MaterialKind) -> Option<&'static str> {
-    (kind == arcgis::KIND.name && !arcgis::takes(material)).then_some("ArcGIS takes no such credential")
+/// For kinds that hold whatever a key is made of.
+fn nothing(_material: MaterialKind) -> Option<&'static str> {
+    None
 }
 
 /// A port, or why it could not be made.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use crate::issuer::reach::Reach;
 use crate::model::{SecretRef, SystemSpec};
 use crate::net::client::is_loopback;
-use crate::table::{Table, Zero};
+use crate::table::Table;
 
 /// The public cloud's doors. The others' stand in Microsoft's pages on national clouds and are written into the policy.
 const ARM: &str = "https://management.azure.com";
@@ -20,7 +21,6 @@ const BLOB: &str = "https://blob.core.windows.net";
 /// Horizon of an unknown mint, where a kind knows no longer one. ARM and Graph document no time after which a request they took is
 /// surely over; both work for seconds. Ten minutes hold that and the request timeout.
 pub(in crate::issuer) const SETTLE: Duration = Duration::from_secs(10 * 60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One account, as the policy has it. All keys are optional; what is kept holds references to secrets only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,14 +34,8 @@ pub(in crate::issuer) struct Account {
     graph_url: Option<String>,
     authority_url: Option<String>,
     blob_url: Option<String>,
-    settle_ms: Option<u64>,
-    request_timeout_ms: u64,
-    /// Comes before the daemon's.
-    pub(super) proxy: Option<String>,
-    /// Comes before the daemon's.
-    pub(super) no_proxy: Option<Vec<String>>,
-    /// A PEM file of authorities, which alone are trusted then.
-    pub(super) ca_file: Option<String>,
+    #[serde(flatten)]
+    pub(super) reach: Reach,
 }
 
 /// How rekeyd proves who it is.
@@ -73,30 +67,8 @@ pub(in crate::issuer) fn read(table: &mut Table<'_>) -> Option<serde_json::Value
     let graph_url = table.url("graph_url");
     let authority_url = table.url("authority_url");
     let blob_url = table.url("blob_url");
-    let settle = table.duration("settle", Zero::Refused);
-    let request_timeout = table.duration("request_timeout", Zero::Refused).unwrap_or(REQUEST_TIMEOUT);
-    if settle.is_some_and(|settle| settle < request_timeout) {
-        let what = "`settle` is shorter than `request_timeout`: a mint whose answer was lost would be called settled while it is still \
-                    under way";
-        table.warn("settle", what);
-    }
-    let proxy = table.proxy("proxy");
-    let no_proxy = table.texts("no_proxy");
-    let ca_file = table.text_or("ca_file");
-    let account = Account {
-        tenant_id,
-        client_id,
-        login: login?,
-        arm_url,
-        graph_url,
-        authority_url,
-        blob_url,
-        settle_ms: settle.map(milliseconds),
-        request_timeout_ms: milliseconds(request_timeout),
-        proxy,
-        no_proxy,
-        ca_file,
-    };
+    let reach = Reach::read(table, None);
+    let account = Account { tenant_id, client_id, login: login?, arm_url, graph_url, authority_url, blob_url, reach };
     serde_json::to_value(account).ok()
 }
 
@@ -160,18 +132,13 @@ impl Account {
 
     /// Horizon of an unknown mint: what the policy says, else `usual`.
     pub(in crate::issuer) fn settle(&self, usual: Duration) -> Duration {
-        self.settle_ms.map_or(usual, Duration::from_millis)
+        self.reach.settle(usual)
     }
 
     /// Whether rekeyd's own login is a client secret of this application.
     pub(in crate::issuer) fn logs_in_with_a_secret_of(&self, client_id: &str) -> bool {
         let own = self.client_id.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(client_id));
         own && matches!(self.login, Login::Secret(_))
-    }
-
-    /// How long one request may take, its answer's body included.
-    pub(in crate::issuer) fn request_timeout(&self) -> Duration {
-        Duration::from_millis(self.request_timeout_ms)
     }
 
     /// Azure Resource Manager, without a slash at its end.
@@ -241,10 +208,6 @@ pub(in crate::issuer) fn is_storage_account(text: &str) -> bool {
     (3..=24).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,7 +228,7 @@ mod tests {
         assert_eq!(account.graph_scope(), "https://graph.microsoft.com/.default");
         assert_eq!((account.authority(), account.authority_if_other()), ("https://login.microsoftonline.com", None));
         assert_eq!(
-            (account.settle(SETTLE), account.request_timeout()),
+            (account.settle(SETTLE), account.reach.request_timeout()),
             (Duration::from_secs(600), Duration::from_secs(30))
         );
         assert_eq!(account.blob_endpoint("gisstore"), "https://gisstore.blob.core.windows.net");

@@ -31,7 +31,8 @@ pub const KIND: super::Kind = super::Kind {
     read_system: account::read,
     read,
     material,
-    valid_for: super::for_ever,
+    lifetime: super::for_ever,
+    watch_min: super::at_once,
     derivation: None,
     connect,
 };

@@ -36,7 +36,8 @@ pub const KIND: super::Kind = super::Kind {
     read_system: account::read,
     read,
     material,
-    valid_for,
+    lifetime,
+    watch_min: super::at_once,
     derivation: Some(super::Derivation { read: read_derivation, over }),
     connect,
 };
@@ -229,9 +230,9 @@ fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
     Some(MaterialKind::SasToken)
 }
 
-fn valid_for(spec: &IssuerSpec) -> Option<Duration> {
+fn lifetime(spec: &IssuerSpec) -> Option<super::Lifetime> {
     let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
-    Some(Duration::from_secs(config.sas.grant.valid_for_s))
+    Some(super::Lifetime { option: "valid_for", length: Duration::from_secs(config.sas.grant.valid_for_s) })
 }
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::issuer::reach::Reach;
 use crate::model::{SecretRef, SystemSpec};
-use crate::table::{Table, Zero};
+use crate::table::Table;
 
 /// Horizon of an unknown mint. F5 documents no time after which a request it took is surely over, nor how far a listing lags; ten
 /// minutes hold the request timeout many times.
 const SETTLE: Duration = Duration::from_secs(10 * 60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One tenant, as the policy has it; references to secrets only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,14 +20,8 @@ pub(super) struct Account {
     /// `https://TENANT.console.ves.volterra.io`, without a slash at its end.
     pub(super) console_url: String,
     pub(super) login: Login,
-    settle_ms: u64,
-    request_timeout_ms: u64,
-    /// Comes before the daemon's.
-    pub(super) proxy: Option<String>,
-    /// Comes before the daemon's.
-    pub(super) no_proxy: Option<Vec<String>>,
-    /// A PEM file of authorities, which alone are trusted then.
-    pub(super) ca_file: Option<String>,
+    #[serde(flatten)]
+    pub(super) reach: Reach,
 }
 
 /// How rekeyd proves who it is (docs.cloud.f5.com, "F5 Distributed Cloud Services APIs": a token or a certificate).
@@ -56,25 +50,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<serde_json::Value> {
         table.mistake("console_url", "goes on behind the host, and every request has a path of its own", help);
     }
     let login = read_login(table);
-    let settle = table.duration("settle", Zero::Refused).unwrap_or(SETTLE);
-    let request_timeout = table.duration("request_timeout", Zero::Refused).unwrap_or(REQUEST_TIMEOUT);
-    if settle < request_timeout {
-        let what = "`settle` is shorter than `request_timeout`: a mint whose answer was lost would be called settled while it is still \
-                    under way";
-        table.warn("settle", what);
-    }
-    let proxy = table.proxy("proxy");
-    let no_proxy = table.texts("no_proxy");
-    let ca_file = table.text_or("ca_file");
-    let account = Account {
-        console_url: console_url?,
-        login: login?,
-        settle_ms: milliseconds(settle),
-        request_timeout_ms: milliseconds(request_timeout),
-        proxy,
-        no_proxy,
-        ca_file,
-    };
+    let reach = Reach::read(table, Some(SETTLE));
+    let account = Account { console_url: console_url?, login: login?, reach };
     serde_json::to_value(account).ok()
 }
 
@@ -116,22 +93,13 @@ impl Account {
 
     /// Horizon of an unknown mint.
     pub(super) fn settle(&self) -> Duration {
-        Duration::from_millis(self.settle_ms)
-    }
-
-    /// How long one request may take, its answer's body included.
-    pub(super) fn request_timeout(&self) -> Duration {
-        Duration::from_millis(self.request_timeout_ms)
+        self.reach.settle(SETTLE)
     }
 
     /// The tenant's host, with its port where it is not the scheme's own: what two tables of one tenant have in common.
     pub(super) fn host(&self) -> &str {
         self.console_url.split_once("://").map_or(self.console_url.as_str(), |(_, rest)| rest)
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -154,7 +122,7 @@ mod tests {
             ("https://acme.console.ves.volterra.io", "acme.console.ves.volterra.io")
         );
         assert_eq!(account.login, Login::Token(SecretRef::File("/run/f5".to_owned())));
-        assert_eq!((account.settle(), account.request_timeout()), (SETTLE, REQUEST_TIMEOUT));
+        assert_eq!((account.settle(), account.reach.request_timeout()), (SETTLE, Duration::from_secs(30)));
         let pair = "client_cert = \"/etc/f5.pem\"\nclient_key = { credential = \"f5\" }";
         let account = parsed(&format!("{CONSOLE}{pair}")).expect("read");
         let key = SecretRef::Credential("f5".to_owned());

@@ -11,9 +11,10 @@ use zeroize::Zeroizing;
 
 use super::account::{Account, Login};
 use super::faults::{self, Call};
+use crate::issuer::account;
 use crate::model::{Reason, Secret, SystemRef, SystemSpec, Timestamp};
 use crate::net::Context;
-use crate::net::client::{Answer, Client, Options, Request};
+use crate::net::client::{Answer, Client, Request};
 use crate::net::identity::Chain;
 use crate::net::redact::Redactor;
 use crate::net::secrets;
@@ -41,16 +42,8 @@ pub(super) struct Console {
 impl Console {
     /// Reads certificates and authorities; sends nothing. `object` opens the messages.
     pub(super) fn connect(system: Option<&SystemSpec>, object: &str, context: &Context) -> Result<Self, Fault> {
-        let mismatch = |what: &str| Fault::Refused {
-            reason: Reason::PolicyMismatch,
-            why: format!("connect to issuer {object}: {what}"),
-        };
-        let at = &system.ok_or_else(|| mismatch("it names no account"))?.at;
-        let account = Account::of(system).ok_or_else(|| mismatch(&format!("the policy has no usable [{at}]")))?;
-        let mut options = Options::new(account.request_timeout());
-        options.ca_file.clone_from(&account.ca_file);
-        options.proxy = account.proxy.clone().or_else(|| context.proxy.clone());
-        options.no_proxy = account.no_proxy.clone().unwrap_or_else(|| context.no_proxy.clone());
+        let (at, account) = account::<Account>(system, object)?;
+        let mut options = account.reach.options(context);
         let bare = Client::new(&options)?;
         if let Login::Certificate { file, key } = &account.login {
             options.identity = Some(Chain::read(file)?.with_key(secrets::read(key)?, &secrets::describe(key))?);

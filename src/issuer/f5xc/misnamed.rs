@@ -20,7 +20,9 @@ impl F5xc {
     pub(super) async fn undo_misnamed(&self, call: &Call, asked: &str, made: KeyId, at: Option<Timestamp>) -> Fault {
         let undone = match self.revoke_if_new(&made, at.unwrap_or_else(edge_time)).await {
             Ok(()) => "it was revoked at once, and a retry would come to the same".to_owned(),
-            Err(why) => format!("revoke it in the console; that was not done here ({why}), and a retry makes one more"),
+            Err(why) => format!(
+                "revoke it in the console; whether that was done here is not sure ({why}), and a retry makes one more"
+            ),
         };
         let why = call.text(format_args!(
             "{asked} was asked for, and {made} was made, which no listing here would find; {undone}"
@@ -31,7 +33,7 @@ impl F5xc {
     async fn revoke_if_new(&self, made: &KeyId, at: Timestamp) -> Result<(), String> {
         let said = |fault: Fault| fault.why().to_owned();
         let item = self.item(made).await.map_err(said)?;
-        let since = at - self.console.account.request_timeout() - SLACK;
+        let since = at - self.console.account.reach.request_timeout() - SLACK;
         let is_new = item.create_timestamp.is_some_and(|made| made >= since);
         if !is_new || item.access() != self.config.access {
             return Err("what the console shows under that name is older or has other rights".to_owned());

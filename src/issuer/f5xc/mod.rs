@@ -49,7 +49,8 @@ pub const KIND: super::Kind = super::Kind {
     read_system: account::read,
     read: |table, system| policy::read("f5xc", table, system),
     material: policy::material,
-    valid_for: policy::valid_for,
+    lifetime: policy::lifetime,
+    watch_min: super::at_once,
     derivation: None,
     connect,
 };

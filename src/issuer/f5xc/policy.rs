@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Account;
 use super::names;
 use super::wire::Access;
+use crate::issuer::Lifetime;
 use crate::model::{IssuerSpec, MaterialKind, Shape, SystemSpec};
 use crate::table::Table;
 
@@ -154,7 +155,8 @@ pub(super) fn material(spec: &IssuerSpec) -> Option<MaterialKind> {
 }
 
 /// How long they live.
-pub(super) fn valid_for(spec: &IssuerSpec) -> Option<Duration> {
+pub(super) fn lifetime(spec: &IssuerSpec) -> Option<Lifetime> {
     let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
-    Some(Duration::from_secs(u64::from(config.days) * 24 * 3600))
+    let length = Duration::from_secs(u64::from(config.days) * 24 * 3600);
+    Some(Lifetime { option: "expires_in_days", length })
 }

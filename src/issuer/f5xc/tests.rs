@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::policy::{material, valid_for};
+use super::policy::{lifetime, material};
 use super::*;
 use crate::model::{MaterialKind, Shape, SystemRef};
 use crate::table::{self, Table};
@@ -27,7 +27,7 @@ fn a_token_is_what_is_made_where_nothing_else_is_said() {
     assert_eq!(spec.object, "f5xc:acme.console.ves.volterra.io:gis");
     assert_eq!((spec.shape, spec.exclusive, spec.settle), (Shape::Labelled, false, Duration::from_secs(600)));
     assert_eq!(material(&spec), Some(MaterialKind::ApiToken));
-    assert_eq!(valid_for(&spec), Some(Duration::from_secs(180 * 86_400)));
+    assert_eq!(lifetime(&spec).map(|lifetime| lifetime.length), Some(Duration::from_secs(180 * 86_400)));
     assert_eq!(config(&spec).access.to_string(), "ves-io-monitor-role in system");
 }
 
@@ -37,7 +37,7 @@ fn a_certificate_with_groups_is_read() {
         "credential = \"certificate\"\nuser_groups = [\"b\", \"a\", \"a\"]\nexpires_in_days = 90\nexclusive = true";
     let spec = parsed(&format!("name_prefix = \"gis\"\n{more}")).expect("read");
     assert_eq!((material(&spec), spec.exclusive), (Some(MaterialKind::ApiCertificate), true));
-    assert_eq!(valid_for(&spec), Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(lifetime(&spec).map(|lifetime| lifetime.length), Some(Duration::from_secs(90 * 86_400)));
     assert_eq!(config(&spec).access.to_string(), "group a, group b");
     let probe = "probe = { path = \"/api/web/namespaces\", expect = \"authenticates\" }";
     let config = config(&parsed(&format!("name_prefix = \"gis\"\n{ROLES}{probe}")).expect("read"));

@@ -7,9 +7,10 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use crate::issuer::reach::Reach;
 use crate::model::{SecretRef, SystemSpec};
 use crate::net::client::is_loopback;
-use crate::table::{Table, Zero};
+use crate::table::Table;
 
 const STORAGE: &str = "https://storage.googleapis.com";
 const RESOURCE_MANAGER: &str = "https://cloudresourcemanager.googleapis.com";
@@ -17,7 +18,6 @@ const RESOURCE_MANAGER: &str = "https://cloudresourcemanager.googleapis.com";
 /// Horizon of an unknown mint. Google documents no time after which a request it took is surely over, and none by which a listing
 /// lags; it works for seconds. Ten minutes hold that and the request timeout.
 const SETTLE: Duration = Duration::from_secs(10 * 60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One account, as the policy has it. All keys are optional; what is kept holds references to secrets only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,14 +28,8 @@ pub(super) struct Account {
     /// Where tokens are asked for, whatever the credentials file says.
     pub(super) token_url: Option<String>,
     resource_manager_url: Option<String>,
-    settle_ms: u64,
-    request_timeout_ms: u64,
-    /// Comes before the daemon's.
-    pub(super) proxy: Option<String>,
-    /// Comes before the daemon's.
-    pub(super) no_proxy: Option<Vec<String>>,
-    /// A PEM file of authorities, which alone are trusted then.
-    pub(super) ca_file: Option<String>,
+    #[serde(flatten)]
+    pub(super) reach: Reach,
 }
 
 /// Reads one `[gcp.NAME]`; the kind's `read_system`.
@@ -44,27 +38,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<serde_json::Value> {
     let storage_url = table.url("storage_url");
     let token_url = table.url("token_url");
     let resource_manager_url = table.url("resource_manager_url");
-    let settle = table.duration("settle", Zero::Refused).unwrap_or(SETTLE);
-    let request_timeout = table.duration("request_timeout", Zero::Refused).unwrap_or(REQUEST_TIMEOUT);
-    if settle < request_timeout {
-        let what = "`settle` is shorter than `request_timeout`: a mint whose answer was lost would be called settled while it is still \
-                    under way";
-        table.warn("settle", what);
-    }
-    let proxy = table.proxy("proxy");
-    let no_proxy = table.texts("no_proxy");
-    let ca_file = table.text_or("ca_file");
-    let account = Account {
-        credentials_file,
-        storage_url,
-        token_url,
-        resource_manager_url,
-        settle_ms: milliseconds(settle),
-        request_timeout_ms: milliseconds(request_timeout),
-        proxy,
-        no_proxy,
-        ca_file,
-    };
+    let reach = Reach::read(table, Some(SETTLE));
+    let account = Account { credentials_file, storage_url, token_url, resource_manager_url, reach };
     serde_json::to_value(account).ok()
 }
 
@@ -76,12 +51,7 @@ impl Account {
 
     /// Horizon of an unknown mint.
     pub(super) fn settle(&self) -> Duration {
-        Duration::from_millis(self.settle_ms)
-    }
-
-    /// How long one request may take, its answer's body included; and one login.
-    pub(super) fn request_timeout(&self) -> Duration {
-        Duration::from_millis(self.request_timeout_ms)
+        self.reach.settle(SETTLE)
     }
 
     /// Cloud Storage, its JSON API and its XML API, without a slash at its end.
@@ -121,10 +91,6 @@ pub(super) fn is_service_account(text: &str) -> bool {
     text.len() <= 254 && parts.is_some_and(|(name, domain)| fits(name) && fits(domain) && domain.contains('.'))
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +107,10 @@ mod tests {
         assert_eq!(account.credentials_file, None);
         assert_eq!(account.storage(), "https://storage.googleapis.com");
         assert_eq!(account.resource_manager(), "https://cloudresourcemanager.googleapis.com");
-        assert_eq!((account.settle(), account.request_timeout()), (Duration::from_secs(600), Duration::from_secs(30)));
+        assert_eq!(
+            (account.settle(), account.reach.request_timeout()),
+            (Duration::from_secs(600), Duration::from_secs(30))
+        );
         assert!(!account.is_stand_in());
         assert!(parsed("storage_url = \"http://127.0.0.1:9\"").expect("read").is_stand_in());
     }

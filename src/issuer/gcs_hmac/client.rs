@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 use super::account::Account;
 use super::faults::{self, Call};
 use super::login::{Login, Scope};
-use crate::model::{Reason, SystemSpec, Timestamp};
+use crate::issuer::account;
+use crate::model::{SystemSpec, Timestamp};
 use crate::net::Context;
-use crate::net::client::{Answer, Client, Options, Request};
+use crate::net::client::{Answer, Client, Request};
 use crate::ports::Fault;
 
 /// One account's doors.
@@ -26,16 +27,8 @@ pub(super) struct Google {
 impl Google {
     /// Reads secrets and authorities; sends nothing. `object` opens the messages.
     pub(super) fn connect(system: Option<&SystemSpec>, object: &str, context: &Context) -> Result<Self, Fault> {
-        let mismatch = |what: &str| Fault::Refused {
-            reason: Reason::PolicyMismatch,
-            why: format!("connect to issuer {object}: {what}"),
-        };
-        let at = &system.ok_or_else(|| mismatch("it names no account"))?.at;
-        let account = Account::of(system).ok_or_else(|| mismatch(&format!("the policy has no usable [{at}]")))?;
-        let mut options = Options::new(account.request_timeout());
-        options.ca_file.clone_from(&account.ca_file);
-        options.proxy = account.proxy.clone().or_else(|| context.proxy.clone());
-        options.no_proxy = account.no_proxy.clone().unwrap_or_else(|| context.no_proxy.clone());
+        let (at, account) = account::<Account>(system, object)?;
+        let options = account.reach.options(context);
         let http = Client::new(&options)?;
         let login = Login::new(&account, at, &http)?;
         Ok(Self { account, http, login })

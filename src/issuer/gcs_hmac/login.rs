@@ -103,7 +103,7 @@ impl Login {
         let login = Self {
             proof,
             client: client.clone(),
-            patience: account.request_timeout(),
+            patience: account.reach.request_timeout(),
             held: Mutex::default(),
             refused: AtomicU32::new(0),
             who,

@@ -13,6 +13,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::WatchMin;
 use super::s3::{self, Bucket, Form, Store};
 use crate::model::{
     AccountIdentity, IntentId, IssuerSpec, KeyId, Material, MaterialKind, Reason, Secret, Shape, Standing, SystemSpec,
@@ -42,7 +43,8 @@ pub const KIND: super::Kind = super::Kind {
     read_system: account::read,
     read,
     material,
-    valid_for: super::for_ever,
+    lifetime: super::for_ever,
+    watch_min,
     derivation: None,
     connect,
 };
@@ -115,10 +117,10 @@ fn material(_spec: &IssuerSpec) -> Option<MaterialKind> {
     Some(MaterialKind::HmacKey)
 }
 
-/// How long a disabled key must wait before it is deleted, and who says so.
-pub(super) fn watch_min(spec: &IssuerSpec) -> Option<(Duration, &'static str)> {
+fn watch_min(spec: &IssuerSpec) -> Option<WatchMin> {
     let config: Config = serde_json::from_value(spec.config.clone()).ok()?;
-    Some((Duration::from_secs(config.watch_min_s), "Google may take 3m to know everywhere that it is"))
+    let wait = Duration::from_secs(config.watch_min_s);
+    Some(WatchMin { wait, why: "Google may take 3m to know everywhere that it is" })
 }
 
 fn connect(spec: &IssuerSpec, system: Option<&SystemSpec>, context: &Context) -> Result<Arc<dyn Issuer>, Fault> {

@@ -26,12 +26,12 @@ fn a_spec_is_known_by_the_service_account_alone() {
     assert_eq!((spec.shape, spec.exclusive, spec.last_used_lag), (Shape::ShownOnce, false, None));
     assert_eq!((spec.propagation, spec.settle), (Duration::from_secs(60), Duration::from_secs(600)));
     assert_eq!((KIND.material)(&spec), Some(MaterialKind::HmacKey));
-    assert_eq!((KIND.valid_for)(&spec), None);
+    assert_eq!((KIND.lifetime)(&spec), None);
 }
 
 #[test]
 fn google_wants_three_minutes_and_a_stand_in_none() {
-    let at = |account: &str| watch_min(&spec_with(account, WHOLE).expect("read")).map(|(wait, _)| wait);
+    let at = |account: &str| watch_min(&spec_with(account, WHOLE).expect("read")).map(|min| min.wait);
     assert_eq!(at(""), Some(Duration::from_secs(180)));
     assert_eq!(at("storage_url = \"https://storage.s3nsapis.fr\""), Some(Duration::from_secs(180)));
     assert_eq!(at("storage_url = \"http://127.0.0.1:9\""), Some(Duration::ZERO));

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::issuer::reach::Reach;
 use crate::model::{SecretRef, SystemSpec};
-use crate::table::{Table, Zero};
+use crate::table::Table;
 
 /// Horizon of an unknown mint. IBM documents neither how long a request may be under way in there nor when a listing shows a new key;
 /// ten minutes hold both, if the system is well, and the request timeout.
 const SETTLE: Duration = Duration::from_secs(10 * 60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One system, as the policy has it. What is kept holds references to secrets only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,14 +22,8 @@ pub(super) struct Account {
     /// An account of the Manager's with the role Service Account.
     pub(super) username: String,
     pub(super) password: SecretRef,
-    /// A PEM file of authorities, which alone are trusted then: accessers show a certificate of the system's own authority.
-    pub(super) ca_file: Option<String>,
-    settle_ms: u64,
-    request_timeout_ms: u64,
-    /// Comes before the daemon's.
-    pub(super) proxy: Option<String>,
-    /// Comes before the daemon's.
-    pub(super) no_proxy: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub(super) reach: Reach,
 }
 
 /// Reads one `[ibm_cos.NAME]`; the kind's `read_system`.
@@ -50,26 +44,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<serde_json::Value> {
         true => table.secret("password"),
         false => None,
     };
-    let ca_file = table.text_or("ca_file");
-    let settle = table.duration("settle", Zero::Refused).unwrap_or(SETTLE);
-    let request_timeout = table.duration("request_timeout", Zero::Refused).unwrap_or(REQUEST_TIMEOUT);
-    if settle < request_timeout {
-        let what = "`settle` is shorter than `request_timeout`: a mint whose answer was lost would be called settled while it is still \
-                    under way";
-        table.warn("settle", what);
-    }
-    let proxy = table.proxy("proxy");
-    let no_proxy = table.texts("no_proxy");
-    let account = Account {
-        accesser_url: accesser_url?,
-        username: username?,
-        password: password?,
-        ca_file,
-        settle_ms: milliseconds(settle),
-        request_timeout_ms: milliseconds(request_timeout),
-        proxy,
-        no_proxy,
-    };
+    let reach = Reach::read(table, Some(SETTLE));
+    let account = Account { accesser_url: accesser_url?, username: username?, password: password?, reach };
     serde_json::to_value(account).ok()
 }
 
@@ -79,18 +55,10 @@ impl Account {
         serde_json::from_value(system?.config.clone()).ok()
     }
 
+    /// Horizon of an unknown mint.
     pub(super) fn settle(&self) -> Duration {
-        Duration::from_millis(self.settle_ms)
+        self.reach.settle(SETTLE)
     }
-
-    /// How long one request may take, its answer's body included.
-    pub(super) fn request_timeout(&self) -> Duration {
-        Duration::from_millis(self.request_timeout_ms)
-    }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -112,8 +80,10 @@ mod tests {
             (account.accesser_url.as_str(), account.username.as_str()),
             ("https://cos.example.com:8338", "rotator")
         );
-        assert_eq!((account.settle(), account.request_timeout()), (Duration::from_secs(600), Duration::from_secs(30)));
-        assert_eq!((account.ca_file, account.proxy, account.no_proxy), (None, None, None));
+        assert_eq!(
+            (account.settle(), account.reach.request_timeout()),
+            (Duration::from_secs(600), Duration::from_secs(30))
+        );
     }
 
     #[test]

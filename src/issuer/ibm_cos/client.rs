@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use super::account::Account;
 use super::faults::{self, Call};
 use super::login::{Barred, Login};
+use crate::issuer::account;
 use crate::model::{Reason, Secret, SystemRef, SystemSpec};
-use crate::net::client::{Answer, Client, Options, Request};
+use crate::net::client::{Answer, Client, Request};
 use crate::net::redact::Redactor;
 use crate::net::{Context, secrets};
 use crate::ports::Fault;
@@ -66,16 +67,8 @@ impl Asked {
 impl Accesser {
     /// Reads the password and authorities; sends nothing. `object` opens the messages.
     pub(super) fn connect(system: Option<&SystemSpec>, object: &str, context: &Context) -> Result<Self, Fault> {
-        let mismatch = |what: &str| Fault::Refused {
-            reason: Reason::PolicyMismatch,
-            why: format!("connect to issuer {object}: {what}"),
-        };
-        let at = &system.ok_or_else(|| mismatch("it names no account"))?.at;
-        let account = Account::of(system).ok_or_else(|| mismatch(&format!("the policy has no usable [{at}]")))?;
-        let mut options = Options::new(account.request_timeout());
-        options.ca_file.clone_from(&account.ca_file);
-        options.proxy = account.proxy.clone().or_else(|| context.proxy.clone());
-        options.no_proxy = account.no_proxy.clone().unwrap_or_else(|| context.no_proxy.clone());
+        let (at, account) = account::<Account>(system, object)?;
+        let options = account.reach.options(context);
         let http = Client::new(&options)?;
         let login = Login::shared(at, &account.username, secrets::read(&account.password)?, context);
         Ok(Self { account, http, login, at: at.clone() })

@@ -40,7 +40,8 @@ pub const KIND: super::Kind = super::Kind {
     read_system: account::read,
     read: |table, system| policy::read("ibm-cos", table, system),
     material: policy::material,
-    valid_for: super::for_ever,
+    lifetime: super::for_ever,
+    watch_min: super::at_once,
     derivation: None,
     connect,
 };

@@ -107,7 +107,6 @@ fn a_buckets_name_cannot_end_a_path() {
     }
 }
 
-/// Each as its own store words it.
 /// A portal or a page about maintenance, which says nothing of the bucket: it passes, and no region is wrong.
 #[test]
 fn somebody_elses_redirect_is_no_answer_of_a_store() {
@@ -125,6 +124,7 @@ fn somebody_elses_redirect_is_no_answer_of_a_store() {
     }
 }
 
+/// Each as its own store words it.
 #[test]
 fn other_stores_say_the_same_in_other_words() {
     let read = |status, code: &str, message: &str| {

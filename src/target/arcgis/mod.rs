@@ -58,6 +58,7 @@ pub const KIND: super::Kind = super::Kind {
     read_system: tables::read_system,
     read: tables::read,
     expect: config::expect,
+    refuses: |material| (!takes(material)).then_some("ArcGIS takes no such credential"),
     jobs_max: |system| config::deployment(system).map(|deployment| deployment.max_jobs),
     connect,
 };

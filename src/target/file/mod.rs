@@ -32,8 +32,16 @@ use crate::ports::{Fault, Health, Inspection, JobState, Reading, Receipt, Target
 use crate::table::{Table, Zero};
 
 /// A file as a kind of target.
-pub const KIND: super::Kind =
-    super::Kind { name: "file", system: None, read_system: |_| None, read, expect, jobs_max: |_| None, connect };
+pub const KIND: super::Kind = super::Kind {
+    name: "file",
+    system: None,
+    read_system: |_| None,
+    read,
+    expect,
+    refuses: super::nothing,
+    jobs_max: |_| None,
+    connect,
+};
 
 /// How long `on_change` may take where the policy says nothing.
 const TIMEOUT: Duration = Duration::from_secs(60);
