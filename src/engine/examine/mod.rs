@@ -136,7 +136,7 @@ impl Examiner {
         let asked = self.ask_deployment(spec, &mut told).await;
         let is_reached = asked.is_ok();
         let found = asked.unwrap_or_else(|fault| {
-            told.findings.push(of_fault("reach", &fault, &told.name));
+            told.findings.push(of_fault("reach", &fault, Some(at)));
             None
         });
         if let Some(found) = &found {
@@ -292,7 +292,9 @@ fn of_standing(standing: Standing, next: String) -> Finding {
 }
 
 /// What a fault comes to for whoever reads it. What passes by itself is no trouble of an operator's, unless nothing can be reached.
-fn of_fault(about: &str, fault: &Fault, system: &str) -> Finding {
+/// `system` is the table that says where it is; a program and a file have none.
+fn of_fault(about: &str, fault: &Fault, system: Option<&SystemRef>) -> Finding {
+    let Some(system) = system else { return Finding::trouble(about, fault.why(), Some(of_ours(fault))) };
     let next = match fault {
         Fault::NotSent(_) | Fault::Unknown(_) => {
             format!(
@@ -317,6 +319,19 @@ fn of_fault(about: &str, fault: &Fault, system: &str) -> Finding {
         },
     };
     Finding::trouble(about, fault.why(), Some(next))
+}
+
+/// The next step where what failed is on this machine.
+fn of_ours(fault: &Fault) -> String {
+    match fault {
+        Fault::NotSent(_) | Fault::Unknown(_) | Fault::Retry { .. } => {
+            "mend what the message names; rekeyd goes on by itself then".to_owned()
+        }
+        Fault::Refused { .. } => {
+            "mend what the message names, or correct the policy and systemctl reload rekeyd; then rekeyd doctor"
+                .to_owned()
+        }
+    }
 }
 
 /// Without a secret, in whatever text somebody may have repeated one.

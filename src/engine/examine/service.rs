@@ -158,7 +158,7 @@ impl Examiner {
                 let next = "allow it, or say expect = \"authenticates\" in the probe".to_owned();
                 Some(Finding::trouble("probe", said, Some(next)))
             }
-            Err(fault) => Some(of_fault("probe", &fault, &system_of(spec))),
+            Err(fault) => Some(of_fault("probe", &fault, spec.system.as_ref())),
         }
     }
 
@@ -179,7 +179,7 @@ impl Examiner {
         }
         let port = match self.connect.target(spec) {
             Ok(port) => port,
-            Err(fault) => return of_fault(name, &fault, &target_system(spec)),
+            Err(fault) => return of_fault(name, &fault, spec.system.as_ref()),
         };
         match self.bounded(name, "inspect", async move { port.inspect().await }).await {
             Ok(inspection) => of_inspection(name, &inspection, &service.name, state),
@@ -188,9 +188,9 @@ impl Examiner {
                 Finding::ok(name, format!("a rotation is open, and the target takes nothing else now: {why}"))
             }
             Err(fault @ Fault::Retry { .. }) => {
-                Finding { level: Level::Warning, ..of_fault(name, &fault, &target_system(spec)) }
+                Finding { level: Level::Warning, ..of_fault(name, &fault, spec.system.as_ref()) }
             }
-            Err(fault) => of_fault(name, &fault, &target_system(spec)),
+            Err(fault) => of_fault(name, &fault, spec.system.as_ref()),
         }
     }
 }
@@ -216,25 +216,20 @@ fn needs_no_look(kind: &str, state: &ServiceState) -> bool {
     state.current.is_none() || state.uses_no_key().is_some_and(|keyless| keyless.word().eq_ignore_ascii_case(kind))
 }
 
-fn system_of(spec: &IssuerSpec) -> String {
-    spec.system.as_ref().map_or_else(|| spec.object.clone(), ToString::to_string)
-}
-
-fn target_system(spec: &TargetSpec) -> String {
-    spec.system.as_ref().map_or_else(|| spec.name.to_string(), ToString::to_string)
-}
-
 fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceState, seen: Seen, needs_none: bool) {
-    let system = system_of(&service.issuer);
+    let system = service.issuer.system.as_ref();
     let account = match seen.account {
         Ok(account) => account,
-        Err(fault) => return told.findings.push(of_fault("issuer", &fault, &system)),
+        Err(fault) => return told.findings.push(of_fault("issuer", &fault, system)),
     };
     told.account = Some(account.to_string());
     if let Some(known) = state.account.as_ref().filter(|known| **known != account) {
         let said =
             format!("{} answers as account {account}, and the journal knows it as {known}", service.issuer.object);
-        let next = format!("correct the login or the address of [{system}], then systemctl reload rekeyd");
+        let next = match system {
+            Some(system) => format!("correct the login or the address of [{system}], then systemctl reload rekeyd"),
+            None => "correct what the program is given in the policy, then systemctl reload rekeyd".to_owned(),
+        };
         told.findings.push(Finding::trouble("issuer", said, Some(next)));
     }
     match seen.rights {
@@ -242,13 +237,13 @@ fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceSta
             let next = "grant what it names, if a rotation halts with missing-right".to_owned();
             told.findings.push(of_standing(standing, next));
         }
-        Some(Err(fault)) => told.findings.push(of_fault("rights", &fault, &system)),
+        Some(Err(fault)) => told.findings.push(of_fault("rights", &fault, system)),
         Some(Ok(None)) | None => {}
     }
     let Some(listing) = seen.listing else { return };
     let listing = match listing {
         Ok(listing) => listing,
-        Err(fault) => return told.findings.push(of_fault("keys", &fault, &system)),
+        Err(fault) => return told.findings.push(of_fault("keys", &fault, system)),
     };
     told.quota = listing.quota;
     let moves = state.home.as_ref().is_some_and(|home| home.object != service.issuer.object);
@@ -261,7 +256,7 @@ fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceSta
     });
     told.findings.extend(of_clock(&listing, &seen.now));
     told.clock_ahead_seconds = listing.date.map(|date| (date - seen.now.wall).num_seconds());
-    told.findings.extend(seen.last_use.map(|(key, answer)| of_use(&key, answer, &system)));
+    told.findings.extend(seen.last_use.map(|(key, answer)| of_use(&key, answer, system)));
 }
 
 fn key(listed: &ListedKey, state: &ServiceState) -> Key {
@@ -384,7 +379,7 @@ fn of_clock(listing: &Listing, now: &Instant) -> Option<Finding> {
     })
 }
 
-fn of_use(key: &KeyId, answer: Result<LastUse, Fault>, system: &str) -> Finding {
+fn of_use(key: &KeyId, answer: Result<LastUse, Fault>, system: Option<&SystemRef>) -> Finding {
     match answer {
         Ok(LastUse::Never) => {
             Finding::ok("last use", format!("key {key} was never used, as far as the provider tells"))
