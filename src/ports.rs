@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing behind these traits retries, sleeps (but see [`Issuer::mint`]) or decides. The machine decides, the engine paces.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::model::{
     AccountIdentity, Instant, IntentId, IssuerSpec, JobId, KeyId, Keyless, Material, Reason, Secret, ServiceName,
-    SystemRef, TargetSpec, Timestamp,
+    SystemRef, Tail, TargetSpec, Timestamp,
 };
 pub use crate::model::{
     Fault, FoundHolder, Health, Inspection, JobState, LastUse, ListedKey, Listing, Probe, Reading, Receipt, Site,
@@ -150,6 +151,10 @@ pub trait Target: Send + Sync {
     /// Names what this place would hold for each key whose secret is held, so that one that can be read as it was written compares all
     /// of it. Those named before are forgotten. Sends nothing.
     fn compare_with(&self, _materials: Vec<Material>) {}
+
+    /// Names the end by which each key of this service is known here, those too whose secrets are not held any more, for a place that
+    /// shows a key's id and no secret. Those named before are forgotten. Sends nothing.
+    fn known_as(&self, _ends: BTreeMap<KeyId, Tail>) {}
 
     /// The operator wants what waits tried now: nothing remembered of an outage holds the next request back. Sends nothing.
     fn hurry(&self) {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant as Started;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::model::{
     AccountIdentity, IntentId, IssuerSpec, KeyId, Material, Reason, Secret, Tail, TargetName, TargetSpec,
@@ -66,11 +66,11 @@ impl World {
         let at = &place.issuer.object;
         match effect {
             Effect::Mint(_) => unreachable!("a mint is run by itself, since it brings material"),
-            Effect::Survey => self.survey(place).await,
-            Effect::FirstContact => self.first_contact(place).await,
+            Effect::Survey => self.survey(place, state).await,
+            Effect::FirstContact => self.first_contact(place, state).await,
             Effect::Observe => self.observe(place, state).await,
             // Such a mint destroys a key, so the targets are read just before it as they are before a deletion.
-            Effect::PlanMint if place.issuer.shape.has_slots() => self.slots(place).await,
+            Effect::PlanMint if place.issuer.shape.has_slots() => self.slots(place, state).await,
             Effect::PlanMint | Effect::Absence(_) => self.list_with_account(&place.issuer).await,
             Effect::SettleMint => self.settle_mint(place, state).await,
             Effect::Probe(key) => {
@@ -81,7 +81,7 @@ impl World {
             Effect::BeforePush(target) => {
                 let listing = self.list(&place.issuer).await?;
                 let key = installing(state)?;
-                let (port, spec) = self.target(place, target).await?;
+                let (port, spec) = self.target(place, target, state).await?;
                 let keyless = state.keyless.get(key);
                 let (probe, derived, until) = match keyless {
                     // Only its consumer, which asks the cloud who it is, can tell whether it works.
@@ -107,24 +107,24 @@ impl World {
             Effect::Push(target) => {
                 let key = installing(state)?;
                 if let Some(to) = state.keyless.get(key) {
-                    let (port, spec) = self.target(place, target).await?;
+                    let (port, spec) = self.target(place, target, state).await?;
                     return self.metered(spec.name.as_str(), "push", port.switch(to)).await.map(Finding::Receipt);
                 }
                 let material = self.material(place, key).await?;
-                let (port, spec) = self.target(place, target).await?;
+                let (port, spec) = self.target(place, target, state).await?;
                 let handed = self.handed(spec, &material)?;
                 self.metered(spec.name.as_str(), "push", port.push(&handed)).await.map(Finding::Receipt)
             }
             Effect::SettlePush(target) => {
-                let (port, spec) = self.target(place, target).await?;
+                let (port, spec) = self.target(place, target, state).await?;
                 self.metered(spec.name.as_str(), "jobs", port.jobs()).await.map(Finding::Jobs)
             }
             Effect::Poll(target, job) => {
-                let (port, spec) = self.target(place, target).await?;
+                let (port, spec) = self.target(place, target, state).await?;
                 self.metered(spec.name.as_str(), "poll", port.poll(job)).await.map(Finding::Job)
             }
             Effect::ReadBack(target) => {
-                let (port, spec) = self.target(place, target).await?;
+                let (port, spec) = self.target(place, target, state).await?;
                 self.metered(spec.name.as_str(), "read", port.read()).await.map(Finding::Reading)
             }
             Effect::Evidence(key, _) => self.evidence(place, key, state).await,
@@ -144,12 +144,12 @@ impl World {
         }
     }
 
-    async fn survey(&self, place: &Place) -> Found {
+    async fn survey(&self, place: &Place, state: &ServiceState) -> Found {
         let account = self.account(&place.issuer).await?;
         let listing = self.list(&place.issuer).await?;
         let mut targets = Vec::new();
         for spec in &place.targets {
-            let port = self.port(place, spec).await?;
+            let port = self.port(place, spec, state).await?;
             let inspect = async {
                 match &place.switch_to {
                     Some(to) => port.inspect_switch(to).await,
@@ -169,11 +169,11 @@ impl World {
         Ok(Finding::Survey { snapshot: Box::new(snapshot), listing })
     }
 
-    async fn first_contact(&self, place: &Place) -> Found {
+    async fn first_contact(&self, place: &Place, state: &ServiceState) -> Found {
         let account = self.account(&place.issuer).await?;
         let listing = self.list(&place.issuer).await?;
         let uses = self.uses(place, listing.keys.iter().map(|listed| listed.id.clone())).await?;
-        let readings = self.readings(place).await?;
+        let readings = self.readings(place, state).await?;
         Ok(Finding::FirstContact { issuer: Box::new(place.issuer.clone()), account, listing, uses, readings })
     }
 
@@ -185,8 +185,8 @@ impl World {
             }
             listing => listing?,
         };
-        let readings = self.readings(place).await?;
-        let others = self.others(place).await?;
+        let readings = self.readings(place, state).await?;
+        let others = self.others(place, state).await?;
         let held = self.current_material(place, state).await?;
         // An issuer that cannot list what was made of its keys does not list when that ends.
         if let Some(material) = &held {
@@ -195,7 +195,15 @@ impl World {
             }
         }
         // Before the probe, which shows whether the key still serves with what it may do now.
-        let unkept = self.keep(place, state).await.err().map(|fault| fault.why().to_owned());
+        let unkept = match self.keep(place, state).await {
+            Ok(()) => None,
+            Err(Fault::Refused { why, .. }) => Some(why),
+            // What passes by itself is tried at the next look; what else was seen is told now.
+            Err(fault) => {
+                warn!(service = %place.service, "the current key's rights were not compared: {}", fault.why());
+                None
+            }
+        };
         let probe = self.probe_current(place, state, held.as_ref()).await?;
         Ok(Finding::Observed { listing, readings, others, probe, unkept })
     }
@@ -204,7 +212,7 @@ impl World {
     async fn keep(&self, place: &Place, state: &ServiceState) -> Result<(), Fault> {
         // A key that lives at another issuer object follows another policy, and ends with its migration; and what is halted or
         // paused is not changed behind the operator's back.
-        let follows = place.current_at.is_none() && state.uses_no_key().is_none() && state.is_at_rest();
+        let follows = place.current_at.is_none() && state.uses_no_key().is_none() && state.may_open();
         let Some(current) = state.current.as_ref().filter(|_| follows) else { return Ok(()) };
         let issuer = self.issuer(&place.issuer)?;
         if let Some(changed) = self.metered(&place.issuer.object, "keep", issuer.keep(&current.key)).await? {
@@ -213,11 +221,11 @@ impl World {
         Ok(())
     }
 
-    async fn slots(&self, place: &Place) -> Found {
-        let others = self.others(place).await?;
+    async fn slots(&self, place: &Place, state: &ServiceState) -> Found {
+        let others = self.others(place, state).await?;
         let account = self.account(&place.issuer).await?;
         let listing = self.list(&place.issuer).await?;
-        Ok(Finding::Slots { account, listing, readings: self.readings(place).await?, others })
+        Ok(Finding::Slots { account, listing, readings: self.readings(place, state).await?, others })
     }
 
     async fn settle_mint(&self, place: &Place, state: &ServiceState) -> Found {
@@ -225,16 +233,16 @@ impl World {
         let listing = self.list(&place.issuer).await?;
         let unexplained = listing.keys.iter().map(|listed| listed.id.clone()).filter(|key| !state.explains(key));
         let uses = self.uses(place, unexplained).await?;
-        Ok(Finding::Settled { account, listing, uses, readings: self.readings(place).await? })
+        Ok(Finding::Settled { account, listing, uses, readings: self.readings(place, state).await? })
     }
 
     async fn evidence(&self, place: &Place, key: &KeyId, state: &ServiceState) -> Found {
         // First, since it may take the longest, and what is decided on most is to be as fresh as it can be.
-        let others = self.others(place).await?;
+        let others = self.others(place, state).await?;
         let account = self.account(&place.issuer).await?;
         let held = self.current_material(place, state).await?;
         let probe = self.probe_current(place, state, held.as_ref()).await?;
-        let readings = self.readings(place).await?;
+        let readings = self.readings(place, state).await?;
         let issuer = self.issuer(&place.issuer)?;
         let last_use = self.metered(&place.issuer.object, "last_use", issuer.last_use(key)).await;
         let current_listing = match &place.current_at {
@@ -259,7 +267,7 @@ impl World {
     async fn health(&self, place: &Place, state: &ServiceState) -> Found {
         let mut targets = Vec::new();
         for spec in &place.targets {
-            targets.push((spec.name.clone(), self.port(place, spec).await?.health().await));
+            targets.push((spec.name.clone(), self.port(place, spec, state).await?.health().await));
         }
         let old = state.rotation.as_ref().and_then(|rotation| rotation.retiring.clone());
         let old_is_held = match old {
@@ -386,10 +394,10 @@ impl World {
         Ok(uses)
     }
 
-    async fn readings(&self, place: &Place) -> Result<Vec<(TargetName, Reading)>, Fault> {
+    async fn readings(&self, place: &Place, state: &ServiceState) -> Result<Vec<(TargetName, Reading)>, Fault> {
         let mut readings = Vec::new();
         for spec in &place.targets {
-            let port = self.port(place, spec).await?;
+            let port = self.port(place, spec, state).await?;
             let reading = self.metered(spec.name.as_str(), "read", port.read()).await?;
             readings.push((spec.name.clone(), reading));
         }
@@ -397,7 +405,7 @@ impl World {
     }
 
     /// The places of the targets' deployments that hold a credential of their own and that the policy says nothing of.
-    async fn others(&self, place: &Place) -> Result<Others, Fault> {
+    async fn others(&self, place: &Place, state: &ServiceState) -> Result<Others, Fault> {
         // A deployment may show a place in another case than the policy names it, and keeps no two that differ by case alone.
         let is = |name: &TargetName, other: &TargetName| name.as_str().eq_ignore_ascii_case(other.as_str());
         let mut asked = Vec::new();
@@ -407,7 +415,7 @@ impl World {
                 continue;
             }
             asked.push(&spec.system);
-            let port = self.port(place, spec).await?;
+            let port = self.port(place, spec, state).await?;
             for holder in self.metered(spec.name.as_str(), "holders", port.holders()).await? {
                 let is_target = place.targets.iter().any(|target| is(&target.name, &holder.name));
                 if is_target || place.accepted.iter().any(|accepted| is(accepted, &holder.name)) {
@@ -440,14 +448,16 @@ impl World {
         &self,
         place: &'a Place,
         name: &TargetName,
+        state: &ServiceState,
     ) -> Result<(Arc<dyn Target>, &'a TargetSpec), Fault> {
         let spec = place.targets.iter().find(|spec| spec.name == *name);
         let spec = spec.expect("an effect's target stands in the snapshot it belongs to");
-        Ok((self.port(place, spec).await?, spec))
+        Ok((self.port(place, spec, state).await?, spec))
     }
 
-    /// The target's port, told of every secret of this service that a job there may repeat, and of what it would hold for each key.
-    async fn port(&self, place: &Place, spec: &TargetSpec) -> Result<Arc<dyn Target>, Fault> {
+    /// The target's port, told of every secret of this service that a job there may repeat, of what it would hold for each key, and by
+    /// which end each is known.
+    async fn port(&self, place: &Place, spec: &TargetSpec, state: &ServiceState) -> Result<Arc<dyn Target>, Fault> {
         let port = self.connect.target(spec)?;
         let (mut secrets, mut handed) = (Vec::new(), Vec::new());
         for key in self.journal.materials(&place.service).await.unwrap_or_default() {
@@ -462,6 +472,8 @@ impl World {
         }
         port.know(secrets);
         port.compare_with(handed);
+        let ends = state.tails.keys().filter_map(|key| Some((key.clone(), state.end_at(&spec.name, key)?.clone())));
+        port.known_as(ends.collect());
         Ok(port)
     }
 

@@ -200,11 +200,6 @@ impl ServiceState {
         of_places.chain(self.home.iter().map(|home| home.system.as_ref())).flatten()
     }
 
-    /// Whether nothing is under way that a change of the current key could disturb: no rotation, no halt, no pause, no other key of it.
-    pub fn is_at_rest(&self) -> bool {
-        self.may_open() && self.leaving.is_empty()
-    }
-
     /// What the service uses in place of a key, since it was switched to it.
     pub fn uses_no_key(&self) -> Option<&Keyless> {
         self.keyless.get(&self.current.as_ref()?.key)

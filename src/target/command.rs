@@ -9,6 +9,7 @@
 //! A push whose end nobody saw is settled by reading, and done again. It does not wait, retry or decide, and knows nothing of what the
 //! program speaks to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,8 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::model::{
-    Holder, JobId, Material, MaterialKind, Reason, Secret, SystemSpec, Tail, TargetName, TargetSpec, deserialize_secret,
+    Holder, JobId, KeyId, Material, MaterialKind, Reason, Secret, SystemSpec, Tail, TargetName, TargetSpec,
+    deserialize_secret,
 };
 use crate::net::Context;
 use crate::net::command::{Called, Caller, Key, Request, is_id};
@@ -27,8 +29,16 @@ use crate::ports::{Fault, Health, Inspection, JobState, Reading, Receipt, Target
 use crate::table::Table;
 
 /// A program as a kind of target.
-pub const KIND: super::Kind =
-    super::Kind { name: "command", system: None, read_system: |_| None, read, expect, jobs_max: |_| None, connect };
+pub const KIND: super::Kind = super::Kind {
+    name: "command",
+    system: None,
+    read_system: |_| None,
+    read,
+    expect,
+    refuses: super::nothing,
+    jobs_max: |_| None,
+    connect,
+};
 
 /// Between two looks at a job, which there never is.
 const POLL: Duration = Duration::from_secs(1);
@@ -76,6 +86,7 @@ struct Command {
 struct Inner {
     secrets: Vec<Secret>,
     known: Vec<Material>,
+    ends: BTreeMap<KeyId, Tail>,
 }
 
 #[derive(Deserialize)]
@@ -180,9 +191,17 @@ impl Command {
             ))),
             (_, secret, None) => Ok(match (inner.known.iter().find(fits), secret) {
                 (Some(known), _) => end(known.secret()),
-                // It may be that of a key whose secret is not held any more, such as the one in use (`keep_secret = "rotation"`), so
-                // nobody here can say whose id that is.
-                (None, None) => Reading::Hidden,
+                (None, None) => {
+                    // That of a key whose secret is not held any more, such as the one in use (`keep_secret = "rotation"`); or it is
+                    // none of ours, which only somebody with keys can say.
+                    let id = key.id.as_deref().unwrap_or_default();
+                    let end = inner.ends.iter().find(|(known, _)| known.as_str() == id).map(|(_, end)| end.clone());
+                    match end {
+                        Some(end) => Reading::Tail(end),
+                        None if inner.known.is_empty() && inner.ends.is_empty() => Reading::Hidden,
+                        None => Reading::Tail(Tail::new(ANOTHER)),
+                    }
+                }
                 (None, Some(secret)) => {
                     let ends_alike = inner
                         .known
@@ -238,6 +257,10 @@ impl Target for Command {
 
     fn know(&self, secrets: Vec<Secret>) {
         self.inner().secrets = secrets;
+    }
+
+    fn known_as(&self, ends: BTreeMap<KeyId, Tail>) {
+        self.inner().ends = ends;
     }
 
     fn compare_with(&self, materials: Vec<Material>) {

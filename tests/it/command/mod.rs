@@ -7,7 +7,7 @@ mod rotation;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rekeyd::model::{IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret, Shape, TargetSpec};
+use rekeyd::model::{IntentId, IssuerSpec, JobId, KeyId, Material, Reason, Secret, Shape, Tail, TargetSpec};
 use rekeyd::ports::{Fault, Issuer, JobState, Listing, Reading, Target};
 use rekeyd::table;
 use rekeyd::{issuer, target};
@@ -300,7 +300,10 @@ async fn a_place_may_show_less() {
     assert_eq!(shows(r#"{"id":"NEW"}"#).await, Ok("Hidden".to_owned()), "nobody knows whose id that is");
     place.compare_with(vec![new]);
     assert_eq!(shows(r#"{"id":"NEW"}"#).await, Ok("BBBB".to_owned()));
-    assert_eq!(shows(r#"{"id":"OLD"}"#).await, Ok("Hidden".to_owned()), "a key whose secret is not held has an id too");
+    assert_eq!(shows(r#"{"id":"OLD"}"#).await, Ok("another key".to_owned()), "which it is not, whoever's it may be");
+    place.known_as([(KeyId::new("OLD"), Tail::new("AAAA"))].into());
+    assert_eq!(shows(r#"{"id":"OLD"}"#).await, Ok("AAAA".to_owned()), "a key whose secret is not held has an id too");
+    assert_eq!(shows(r#"{"id":"NEW"}"#).await, Ok("BBBB".to_owned()));
     assert_eq!(shows(r#"{"id":"OLD","secret":"new-secret-0123456789BBBB"}"#).await, Ok("another key".to_owned()));
     assert_eq!(shows(r#"{"secret":"odd-secret-0123456789CCCC"}"#).await, Ok("CCCC".to_owned()));
     assert_eq!(shows(r#"{"end":"BBBB"}"#).await, Ok("BBBB".to_owned()));

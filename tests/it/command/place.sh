@@ -1,6 +1,6 @@
 # A target as an operator may write one: sh place.sh STATE, a request on stdin. STATE/held has the id and the secret. While there is
 # STATE/hold, a push waits before it writes; STATE/pid is its process. While there is STATE/ids-only, the secret is not shown.
-# STATE/mishap is one of the next push: `lost` writes and does not say so, `refuse` refuses.
+# STATE/mishap is one of the next push: `lost` writes and does not say so, `liar` says so and does not write, `refuse` refuses.
 set -u
 state=$1
 IFS= read -r line
@@ -25,6 +25,7 @@ push)
     if [ "$mishap" = refuse ]; then
         echo '{"rekeyd":1,"fault":{"kind":"refused","why":"not this one"}}'; exit
     fi
+    if [ "$mishap" = liar ]; then echo '{"rekeyd":1,"ok":{}}'; exit; fi
     printf '%s\n' "$(field id)" "$(field secret)" >"$state/new.$$" && mv "$state/new.$$" "$state/held"
     [ "$mishap" = lost ] && exit 1
     echo '{"rekeyd":1,"ok":{}}'

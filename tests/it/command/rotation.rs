@@ -127,6 +127,14 @@ async fn a_place_that_shows_ids_alone_is_given_one_key_after_another() {
             scene.wait_done(round);
             assert_eq!(one_key(&keys), held(&place), "round {round}");
         }
+        // A push that says that it is done, and the id of the key before: that is no proof, and it is pushed again.
+        std::fs::write(place.join("mishap"), "liar").expect("it can be written");
+        let pushes = || log(&place).iter().filter(|act| *act == "push").count();
+        let before = pushes();
+        assert_eq!(scene.run(&["rotate", SERVICE]).code, Some(0));
+        scene.wait_done(4);
+        assert_eq!(pushes() - before, 2);
+        assert_eq!(one_key(&keys), held(&place));
         assert_eq!(daemon.stop().code(), Some(0));
     })
     .await
@@ -216,4 +224,26 @@ fn one_key(state: &Path) -> String {
 fn held(state: &Path) -> String {
     let text = std::fs::read_to_string(state.join("held")).expect("it is there");
     text.lines().next().expect("it has an id").to_owned()
+}
+
+/// A program and a file stand in no table of their own, so none is named for an operator to look at.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_sends_nobody_to_a_table_that_there_is_not() {
+    let scene = Scene::new().await;
+    tokio::task::spawn_blocking(move || {
+        let (keys, place, file) = set_up(&scene);
+        std::fs::remove_dir_all(file.parent().expect("a folder")).expect("it can be removed");
+        std::fs::write(scene.policy(), policy(&scene, &keys, &place)).expect("it can be written");
+        let ran = scene.run(&["doctor"]);
+        let refused =
+            "next: mend what the message names, or correct the policy and systemctl reload rekeyd; then rekeyd doctor";
+        assert!(ran.out.contains(refused) && !ran.out.contains("[command:") && !ran.out.contains("[file:"), "{ran:?}");
+        // A request it does not know is no answer: whether it did anything, nobody knows.
+        std::fs::write(keys.join("faults/identity"), "error").expect("it can be written");
+        let ran = scene.run(&["doctor"]);
+        assert!(ran.out.contains("next: mend what the message names; rekeyd goes on by itself then"), "{ran:?}");
+        assert!(!ran.out.contains("[command:"), "{ran:?}");
+    })
+    .await
+    .expect("the story ends well");
 }
