@@ -126,7 +126,7 @@ impl F5xc {
                 let (items, _) = self.items().await.ok()?;
                 items.iter().any(|item| item.name.eq_ignore_ascii_case(name)).then(|| clean(name))
             }
-            None => (who.is_person() && who.kind == "USER").then(|| clean(&who.email)),
+            None => who.is_person().then(|| clean(&who.email)),
         }
     }
 

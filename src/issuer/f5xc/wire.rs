@@ -38,9 +38,9 @@ impl Who {
         domain.eq_ignore_ascii_case(SERVICE_USERS).then_some(name)
     }
 
-    /// Whether it is a person's login, and so no service credential: an address elsewhere, of what is not called a service.
+    /// Whether it is a person's login, and so no service credential: it is called so, and its address is elsewhere.
     pub(super) fn is_person(&self) -> bool {
-        self.email.contains('@') && self.credential().is_none() && self.kind != "SERVICE"
+        self.email.contains('@') && self.credential().is_none() && self.kind == "USER"
     }
 }
 

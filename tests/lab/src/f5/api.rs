@@ -363,13 +363,17 @@ fn bulk_revoke(body: &Map<String, Value>, state: &mut State, now: DateTime<Utc>)
 fn who(caller: &Caller, state: &State) -> Value {
     let role_map =
         caller.roles.iter().flatten().map(|(namespace, roles)| (namespace.clone(), json!({ "names": roles })));
-    json!({
+    let mut who = json!({
         "tenant": state.options.tenant,
         "name": caller.email,
         "email": caller.email,
         "type": if caller.roles.is_some() { "SERVICE" } else { "USER" },
         "namespace_access": { "namespace_role_map": role_map.collect::<Map<String, Value>>() },
-    })
+    });
+    if state.options.nameless_users && caller.roles.is_some() {
+        who["type"] = Value::Null;
+    }
+    who
 }
 
 /// As it is listed: with the address of who asked for it.

@@ -41,7 +41,8 @@ pub struct F5Options {
     pub removal_lag: Duration,
     /// `user_email` is of who made a credential also where one is shown alone, and not of its own user. In listings it is documented so.
     pub maker_email: bool,
-    /// The users of credentials have addresses that do not name them; that they do was seen once.
+    /// The users of credentials have addresses elsewhere that do not name them, and nobody says that they are no persons; that they have
+    /// names was seen once.
     pub nameless_users: bool,
     /// `activate` makes an active credential inactive; which of the two it does is not documented.
     pub activate_toggles: bool,

@@ -52,7 +52,7 @@ impl Credential {
     /// Its own user.
     pub(crate) fn email(&self, options: &F5Options) -> String {
         match options.nameless_users {
-            true => format!("{:x}@volterracredentials.io", self.created.timestamp_micros()),
+            true => format!("{:x}@users.example.com", self.created.timestamp_micros()),
             false => format!("{}@volterracredentials.io", self.name),
         }
     }
