@@ -60,7 +60,7 @@ impl IbmCos {
             Err(fault @ Fault::Refused { .. }) => fault,
             Err(fault) => return Err(fault),
         };
-        match self.looked_for(&key, &refusal).await {
+        match self.looked_for(&key, &refusal).await? {
             Some(Shown::Ours(credential)) => self.made(&call, credential).map_err(not_settled),
             Some(Shown::Anothers) if matches!(refusal, Fault::Refused { .. }) => Err(astray(&call, &key)),
             Some(Shown::Anothers) => Err(not_settled(astray(&call, &key))),
@@ -81,15 +81,17 @@ impl IbmCos {
 
     /// A key whose POST was refused, where it is there all the same. A conflict says that this may be so, and a look may be behind for
     /// as long as `settle` says; so it is looked again and again, for a minute at most.
-    async fn looked_for(&self, key: &KeyId, refusal: &Fault) -> Option<Shown> {
+    async fn looked_for(&self, key: &KeyId, refusal: &Fault) -> Result<Option<Shown>, Fault> {
         let may_be_there = matches!(refusal, Fault::Refused { reason: Reason::Quota, .. });
         let until = Instant::now() + self.accesser.account.settle().min(LOOKED_FOR_MAX);
         loop {
-            if let Ok(Some(shown)) = self.look_at(key).await {
-                return Some(shown);
+            let looked = self.look_at(key).await;
+            if let Ok(Some(_)) = looked {
+                return looked;
             }
             if !may_be_there || Instant::now() >= until {
-                return None;
+                // Where no look is answered, nobody knows whether it is there.
+                return if may_be_there { looked.map_err(not_settled) } else { Ok(None) };
             }
             tokio::time::sleep_until(until.min(Instant::now() + LOOK_PAUSE)).await;
         }
