@@ -129,13 +129,15 @@ impl Place {
         if is_shut_out {
             let names = (owner::named(now.st_uid, now.st_gid), owner::named(user, group));
             let (mode, wanted) = (now.st_mode & 0o7777, self.mode);
+            // Whoever reads it as one of all others belongs to a group that only the operator can name.
+            let whose = if mode & 0o004 == 0 { names.0.as_str() } else { ":GROUP" };
+            let told = if mode & 0o004 == 0 { "" } else { ", with a group that the application belongs to" };
             let what = format!(
                 "it is {} {mode:04o} and would become {} {wanted:04o}, so that who reads it now could not any more; say in the \
-                 policy whose it is to be, as in owner = \"{}\" and mode = \"{:04o}\", or give it that owner and mode now",
+                 policy whose it is to be, as in owner = \"{whose}\" and mode = \"{:04o}\"{told}, or give it that owner and mode now",
                 names.0,
                 names.1,
-                names.0,
-                mode & 0o440 | 0o200,
+                if mode & 0o004 == 0 { mode & 0o440 | 0o200 } else { 0o640 },
             );
             return Err(refused(Reason::PolicyMismatch, doing, &what));
         }
@@ -194,7 +196,9 @@ impl Place {
     fn dress(&self, file: impl AsFd) -> Result<(), Errno> {
         fchmod(&file, Mode::from_raw_mode(self.mode))?;
         let Owner { user, group } = self.owner;
-        if user.is_some() || group.is_some() {
+        let is = fstat(&file)?;
+        // Units take this call away; where it has that owner already, nothing is asked for.
+        if user.is_some_and(|user| user != is.st_uid) || group.is_some_and(|group| group != is.st_gid) {
             fchown(&file, user, group).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         }
         Ok(())
@@ -277,7 +281,8 @@ fn failed(doing: &str, error: Errno) -> Fault {
         Errno::ACCESS | Errno::PERM => {
             let what = format!(
                 "{error}; rekeyd's user needs the right to write and search the directory, and to give the file its `owner` and read it \
-                 then (CAP_CHOWN and CAP_DAC_OVERRIDE in its unit, where that is another user or group than its own)"
+                 then (in its unit SystemCallFilter=@chown for any `owner`, and CAP_CHOWN and CAP_DAC_OVERRIDE where that is another \
+                 user or group than its own)"
             );
             refused(Reason::MissingRight, doing, &what)
         }
