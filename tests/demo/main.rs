@@ -10,7 +10,9 @@ mod issuers;
 mod places;
 mod stage;
 
-use std::path::{Path, PathBuf};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -59,16 +61,20 @@ async fn run() -> Result<(), String> {
     let log_filter = log.reload_handle();
     log.init();
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "the TLS provider was set twice")?;
-    let folder = Folder::new()?;
+    // Nobody else may look into it, and it is gone at the end.
+    let mode = Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().prefix("rekeyd-demo-").permissions(mode).tempdir();
+    let folder = folder.map_err(|error| format!("a folder for the demo: {error}"))?;
+    let folder = folder.path();
     let clouds = Clouds::start().await;
-    let mut sites = stage::sites(&clouds, &folder.0).await?;
-    let policy = stage::write_policy(&folder.0, &clouds, &sites)?;
+    let mut sites = stage::sites(&clouds, folder).await?;
+    let policy = stage::write_policy(folder, &clouds, &sites)?;
 
     introduce(&sites, &policy);
     let signals = Signals::install().map_err(|error| format!("signals: {error}"))?;
     let started = Instant::now();
     let running = tokio::spawn(async move { daemon::run(&policy, signals).await });
-    adopt_all(&folder.0, &sites).await?;
+    adopt_all(folder, &sites).await?;
     log_filter.reload("warn").map_err(|error| format!("the log: {error}"))?;
     while sites.iter().any(|site| site.done < site.wanted()) {
         if running.is_finished() {
@@ -78,10 +84,10 @@ async fn run() -> Result<(), String> {
             return Err(format!("no {ROTATIONS} rotations of each service within {} s", TOO_LONG.as_secs()));
         }
         for site in &mut sites {
-            show_news(site, &folder.0, started);
+            show_news(site, folder, started);
             if site.name == SWITCHED && site.done >= ROTATIONS && !site.switch_ordered {
                 issuers::give_nodes_a_role(&site.place.deployment().arcgis, &clouds.aws, SWITCHED_USER);
-                site.switch_ordered = switch(site, &folder.0).await?;
+                site.switch_ordered = switch(site, folder).await?;
             }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -92,7 +98,7 @@ async fn run() -> Result<(), String> {
     println!();
     println!("{rotations} rotations in {:.0} s, {jobs} ArcGIS jobs;", started.elapsed().as_secs_f64());
     println!("{}", clouds.mints());
-    verdict(&sites, &folder.0)
+    verdict(&sites, folder)
 }
 
 fn introduce(sites: &[Site], policy: &Path) {
@@ -253,21 +259,4 @@ fn secret(folder: &Path, name: &str, text: &str) -> Result<(), String> {
     let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// A folder of the demo's own, gone when it ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Folder, String> {
-        let path = std::env::temp_dir().join(format!("rekeyd-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Folder(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

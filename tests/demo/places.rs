@@ -1,6 +1,9 @@
 //! What holds the demo's keys, and who reads with them: places in an ArcGIS, whose consumers the lab has, and beside it a file and a
 //! program's store, which an application of the demo's own reads.
 
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,7 +89,11 @@ impl Place {
     pub fn file(folder: &Path) -> Result<Place, String> {
         let at = folder_at(folder, "application")?.join("key.json");
         let read = |at: &Path| serde_json::from_str(&std::fs::read_to_string(at).ok()?).ok();
-        let write = |at: &Path, first: &Value| std::fs::write(at, format!("{first}\n"));
+        let write = |at: &Path, first: &Value| {
+            // As rekeyd will write it: one that others could read would be locked away from them.
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(at);
+            file.and_then(|mut file| writeln!(file, "{first}"))
+        };
         Ok(Place::File(Beside { at, read, write, seen: Arc::default() }))
     }
 
@@ -204,6 +211,7 @@ pub fn run(home: &Path, more: &str) -> String {
 
 fn folder_at(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let at = folder.join(name);
-    std::fs::create_dir(&at).map_err(|error| format!("{}: {error}", at.display()))?;
+    let made = DirBuilder::new().mode(0o700).create(&at);
+    made.map_err(|error| format!("{}: {error}", at.display()))?;
     Ok(at)
 }
