@@ -360,7 +360,7 @@ mod tests {
     /// What it left running has its output open for longer than it might itself have taken.
     #[tokio::test]
     async fn the_time_in_which_its_output_is_awaited_is_not_its_own() {
-        let ended = sh("sleep 4 & echo done", 3000).run_and_listen(b"", Duration::from_secs(60)).await;
+        let ended = sh("sleep 12 & echo done", 10_000).run_and_listen(b"", Duration::from_secs(60)).await;
         let ended = ended.expect("it ended long before its time was up");
         assert_eq!((&ended.out[..], ended.status.success()), (&b"done\n"[..], true));
     }
