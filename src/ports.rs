@@ -83,8 +83,8 @@ pub trait Issuer: Send + Sync {
     /// shows it where it shows secrets again. `None` where there is neither. Repeatable; changes nothing.
     async fn known(&self, key: &KeyId, secret: Option<Secret>) -> Result<Option<Material>, Fault>;
 
-    /// Brings what a provider lets be changed of a living key, its rights and never its secret, in line with the policy, and says what
-    /// was changed. Asked of the current key alone, at rest. Repeatable. None where there is nothing to change.
+    /// Brings what a provider lets be changed of a living key, its rights and its end and never its secret, in line with the policy, and
+    /// says what was changed. Asked of the current key alone, at rest. Repeatable. None where there is nothing to change.
     async fn keep(&self, _key: &KeyId) -> Result<Option<String>, Fault> {
         Ok(None)
     }

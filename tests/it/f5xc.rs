@@ -444,6 +444,31 @@ async fn a_changed_policy_reaches_the_key_in_use_and_no_other() {
     assert_eq!(tenant.sent("ReplaceServiceCredentials"), 1);
 }
 
+/// The end alone, and once: the token stays as it is.
+#[tokio::test]
+async fn a_longer_life_in_the_policy_reaches_the_key_in_use() {
+    let tenant = Tenant::new(F5Options::default(), &format!("{ROLES}expires_in_days = 30\n")).await;
+    let minted = tenant.mint("r1.1").await.expect("mints");
+    let end = || {
+        let found = tenant.f5.credentials().into_iter().find(|one| one.name == minted.key().as_str());
+        (found.expect("it is there").expires - chrono::Utc::now()).num_days()
+    };
+    let longer = tenant.under(&format!("{ROLES}expires_in_days = 90\n"));
+    let said = longer.keep(minted.key()).await.expect("it is renewed").expect("and that is told");
+    assert!(said.starts_with("its end 20") && said.contains(" became 20"), "{said}");
+    assert!((89..=90).contains(&end()), "{}", end());
+    assert_eq!(longer.keep(minted.key()).await, Ok(None), "once is enough");
+    assert_eq!(tenant.issuer.keep(minted.key()).await, Ok(None), "nothing is cut short");
+    assert_eq!(tenant.issuer.probe(&minted).await, Ok(Probe::Works));
+    assert_eq!((tenant.sent("RenewServiceCredentials"), tenant.sent("ReplaceServiceCredentials")), (1, 0));
+    // What is refused is told, and keeps nothing else from being brought in line.
+    tenant.f5.deny("RenewServiceCredentials");
+    let both = tenant.under("user_groups = [\"ops\"]\nexpires_in_days = 180\n");
+    let (why, said) = reason(both.keep(minted.key()).await);
+    assert!(why == Reason::MissingRight && said.contains("renew service credential"), "{said}");
+    assert_eq!(tenant.access(minted.key()), ["group ops"]);
+}
+
 /// A role that was mistyped in the policy must not be the last thing a login ever did.
 #[tokio::test]
 async fn nothing_is_taken_from_what_rekeyd_logs_in_with() {
