@@ -216,6 +216,23 @@ async fn a_key_that_was_made_is_never_told_as_refused() {
     user.issuer.mint(&IntentId::new(INTENT.replace(".1", ".2")), None).await.expect("it is gone");
 }
 
+/// A balancer sent it twice, say: the first made the key, the second is answered, and then nobody answers for a while.
+#[tokio::test]
+async fn a_conflict_that_no_look_explains_may_have_made_the_key() {
+    let user = User::new(IbmOptions::default()).await;
+    user.ibm.fault("CreateCredential", Mishap::ErrorAfterCommit(409));
+    // The look before it, and all that follow.
+    user.ibm.fault("ShowCredential", Mishap::Error(404));
+    for _ in 0..10 {
+        user.ibm.fault("ShowCredential", Mishap::DropBefore);
+    }
+    let lost = user.mint().await;
+    assert!(matches!(lost, Err(Fault::Unknown(_))), "{lost:?}");
+    user.ibm.clear_faults();
+    user.mint().await.expect("the same intent finds it");
+    assert_eq!(user.ibm.mints(), 1);
+}
+
 #[tokio::test]
 async fn an_accesser_of_its_own_authority_is_trusted_by_ca_file_alone() {
     let user = User::new(IbmOptions { tls: true, ..IbmOptions::default() }).await;
