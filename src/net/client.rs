@@ -132,6 +132,17 @@ pub struct Answer {
     pub body: Zeroizing<Vec<u8>>,
 }
 
+impl Answer {
+    /// What a refusal comes to that is in nobody's form who was asked: a sign-in page, a proxy's own, a 5xx of something in between.
+    /// Whether the request was carried out is not told, but for 429, with which nobody carries anything out (RFC 6585, section 4).
+    pub fn unread(&self, why: String) -> Fault {
+        match self.status {
+            429 => Fault::Retry { after: self.retry_after, why },
+            _ => Fault::Unknown(why),
+        }
+    }
+}
+
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").field("status", &self.status).field("host", &self.host).finish_non_exhaustive()

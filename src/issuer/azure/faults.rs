@@ -95,11 +95,7 @@ pub(in crate::issuer) fn judge(call: &Call, answer: Answer) -> Result<Answer, Fa
 fn refusal(call: &Call, answer: &Answer) -> Fault {
     let Some(told) = Told::of(answer) else {
         let why = format!("status {} and a body that is no answer of this service", answer.status);
-        return match answer.status {
-            429 => Fault::Retry { after: answer.retry_after, why: call.text(why) },
-            // A sign-in page, a proxy's refusal, a 5xx: whether the request was carried out is not told.
-            _ => Fault::Unknown(call.text(why)),
-        };
+        return answer.unread(call.text(why));
     };
     let text = call.text(told.text());
     let retry = || Fault::Retry { after: answer.retry_after, why: text.clone() };

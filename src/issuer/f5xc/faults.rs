@@ -70,11 +70,7 @@ pub(super) fn judge(call: &Call, answer: Answer, redactor: &Redactor, login: &st
     }
     let Some(said) = said(&answer, redactor) else {
         let why = format!("status {} and a body that is no answer of the console", answer.status);
-        return Err(match answer.status {
-            429 => Fault::Retry { after: answer.retry_after, why: call.text(why) },
-            // A sign-in page, a proxy's refusal, a 5xx: whether the request was carried out is not told.
-            _ => Fault::Unknown(call.text(why)),
-        });
+        return Err(answer.unread(call.text(why)));
     };
     let text = call.text(said);
     let refused = |reason: Reason, help: &str| Fault::Refused { reason, why: format!("{text}{help}") };

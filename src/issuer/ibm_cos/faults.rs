@@ -95,10 +95,7 @@ fn refusal(call: &Call, answer: &Answer, redactor: &Redactor) -> Fault {
     let status = answer.status;
     let Some(said) = told(answer, redactor) else {
         let why = call.text(format_args!("status {status} and a body that is no answer of an accesser"));
-        return match status {
-            429 => Fault::Retry { after: answer.retry_after, why },
-            _ => Fault::Unknown(why),
-        };
+        return answer.unread(why);
     };
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     let refused = |reason: Reason, meaning: &str| Fault::Refused {
