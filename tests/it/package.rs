@@ -152,20 +152,27 @@ fn an_alert_says_what_to_type() {
         (
             "rekeyd.service",
             "watchdog",
-            "6",
+            "ABRT",
             "<3>rekeyd.service failed: the engine stood still, and systemd ended it; type: rekeyd status\n",
         ),
         (
             "rekeyd.service",
             "signal",
-            "9",
-            "<3>rekeyd.service failed: it ended with signal, 9; type: journalctl -u rekeyd.service -n 20\n",
+            "KILL",
+            "<3>rekeyd.service failed: it ended with signal, KILL; type: journalctl -u rekeyd.service -n 20\n",
         ),
         (
             "rekeyd-rotate@prod.service",
             "exit-code",
             "1",
             "<3>rekeyd-rotate@prod.service failed: the rotation it ordered did not come to its end; type: rekeyd status\n",
+        ),
+        (
+            "rekeyd-rotate@prod.service",
+            "exit-code",
+            "69",
+            "<3>rekeyd-rotate@prod.service failed: the daemon ended while it was waited for, and goes on with the rotation when it is \
+             back; type: rekeyd status\n",
         ),
     ] {
         let ran = run(Command::new("systemd/alert")
