@@ -82,9 +82,9 @@ fn credential_path(name: &str, directory: Option<&OsStr>, secrets: &str) -> Resu
     let encrypted = format!("{secrets}.encrypted/{name}");
     match (path.symlink_metadata().map_err(|error| error.kind()), directory) {
         (Ok(_), _) => Ok(path),
-        (Err(ErrorKind::NotFound), None) if Path::new(&encrypted).exists() => {
-            Err(format!("{encrypted} is opened by systemd alone: start rekeyd, and ask again"))
-        }
+        (Err(ErrorKind::NotFound), None) if Path::new(&encrypted).exists() => Err(format!(
+            "{encrypted} is opened by systemd alone, for the daemon; `rekeyd doctor` asks it where it runs"
+        )),
         (Err(ErrorKind::NotFound), None) => Err(format!("there is none of this name: put it at {secrets}/{name}")),
         (Err(_), None) => {
             Err(format!("{secrets} is root's: ask as root, or ask the daemon, which has it from systemd"))
@@ -230,7 +230,9 @@ mod tests {
         let encrypted = format!("{secrets}.encrypted");
         std::fs::create_dir(&encrypted).expect("it can be made");
         std::fs::write(format!("{encrypted}/arcgis-prod"), "x").expect("it can be written");
-        let said = format!("{encrypted}/arcgis-prod is opened by systemd alone: start rekeyd, and ask again");
+        let said = format!(
+            "{encrypted}/arcgis-prod is opened by systemd alone, for the daemon; `rekeyd doctor` asks it where it runs"
+        );
         assert_eq!(path(), Err(said));
         std::fs::create_dir(&secrets).expect("it can be made");
         std::fs::write(format!("{secrets}/arcgis-prod"), "x").expect("it can be written");

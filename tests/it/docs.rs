@@ -164,7 +164,8 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE, F5, GOOGLE, IBM, STORES, "docs/places.md", "docs/commands.md"] {
+    for page in [PAGE, ARCGIS, AZURE, F5, GOOGLE, IBM, STORES, "docs/places.md", "docs/commands.md", "docs/systemd.md"]
+    {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }
