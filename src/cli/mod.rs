@@ -18,6 +18,7 @@ mod ask;
 mod check;
 mod doctor;
 mod follow;
+mod generate;
 mod offline;
 mod order;
 mod plan;
@@ -217,6 +218,12 @@ enum Command {
         #[command(subcommand)]
         what: Ledger,
     },
+    /// Make what a package ships beside the program, or print what a shell offers.
+    #[command(hide = true)]
+    Generate {
+        #[command(subcommand)]
+        what: generate::What,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -327,6 +334,7 @@ async fn run(line: Line, attempts: &Attempts) -> Result<Exit, Failure> {
             daemon::run(policy, signals).await.map(|()| Exit::Done)
         }
         Command::Check => check::check(policy),
+        Command::Generate { what } => generate::generate(policy, what),
         Command::Plan { service, offline, form } => {
             plan::plan(policy, service.map(ServiceName::new), offline, form.json, attempts).await
         }
@@ -460,6 +468,9 @@ mod tests {
             "rekeyd disown a AKIA1",
             "rekeyd history a --json",
             "rekeyd ledger verify",
+            "rekeyd generate man DIR",
+            "rekeyd generate completions DIR",
+            "rekeyd generate services",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::model::Instant;
@@ -32,15 +32,13 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
-        let since = |id| {
-            let time = clock_gettime(id);
-            (time.tv_sec, u32::try_from(time.tv_nsec).unwrap_or(0))
-        };
-        let (seconds, nanos) = since(ClockId::Realtime);
-        let (boot_seconds, boot_nanos) = since(ClockId::Boottime);
+        let boot = clock_gettime(ClockId::Boottime);
+        let (seconds, nanos) = (u64::try_from(boot.tv_sec).unwrap_or(0), u32::try_from(boot.tv_nsec).unwrap_or(0));
         Instant {
-            wall: DateTime::<Utc>::from_timestamp(seconds, nanos).unwrap_or_default(),
-            boot: Duration::new(u64::try_from(boot_seconds).unwrap_or(0), boot_nanos),
+            // From the same hand as everybody else's in this process (signatures, logs), so that all of it goes by one clock, also
+            // where a test has put another one in front of it.
+            wall: Utc::now(),
+            boot: Duration::new(seconds, nanos),
             boot_id: self.boot_id.clone(),
         }
     }

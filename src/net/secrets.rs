@@ -17,6 +17,10 @@ use crate::ports::Fault;
 /// A longer file is a mistake, not a password: 64 KiB.
 const LENGTH_MAX: usize = 64 * 1024;
 
+/// Where the unit takes credentials from: `LoadCredential=secrets:` this, and `LoadCredentialEncrypted=encrypted:` this with
+/// `.encrypted` behind it.
+const SECRETS: &str = "/etc/rekeyd/secrets";
+
 /// Reads the secret a reference names. One trailing newline (`\n` or `\r\n`) is stripped.
 ///
 /// A file is accepted whoever may read it; keep it at mode 0400, or hand it over with systemd's `LoadCredential=`.
@@ -39,8 +43,8 @@ fn read_with(reference: &SecretRef, variable: impl Fn(&str) -> Option<OsString>)
         }
         SecretRef::File(path) => read_file(Path::new(path)).map_err(|what| refuse(&what))?,
         SecretRef::Credential(name) => {
-            let path =
-                credential_path(name, variable("CREDENTIALS_DIRECTORY").as_deref()).map_err(|what| refuse(&what))?;
+            let path = credential_path(name, variable("CREDENTIALS_DIRECTORY").as_deref(), SECRETS)
+                .map_err(|what| refuse(&what))?;
             read_file(&path).map_err(|what| refuse(&what))?
         }
     };
@@ -56,16 +60,39 @@ pub fn describe(reference: &SecretRef) -> String {
     }
 }
 
-fn credential_path(name: &str, directory: Option<&OsStr>) -> Result<PathBuf, String> {
+/// Where a credential is. systemd names those of a directory `ID_FILENAME` (systemd.exec(5), LoadCredential=), so that a file of
+/// `/etc/rekeyd/secrets` comes as `secrets_NAME`; one that a drop-in loads by itself has the name it says, and comes first.
+///
+/// Where systemd has lent none, whoever may read `secrets` (root, that is, and not the unit's user) finds the same file there, so
+/// that `rekeyd doctor` works before the first start. That a directory is named is no sign of the unit: a login at the console may
+/// have inherited that of another one.
+fn credential_path(name: &str, directory: Option<&OsStr>, secrets: &str) -> Result<PathBuf, String> {
     let plain =
         matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(part)] if part == name);
     if !plain {
         return Err("a credential's name is one plain file name".to_owned());
     }
-    let directory = directory.filter(|directory| !directory.is_empty()).ok_or(
-        "$CREDENTIALS_DIRECTORY is not set: start rekeyd from its unit, with LoadCredential= for this name".to_owned(),
-    )?;
-    Ok(Path::new(directory).join(name))
+    let directory = directory.filter(|directory| !directory.is_empty()).map(Path::new);
+    let names = [name.to_owned(), format!("secrets_{name}"), format!("encrypted_{name}")];
+    let mut lent = names.iter().filter_map(|name| Some(directory?.join(name)));
+    if let Some(path) = lent.find(|path| path.symlink_metadata().is_ok()) {
+        return Ok(path);
+    }
+    let path = Path::new(secrets).join(name);
+    let encrypted = format!("{secrets}.encrypted/{name}");
+    match (path.symlink_metadata().map_err(|error| error.kind()), directory) {
+        (Ok(_), _) => Ok(path),
+        (Err(ErrorKind::NotFound), None) if Path::new(&encrypted).exists() => Err(format!(
+            "{encrypted} is opened by systemd alone, for the daemon; `rekeyd doctor` asks it where it runs"
+        )),
+        (Err(ErrorKind::NotFound), None) => Err(format!("there is none of this name: put it at {secrets}/{name}")),
+        (Err(_), None) => {
+            Err(format!("{secrets} is root's: ask as root, or ask the daemon, which has it from systemd"))
+        }
+        (Err(_), Some(_)) => Err(format!(
+            "systemd has lent none of this name: put it at {secrets}/{name}, then `systemctl restart rekeyd`"
+        )),
+    }
 }
 
 /// Reads into one buffer of the final size, so that no copy is left behind by growing.
@@ -169,7 +196,49 @@ mod tests {
         assert_eq!(secret.expose(), "hunter2");
         let outside = SecretRef::Credential("../secret".to_owned());
         assert!(read_with(&outside, lookup).expect_err("a path is no name").why().ends_with("one plain file name"));
-        let unset = read_with(&SecretRef::Credential("secret".to_owned()), nothing).expect_err("no directory is named");
-        assert!(unset.why().contains("$CREDENTIALS_DIRECTORY is not set"), "{unset:?}");
+        let absent =
+            read_with(&SecretRef::Credential("arcgis-prod".to_owned()), lookup).expect_err("nobody put it there");
+        assert_eq!(
+            absent.why(),
+            "reading the secret { credential = \"arcgis-prod\" }: systemd has lent none of this name: put it at \
+             /etc/rekeyd/secrets/arcgis-prod, then `systemctl restart rekeyd`"
+        );
+    }
+
+    #[test]
+    fn a_credential_of_a_directory_has_the_directorys_id_before_its_name() {
+        let home = tempfile::tempdir().expect("a temporary directory can be made");
+        let lent = home.path().as_os_str();
+        let path = |name: &str| {
+            credential_path(name, Some(lent), "/nonexistent/secrets")
+                .map(|path| path.file_name().map(OsStr::to_os_string))
+        };
+        for (put, found) in [("encrypted_a", "encrypted_a"), ("secrets_a", "secrets_a"), ("a", "a")] {
+            std::fs::write(home.path().join(put), "x").expect("a temporary file can be written");
+            assert_eq!(path("a"), Ok(Some(found.into())), "the plainest name comes first");
+        }
+        // The name is the whole of what the policy says, and no part of another.
+        assert!(path("b").is_err() && path("secrets").is_err());
+    }
+
+    #[test]
+    fn outside_the_unit_the_files_themselves_are_read() {
+        let home = tempfile::tempdir().expect("a temporary directory can be made");
+        let secrets = home.path().join("secrets").to_str().expect("the path is UTF-8").to_owned();
+        let path = || credential_path("arcgis-prod", None, &secrets);
+        assert_eq!(path(), Err(format!("there is none of this name: put it at {secrets}/arcgis-prod")));
+        let encrypted = format!("{secrets}.encrypted");
+        std::fs::create_dir(&encrypted).expect("it can be made");
+        std::fs::write(format!("{encrypted}/arcgis-prod"), "x").expect("it can be written");
+        let said = format!(
+            "{encrypted}/arcgis-prod is opened by systemd alone, for the daemon; `rekeyd doctor` asks it where it runs"
+        );
+        assert_eq!(path(), Err(said));
+        std::fs::create_dir(&secrets).expect("it can be made");
+        std::fs::write(format!("{secrets}/arcgis-prod"), "x").expect("it can be written");
+        assert_eq!(path(), Ok(PathBuf::from(format!("{secrets}/arcgis-prod"))));
+        // Another unit's directory, and an empty variable, are none.
+        assert_eq!(credential_path("arcgis-prod", Some(home.path().as_os_str()), &secrets), path());
+        assert_eq!(credential_path("arcgis-prod", Some(OsStr::new("")), &secrets), path());
     }
 }

@@ -5,6 +5,7 @@
  *                        fsync ERRNO   every sync fails
  *                        write ERRNO   every write fails
  *                        cut N         the process is gone after the Nth write, truncation or sync since the order was given
+ *                        hang 1        a write, truncation or sync does not return until the order is gone, as on a disk that went away
  *   REKEYD_SHIM_DUMP   where a cut leaves what no sync had vouched for at that moment; shim.rs reads it
  *
  * It covers what the journal's files are written with: write, pwrite64, ftruncate64, fsync. Names (create, rename, unlink) are taken
@@ -66,15 +67,21 @@ static uint64_t size_of(int fd) {
     return fstat(fd, &about) ? 0 : (uint64_t)about.st_size;
 }
 
-/* What the order says about this kind of call: an errno, or 0. */
-static int order(const char *kind, uint64_t *cut) {
-    char text[64] = "", word[16] = "";
-    unsigned long long number = 0;
+/* The order that stands now: its word, empty where there is none, and its number. */
+static void look(char word[16], unsigned long long *number) {
+    char text[64] = "";
     const char *path = getenv("REKEYD_SHIM_ORDER");
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    *cut = 0;
-    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 || sscanf(text, "%15s %llu", word, &number) != 2) word[0] = 0;
+    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 || sscanf(text, "%15s %llu", word, number) != 2) word[0] = 0;
     if (fd >= 0) close(fd);
+}
+
+/* What the order says about this kind of call: an errno, or 0. Returns no sooner than the disk answers again. */
+static int order(const char *kind, uint64_t *cut) {
+    char word[16] = "";
+    unsigned long long number = 0;
+    *cut = 0;
+    for (look(word, &number); !strcmp(word, "hang"); look(word, &number)) usleep(10000);
     if (!strcmp(word, "cut")) {
         *cut = number;
         calls++;

@@ -64,6 +64,11 @@ impl Shim {
         self.give(&format!("cut {calls}"));
     }
 
+    /// The disk is gone: no write and no sync returns until it is calm again.
+    pub fn hang(&self) {
+        self.give("hang 1");
+    }
+
     /// Everything works again.
     pub fn calm(&self) {
         let _ = std::fs::remove_file(&self.order);

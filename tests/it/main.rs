@@ -27,6 +27,7 @@ mod kill;
 mod kinds;
 mod mistakes;
 mod moto;
+mod package;
 mod policy;
 mod rotation;
 mod secrets;
