@@ -537,11 +537,16 @@ impl Engine {
 
     async fn stop(mut self) -> Result<(), JournalError> {
         let deadline = Tick::now() + STOP_PATIENCE;
-        while !self.running.is_empty() {
-            match tokio::time::timeout_at(deadline, self.running.join_next_with_id()).await {
-                Ok(Some(joined)) => self.joined(joined).await?,
-                Ok(None) => {}
-                Err(_) => break,
+        let wake = self.wake.clone();
+        loop {
+            tokio::select! {
+                joined = self.running.join_next_with_id() => match joined {
+                    Some(joined) => self.joined(joined).await?,
+                    None => break,
+                },
+                // Whoever asks whether the engine lives, as the watchdog does, is answered while it ends too.
+                () = wake.notified() => self.publish(),
+                () = tokio::time::sleep_until(deadline) => break,
             }
         }
         self.running.abort_all();
