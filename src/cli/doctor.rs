@@ -45,7 +45,7 @@ pub(super) async fn check(policy: Policy, question: Question, attempts: &Attempt
             _ => Err(unexpected()),
         },
         None => {
-            log::start(log::COMMAND);
+            log::start(log::COMMAND, log::Style::Text);
             if question != Question::Holders {
                 eprintln!(
                     "no daemon answers at {}: asked from this process, with what user {} may read",

@@ -142,9 +142,11 @@ async fn attend(mut stream: UnixStream, desk: &Desk, group: u32) -> std::io::Res
             }
         };
         let words = ask.words();
+        let service = ask.service().map(ToString::to_string);
+        let service = service.as_deref();
         match ask.into_order(by.clone()) {
             Ok(command) => {
-                info!(%by, "order: {words}");
+                info!(service, %by, "order: {words}");
                 let told = match desk.handle.order(command).await {
                     Some(reply) => Told::from(reply),
                     None => Told::Error(

@@ -46,12 +46,11 @@ pub use startup::Failure;
 /// The engine ends by itself within eight seconds of a stop; nothing waits longer than ten.
 const END_PATIENCE: Duration = Duration::from_millis(9000);
 
-/// Runs the daemon until a signal ends it.
+/// Runs the daemon until a signal ends it. The log is started already.
 ///
 /// # Errors
 /// Why it did not start, or could not go on.
 pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure> {
-    log::start(log::DAEMON);
     let policy = Arc::new(startup::policy(policy_path)?);
     info!(version = env!("CARGO_PKG_VERSION"), policy = %policy_path.display(), services = policy.services.len(), "starting");
     for warning in &policy.warnings {
@@ -59,8 +58,8 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     }
     let journal = Arc::new(startup::journal(&policy, Mode::Create)?);
     startup::log_heads(&journal).await?;
-    for (key, count) in journal.sealed_with_other_keys().await? {
-        warn!(%key, count, "sealed secrets need another seal key than this one, and cannot be opened");
+    for (seal_key, count) in journal.sealed_with_other_keys().await? {
+        warn!(%seal_key, count, "sealed secrets need another seal key than this one, and cannot be opened");
     }
     startup::rename(&policy, &journal).await?;
     let metrics = Arc::new(Metrics::new());
@@ -242,7 +241,7 @@ fn renamings(policy: &Policy) -> Vec<(&str, &str)> {
 
 fn log_reply(signal: &'static str, reply: &Reply) {
     for said in &reply.said {
-        let service = said.service.as_ref().map_or("-", |service| service.as_str());
+        let service = said.service.as_ref().map(|service| service.as_str());
         match said.accepted {
             true => info!(signal, service, "{}", said.message),
             false => warn!(signal, service, "{}", said.message),
