@@ -15,8 +15,11 @@ use tracing::{error, info, warn};
 use crate::engine::{Command, Handle, Reply};
 use crate::journal::sqlite::{Mode, SqliteJournal};
 use crate::metrics::Metrics;
+use crate::net::secrets;
 use crate::policy::{Listen, Policy};
 use crate::ports::JournalError;
+use crate::rotation::TakeUp;
+use crate::table::SecretUse;
 
 pub mod attempts;
 pub mod checkup;
@@ -55,6 +58,13 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     info!(version = env!("CARGO_PKG_VERSION"), policy = %policy_path.display(), services = policy.services.len(), "starting");
     for warning in &policy.warnings {
         warn!("{warning}");
+    }
+    for used in policy.secret_refs() {
+        // Said now, and not only when it is needed in the night. What needs it halts by itself, and nothing else does.
+        if let Err(fault) = secrets::read(&used.secret) {
+            let command = TakeUp::of(&used.secret).command();
+            warn!("{}: {}: {}; put it in its place, then {command}", used.at, used.key, fault.why());
+        }
     }
     let journal = Arc::new(startup::journal(&policy, Mode::Create)?);
     startup::log_heads(&journal).await?;
@@ -210,6 +220,10 @@ impl Post {
         if !changes.is_empty() {
             return Err(format!("restart needed: {} changed", changes.join(", ")));
         }
+        let lacking = lacking(&new, old);
+        if !lacking.is_empty() {
+            return Err(lacking.join("\n"));
+        }
         for warning in &new.warnings {
             warn!("{warning}");
         }
@@ -236,6 +250,21 @@ fn renamings(policy: &Policy) -> Vec<(&str, &str)> {
         .services
         .iter()
         .filter_map(|service| Some((service.renamed_from.as_ref()?.as_str(), service.name.as_str())))
+        .collect()
+}
+
+/// What the new policy wants of systemd and this process was not given at its start, which no reload brings. What the policy in force
+/// lacks already is told where it is needed, and keeps no other change out.
+fn lacking(new: &Policy, old: &Policy) -> Vec<String> {
+    let is_new = |used: &&SecretUse| old.secret_refs().iter().all(|known| known.secret != used.secret);
+    let of_systemd = |used: &&SecretUse| TakeUp::of(&used.secret) == TakeUp::Restart;
+    let wanted = new.secret_refs().iter().filter(is_new).filter(of_systemd);
+    let missing = wanted.filter_map(|used| Some((used, secrets::read(&used.secret).err()?)));
+    missing
+        .map(|(used, fault)| {
+            let (at, key, command) = (&used.at, &used.key, TakeUp::Restart.command());
+            format!("{at}: {key}: {}; put it in its place, then {command}", fault.why())
+        })
         .collect()
 }
 

@@ -21,6 +21,7 @@ use crate::ports::{Clock, Connect, Fault, Journal, JournalError, Meter};
 use crate::rotation::event::{Cause, Event, RotationKind};
 use crate::rotation::{Circumstances, Effect, Finding, Pace, Step};
 
+mod advice;
 mod budget;
 mod command;
 mod decide;
@@ -35,6 +36,7 @@ mod report;
 mod runner;
 mod say;
 
+pub use advice::next_command;
 pub use decide::{Decide, Machine};
 pub use look::{Picture, look};
 pub use order::{Command, Reply, Said};
@@ -504,7 +506,7 @@ impl Engine {
             return Ok(false);
         }
         self.append(name, runner.state.sequence + 1, &now, &event, material).await?;
-        let command = next.next_command(name).unwrap_or_default();
+        let command = next_command(name, &next, &self.policy).unwrap_or_default();
         let runner = self.runner(name);
         let before = std::mem::replace(&mut runner.state, next);
         log_event(name, &event, &before, &runner.state, &command);

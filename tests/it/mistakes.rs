@@ -110,7 +110,7 @@ async fn a_wrong_password() {
             Invalid username or password.\"; ArcGIS locks an account after five wrong passwords, so this one is
             not sent again; no rotation is open and nothing was changed
             next: correct the login named above (password, or access key and secret), then systemctl reload rekeyd
-            (restart, where it is a systemd credential) and rekeyd retry prod-object-store",
+            and rekeyd retry prod-object-store",
         );
         nothing_happened(&scene);
         assert_eq!(scene.arcgis.logins(), [false], "it was tried once");
