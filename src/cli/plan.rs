@@ -24,6 +24,7 @@ use crate::rotation::event::Cause;
 use crate::schedule::{Timetable, format_duration};
 
 use super::Exit;
+use super::ask::under;
 use super::doctor::{check, head, held, line};
 use super::show::{plain, print, print_json};
 
@@ -110,8 +111,8 @@ fn deployments_of(service: &Service) -> impl Iterator<Item = &SystemRef> {
 }
 
 async fn ask(policy: &Policy, attempts: &Attempts) -> Result<Vec<Deployment>, String> {
-    let asked = tokio::time::timeout(ASKING_MAX, check(policy.clone(), Question::Holders, attempts));
-    match asked.await {
+    let asked = async { check(under(policy.clone()).await?, Question::Holders, attempts).await };
+    match tokio::time::timeout(ASKING_MAX, asked).await {
         Ok(Ok(Checked::Examination(examination))) => Ok(examination.deployments),
         Ok(Ok(Checked::Advice(_))) => Err("the daemon answered another question".to_owned()),
         Ok(Err(failure)) => Err(failure.to_string()),

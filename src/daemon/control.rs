@@ -13,16 +13,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::engine::{Handle, Report};
+use crate::engine::Handle;
 use crate::ports::JournalError;
 
 use super::checkup::{Checkup, Question};
 use super::protocol::{Ask, REQUEST_MAX, Request, Told};
 use super::records;
+use super::refused::Refused;
 use super::startup::Failure;
 use super::status::Status;
 
@@ -51,6 +52,8 @@ pub struct Desk {
     pub journal: PathBuf,
     /// Looks at the world.
     pub checkup: Checkup,
+    /// Whether the policy's file was refused.
+    pub refused: Refused,
 }
 
 impl Control {
@@ -157,7 +160,7 @@ async fn attend(mut stream: UnixStream, desk: &Desk, group: u32) -> std::io::Res
                 };
                 stream.write_all(&told.line()).await?;
             }
-            Err(Ask::Watch {}) => return follow(stream, desk.handle.reports()).await,
+            Err(Ask::Watch {}) => return follow(stream, desk).await,
             Err(question) => stream.write_all(&answer(desk, question).await.line()).await?,
         }
     }
@@ -181,9 +184,13 @@ async fn answer(desk: &Desk, question: Ask) -> Told {
         Ask::Doctor {} => desk.checkup.check(Question::All).await.map(Told::from),
         Ask::Holders {} => desk.checkup.check(Question::Holders).await.map(Told::from),
         Ask::Advise {} => desk.checkup.check(Question::Advice).await.map(Told::from),
-        _ => Ok(Told::Status(Status::of(&desk.handle.reports().borrow()))),
+        _ => Ok(Told::Status(status(desk))),
     };
     looked.unwrap_or_else(|error| Told::Error(error.to_string()))
+}
+
+fn status(desk: &Desk) -> Status {
+    Status::of(&desk.handle.reports().borrow()).with_refusal(&desk.refused)
 }
 
 /// Reading a long journal takes time, which is not the runtime's.
@@ -197,11 +204,12 @@ async fn look<T: Send + 'static>(
 }
 
 /// Sends every change of the status until the asker goes away or the engine ends.
-async fn follow(mut stream: UnixStream, mut reports: watch::Receiver<Arc<Report>>) -> std::io::Result<()> {
+async fn follow(mut stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
+    let mut reports = desk.handle.reports();
     let mut sent = None;
     let mut silence = tokio::time::Instant::now();
     loop {
-        let status = Status::of(&reports.borrow_and_update().clone());
+        let status = Status::of(&reports.borrow_and_update().clone()).with_refusal(&desk.refused);
         if sent.as_ref() != Some(&status) || silence.elapsed() >= WATCH_MAX {
             stream.write_all(&Told::Status(status.clone()).line()).await?;
             sent = Some(status);

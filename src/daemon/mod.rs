@@ -33,6 +33,7 @@ pub mod protocol;
 pub mod pulse;
 pub mod records;
 pub mod refusals;
+pub mod refused;
 pub mod signals;
 pub mod startup;
 pub mod status;
@@ -43,6 +44,7 @@ use connect::Connector;
 use control::{Control, Desk};
 use heartbeat::Heartbeat;
 use pulse::Pulse;
+use refused::Refusals;
 use signals::{Signalled, Signals};
 pub use startup::Failure;
 
@@ -96,10 +98,16 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     let pulse = Pulse::default();
     beside.spawn(pulse.clone().keep(handle.reports()));
     let checkup = Checkup::new(prepared.connector.clone(), journal.clone(), handle.clone(), Arc::new(metrics.clone()));
-    let desk = Desk { handle: handle.clone(), journal: startup::journal_path(&policy), checkup };
+    let refusals = Refusals::default();
+    let refused = refusals.heard();
+    let journal_at = startup::journal_path(&policy);
+    let desk = Desk { handle: handle.clone(), journal: journal_at, checkup, refused: refused.clone() };
     beside.spawn(control.serve(desk));
     if let Some(listener) = listener {
-        beside.spawn(http::serve(listener, http::Sources { reports: handle.reports(), pulse, metrics }));
+        beside.spawn(http::serve(
+            listener,
+            http::Sources { reports: handle.reports(), pulse, metrics, refused: refused.clone() },
+        ));
     }
     beside.spawn(systemd::feed_watchdog(prepared.wake.clone(), handle.reports()));
     let heartbeat = match Heartbeat::start(prepared.wake.clone()).await {
@@ -109,11 +117,11 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
             None
         }
     };
-    systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone()));
-    beside.spawn(systemd::keep_status(handle.reports()));
+    systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone(), false));
+    let status = beside.spawn(systemd::keep_status(handle.reports(), refused));
     info!(control = %policy.daemon.control.display(), listen = %served, "ready");
 
-    let post = Post { policy_path: policy_path.to_owned(), handle, connector: prepared.connector };
+    let post = Post { policy_path: policy_path.to_owned(), handle, connector: prepared.connector, refusals };
     let outcome = tokio::select! {
         outcome = &mut engine => {
             error!("the engine has ended by itself; the next start replays the journal");
@@ -124,6 +132,7 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
             None
         }
     };
+    status.abort();
     systemd::stopping();
     let outcome = match outcome {
         Some(outcome) => outcome,
@@ -169,6 +178,7 @@ struct Post {
     policy_path: PathBuf,
     handle: Handle,
     connector: Arc<Connector>,
+    refusals: Refusals,
 }
 
 impl Post {
@@ -199,13 +209,18 @@ impl Post {
     async fn reload(&self, old: Arc<Policy>) -> Arc<Policy> {
         systemd::reloading();
         let policy = match self.take(&old).await {
-            Ok(policy) => policy,
+            Ok(policy) => {
+                self.refusals.clear();
+                policy
+            }
             Err(why) => {
+                self.refusals.refuse(&why);
                 error!("the policy in force stays, since the new one was refused:\n{}", why.trim_end());
                 old
             }
         };
-        systemd::ready(&systemd::in_a_line(&self.handle.reports().borrow().clone()));
+        let is_refused = self.refusals.heard().is_any();
+        systemd::ready(&systemd::in_a_line(&self.handle.reports().borrow().clone(), is_refused));
         policy
     }
 
