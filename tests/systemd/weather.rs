@@ -12,7 +12,7 @@ use crate::stage::{CLOUD_SERVICE, PolicyText, SERVICE, Stage, USER, story};
 const JOB: Duration = Duration::from_secs(3);
 
 /// Orders a rotation and returns when ArcGIS works at its job.
-fn push_begins(stage: &Stage) {
+pub fn push_begins(stage: &Stage) {
     stage.arcgis.set_job_duration(JOB);
     let ordered = stage.rekeyd(&["rotate", SERVICE]);
     assert_eq!(ordered.code, Some(0), "{ordered:?}");
@@ -21,7 +21,7 @@ fn push_begins(stage: &Stage) {
 }
 
 /// The rotation that was cut short is done, and it was one rotation, with one key.
-fn it_ends_with_the_same_key(stage: &Stage) {
+pub fn it_ends_with_the_same_key(stage: &Stage) {
     let pushed = stage.wait_request("credential/update").access_key_id;
     stage.wait_done(1);
     stage.assert_one_live_key(1);
