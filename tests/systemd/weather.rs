@@ -84,6 +84,8 @@ fn a_shutdown_in_the_middle_is_taken_up_after_the_boot() {
 #[test]
 fn the_watchdog_ends_a_stuck_engine_and_the_rotation_goes_on() {
     story(|stage| {
+        let patience = stage.machine.show("rekeyd", "WatchdogUSec");
+        assert_eq!(patience, "3min", "the unit's own watchdog");
         // The disk of tests/chaos, which does not come back from a write while its order stands.
         let mut command = Command::new("true");
         Shim::of(Path::new("/var/lib/rekeyd")).under(&mut command);
