@@ -98,9 +98,13 @@ const DESCRIPTION: &[&str] = &[
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGHUP",
-        "Read the policy and the secrets again (systemctl reload rekeyd). A policy with a mistake is refused whole.",
+        "Read the policy and the files of secrets again (systemctl reload rekeyd). A policy with a mistake is refused whole. A credential \
+         that systemd lends is read at the start only: restart rekeyd after changing one.",
     ),
-    ("SIGUSR1", "Rotate now: every service whose policy does not say on_signal = false."),
+    (
+        "SIGUSR1",
+        "Rotate now, whatever the timetables say, each in its window: every service whose policy does not say on_signal = false.",
+    ),
     ("SIGUSR2", "Try again now whatever waits for its next try."),
     ("SIGTERM, SIGINT", "Take no new step, let what runs end, and exit within ten seconds."),
 ];

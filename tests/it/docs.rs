@@ -22,6 +22,8 @@ const STORES: &str = "docs/stores.md";
 const GOOGLE: &str = "docs/google.md";
 /// The same for F5 Distributed Cloud.
 const F5: &str = "docs/f5.md";
+/// The unit, its sandbox and the package.
+const SYSTEMD: &str = "docs/systemd.md";
 const STRIKES: &str = "tests/sim/faults.rs";
 
 /// What a claim rests on.
@@ -101,6 +103,19 @@ fn the_page_about_stores_names_tests_that_exist() {
     assert!(named.len() >= 10, "only {} proofs were found on {STORES}", named.len());
 }
 
+#[test]
+fn every_section_about_systemd_names_tests_that_exist() {
+    let page = read(SYSTEMD);
+    let wrong: Vec<String> = proofs(&page).iter().filter_map(Proof::flaw).collect();
+    assert!(wrong.is_empty(), "{SYSTEMD} names what is not there:\n{}", wrong.join("\n"));
+    let sections: Vec<&str> = page.split("\n## ").skip(1).collect();
+    assert!(sections.len() >= 8, "only {} sections were found on {SYSTEMD}", sections.len());
+    for section in sections {
+        let said = section.contains("\nTest: `") || section.contains("\nTests: `");
+        assert!(said && !proofs(section).is_empty(), "{SYSTEMD} claims without a test:\n{section}");
+    }
+}
+
 /// Every operation of the family, and every code that F5 documents for them.
 #[test]
 fn every_operation_and_every_code_of_f5_names_a_test_that_exists() {
@@ -164,8 +179,7 @@ fn every_halt_on_the_page_is_one_and_none_is_left_out() {
 
 #[test]
 fn the_readme_links_the_page() {
-    for page in [PAGE, ARCGIS, AZURE, F5, GOOGLE, IBM, STORES, "docs/places.md", "docs/commands.md", "docs/systemd.md"]
-    {
+    for page in [PAGE, ARCGIS, AZURE, F5, GOOGLE, IBM, STORES, SYSTEMD, "docs/places.md", "docs/commands.md"] {
         assert!(read("README.md").contains(&format!("({page})")), "{page}");
     }
 }
