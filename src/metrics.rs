@@ -102,12 +102,16 @@ impl Metrics {
         }
     }
 
-    /// The text of `/metrics` (OpenMetrics 1.0). The library adds `_total` to counters and `_info` to infos by itself.
-    pub fn render(&self, services: &[Figures]) -> String {
+    /// The text of `/metrics` (OpenMetrics 1.0); `is_refused`: the policy in the file is not the one in force. The library adds
+    /// `_total` to counters and `_info` to infos by itself.
+    pub fn render(&self, services: &[Figures], is_refused: bool) -> String {
         let mut registry = Registry::with_prefix("rekeyd");
         registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("api_requests", "Requests by what became of them", self.requests.clone());
         registry.register("api_request_duration_seconds", "How long requests took", self.request_seconds.clone());
+        let refused = Gauge::<i64>::default();
+        refused.set(i64::from(is_refused));
+        registry.register("policy_refused", "Whether the last reload was refused (0 or 1)", refused);
         register_services(&mut registry, services);
         let mut text = String::new();
         text::encode(&mut text, &registry).expect("writing to memory does not fail");
@@ -203,7 +207,7 @@ mod tests {
     fn every_name_and_label_is_the_interfaces_own() {
         let metrics = Metrics::new();
         metrics.request("aws-iam:main:store", "mint", "ok", Duration::from_millis(30));
-        let text = metrics.render(&[figures()]);
+        let text = metrics.render(&[figures()], true);
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let version = env!("CARGO_PKG_VERSION");
         for line in [
@@ -233,11 +237,11 @@ mod tests {
     fn a_second_scrape_shows_the_same_and_a_service_that_left_shows_nothing() {
         let metrics = Metrics::new();
         let scrape = || {
-            let mut lines: Vec<String> = metrics.render(&[figures()]).lines().map(str::to_owned).collect();
+            let mut lines: Vec<String> = metrics.render(&[figures()], false).lines().map(str::to_owned).collect();
             lines.sort();
             lines
         };
         assert_eq!(scrape(), scrape());
-        assert!(!metrics.render(&[]).contains("service=\"a\""));
+        assert!(!metrics.render(&[], false).contains("service=\"a\""));
     }
 }

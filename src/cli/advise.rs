@@ -3,20 +3,21 @@
 
 use std::path::Path;
 
+use crate::daemon::Failure;
 use crate::daemon::attempts::Attempts;
 use crate::daemon::checkup::{Checked, Question};
-use crate::daemon::{Failure, startup};
 use crate::engine::examine::told::{Advice, TargetAdvice, Verdict};
 
 use super::Exit;
-use super::ask::unexpected;
+use super::ask::{reach, unexpected};
 use super::doctor::check;
 use super::show::{plain, print, print_json};
 
 /// A service of which nobody could be asked ends it with 1.
 pub(super) async fn advise(policy_path: &Path, json: bool, attempts: &Attempts) -> Result<Exit, Failure> {
-    let policy = startup::policy(policy_path)?;
-    let Checked::Advice(advice) = check(policy, Question::Advice, attempts).await? else { return Err(unexpected()) };
+    let Checked::Advice(advice) = check(reach(policy_path).await?, Question::Advice, attempts).await? else {
+        return Err(unexpected());
+    };
     match json {
         true => print_json(&advice),
         false => print(&advice.iter().map(text).collect::<Vec<_>>().join("\n")),

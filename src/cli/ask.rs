@@ -1,4 +1,4 @@
-//! Asks the daemon over its control socket. Knows the line protocol's client side, and nothing of what is asked.
+//! Finds the daemon and asks it over its control socket. Knows the line protocol's client side, and nothing of what is asked.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,8 +7,49 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::daemon::Failure;
 use crate::daemon::protocol::{Answer, Ask, Request, Told};
+use crate::daemon::{Failure, startup};
+use crate::policy::{Environment, Policy};
+
+/// Whom a command can turn to.
+pub(super) enum Reached {
+    /// A daemon, and the policy where it has no mistake: a daemon that runs needs no other than its own.
+    Daemon(Daemon, Option<Policy>),
+    /// Nobody: the policy says where the journal is.
+    Nobody(Policy),
+}
+
+/// Looks for the daemon where the policy says. A policy with mistakes is said to have some, and keeps nobody from a daemon that runs
+/// on an older one.
+///
+/// # Errors
+/// The policy's mistakes, where no daemon runs or where the policy leaves open which one is meant; there is a daemon, and this user
+/// may not speak to it.
+pub(super) async fn reach(policy_path: &Path) -> Result<Reached, Failure> {
+    let mistakes = match startup::policy(policy_path) {
+        Ok(policy) => return under(policy).await,
+        Err(mistakes) => mistakes,
+    };
+    let Some(control) = Policy::control_of(policy_path, &Environment::of_process()) else { return Err(mistakes) };
+    let Some(daemon) = Daemon::connect(&control).await? else { return Err(mistakes) };
+    eprintln!(
+        "rekeyd: the policy {} has mistakes (rekeyd check names them); the daemon at {} answers, under the policy it runs with",
+        policy_path.display(),
+        control.display()
+    );
+    Ok(Reached::Daemon(daemon, None))
+}
+
+/// Looks for the daemon where this policy says.
+///
+/// # Errors
+/// There is one, and this user may not speak to it.
+pub(super) async fn under(policy: Policy) -> Result<Reached, Failure> {
+    Ok(match Daemon::connect(&policy.daemon.control).await? {
+        Some(daemon) => Reached::Daemon(daemon, Some(policy)),
+        None => Reached::Nobody(policy),
+    })
+}
 
 /// A connection to the daemon.
 pub(super) struct Daemon {

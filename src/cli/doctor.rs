@@ -7,21 +7,22 @@ use std::path::Path;
 use crate::daemon::attempts::Attempts;
 use crate::daemon::checkup::{Checked, Question, check_alone};
 use crate::daemon::protocol::{Ask, Told};
-use crate::daemon::{Failure, log, startup};
+use crate::daemon::{Failure, log};
 use crate::engine::examine::told::{Cover, Deployment, Examination, Finding, Holder, Level, Service};
-use crate::policy::Policy;
 
 use super::Exit;
-use super::ask::{Daemon, unexpected};
+use super::ask::{Reached, reach, unexpected};
 use super::show::{plain, print, print_json};
 
 /// Trouble ends it with 1; warnings end it well.
 pub(super) async fn doctor(policy_path: &Path, json: bool, attempts: &Attempts) -> Result<Exit, Failure> {
-    let policy = startup::policy(policy_path)?;
-    for warning in &policy.warnings {
-        eprintln!("warning: {warning}");
+    let reached = reach(policy_path).await?;
+    if let Reached::Daemon(_, Some(policy)) | Reached::Nobody(policy) = &reached {
+        for warning in &policy.warnings {
+            eprintln!("warning: {warning}");
+        }
     }
-    let Checked::Examination(examination) = check(policy, Question::All, attempts).await? else {
+    let Checked::Examination(examination) = check(reached, Question::All, attempts).await? else {
         return Err(unexpected());
     };
     match json {
@@ -32,20 +33,20 @@ pub(super) async fn doctor(policy_path: &Path, json: bool, attempts: &Attempts) 
 }
 
 /// The daemon's answer, or this process's own where none runs.
-pub(super) async fn check(policy: Policy, question: Question, attempts: &Attempts) -> Result<Checked, Failure> {
+pub(super) async fn check(reached: Reached, question: Question, attempts: &Attempts) -> Result<Checked, Failure> {
     let ask = match question {
         Question::All => Ask::Doctor {},
         Question::Holders => Ask::Holders {},
         Question::Advice => Ask::Advise {},
     };
-    match Daemon::connect(&policy.daemon.control).await? {
-        Some(mut daemon) => match daemon.ask(ask).await? {
+    match reached {
+        Reached::Daemon(mut daemon, _) => match daemon.ask(ask).await? {
             Told::Examination(examination) => Ok(Checked::Examination(*examination)),
             Told::Advice(advice) => Ok(Checked::Advice(advice)),
             _ => Err(unexpected()),
         },
-        None => {
-            log::start(log::COMMAND);
+        Reached::Nobody(policy) => {
+            log::start(log::COMMAND, log::Style::Text);
             if question != Question::Holders {
                 eprintln!(
                     "no daemon answers at {}: asked from this process, with what user {} may read",

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::daemon::attempts::Attempts;
+use crate::daemon::log::{self, Style};
 use crate::daemon::signals::Signals;
 use crate::daemon::{self, Failure};
 use crate::model::{KeyId, Keyless, SecretRef, ServiceName, TargetName};
@@ -68,7 +69,11 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon, in the foreground.
-    Run,
+    Run {
+        /// How the log is written.
+        #[arg(long, value_name = "STYLE", value_enum, default_value = "auto")]
+        log: Style,
+    },
     /// Say every mistake of the policy.
     Check,
     /// Say what would be done when, and why, and which places hold keys.
@@ -327,11 +332,20 @@ fn harden() {
 async fn run(line: Line, attempts: &Attempts) -> Result<Exit, Failure> {
     let policy = line.policy.as_path();
     match line.command {
-        Command::Run => {
+        Command::Run { log } => {
             // Before anything else: a signal that comes early must not end the process, nor be lost.
             let signals = Signals::install()
                 .map_err(|error| Failure::Internal(format!("installing signal handlers failed: {error}")))?;
-            daemon::run(policy, signals).await.map(|()| Exit::Done)
+            let log = log::start(log::DAEMON, log);
+            let ended = match daemon::run(policy, signals).await {
+                Err(failure) if log.takes_last_words() => {
+                    tracing::error!("{}", failure.to_string().trim_end());
+                    Ok(exit_of(&failure))
+                }
+                ended => ended.map(|()| Exit::Done),
+            };
+            log.last_word().await;
+            ended
         }
         Command::Check => check::check(policy),
         Command::Generate { what } => generate::generate(policy, what),
@@ -411,18 +425,17 @@ async fn adopt(
 fn say(failure: &Failure) -> Exit {
     match failure {
         // A report of the policy is laid out already.
-        Failure::Policy(report) => {
-            eprintln!("{}", report.trim_end());
-            Exit::Policy
-        }
-        Failure::Unreachable(why) => {
-            eprintln!("rekeyd: {why}");
-            Exit::Unreachable
-        }
-        Failure::Internal(why) => {
-            eprintln!("rekeyd: {why}");
-            Exit::Trouble
-        }
+        Failure::Policy(report) => eprintln!("{}", report.trim_end()),
+        Failure::Unreachable(why) | Failure::Internal(why) => eprintln!("rekeyd: {why}"),
+    }
+    exit_of(failure)
+}
+
+fn exit_of(failure: &Failure) -> Exit {
+    match failure {
+        Failure::Policy(_) => Exit::Policy,
+        Failure::Unreachable(_) => Exit::Unreachable,
+        Failure::Internal(_) => Exit::Trouble,
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Offline {
 
 /// Gives one order and ends. What it sets in motion is the daemon's to finish.
 pub(super) async fn order(policy: Policy, ask: Ask) -> Result<Told, Failure> {
-    let Some(service) = service_of(&ask).cloned() else {
+    let Some(service) = ask.service().cloned() else {
         return Err(Failure::Unreachable(format!("no daemon answers at {}", policy.daemon.control.display())));
     };
     let offline = Offline::start(policy, vec![service]).await?;
@@ -49,7 +49,7 @@ pub(super) async fn order(policy: Policy, ask: Ask) -> Result<Told, Failure> {
 impl Offline {
     /// Opens the journal, which must be there and free, and runs an engine over it.
     pub(super) async fn start(mut policy: Policy, services: Vec<ServiceName>) -> Result<Offline, Failure> {
-        log::start(log::COMMAND);
+        log::start(log::COMMAND, log::Style::Text);
         let path = startup::journal_path(&policy);
         let journal = Arc::new(startup::journal(&policy, Mode::Existing)?);
         // Whoever names a service that moves with another one is told so by the engine, which must know of it.
@@ -90,26 +90,6 @@ impl Offline {
 /// Who gives an order here.
 pub(super) fn own_name() -> String {
     format!("{}, without a daemon", user(rustix::process::getuid().as_raw()))
-}
-
-/// The one service an order is about.
-fn service_of(ask: &Ask) -> Option<&ServiceName> {
-    match ask {
-        Ask::Status {} | Ask::Watch {} | Ask::Verify {} | Ask::Rotate { .. } => None,
-        Ask::Doctor {} | Ask::Holders {} | Ask::Advise {} => None,
-        Ask::History { service }
-        | Ask::Adopt { service, .. }
-        | Ask::Pause { service }
-        | Ask::Resume { service }
-        | Ask::Retry { service }
-        | Ask::Rollback { service }
-        | Ask::Repush { service, .. }
-        | Ask::Switch { service, .. }
-        | Ask::RetireDespiteUse { service }
-        | Ask::Abandon { service, .. }
-        | Ask::Reclaim { service, .. }
-        | Ask::Disown { service, .. } => Some(service),
-    }
 }
 
 /// A journal of which only some services are seen.

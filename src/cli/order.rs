@@ -2,19 +2,18 @@
 
 use std::path::Path;
 
+use crate::daemon::Failure;
 use crate::daemon::protocol::{Ask, SaidLine, Told};
-use crate::daemon::{Failure, startup};
 use crate::model::ServiceName;
 
-use super::ask::{Daemon, unexpected};
+use super::ask::{Reached, reach, unexpected};
 use super::{Exit, offline};
 
 /// Gives the order and prints what became of it.
 pub(super) async fn order(policy_path: &Path, ask: Ask) -> Result<Exit, Failure> {
-    let policy = startup::policy(policy_path)?;
-    let told = match Daemon::connect(&policy.daemon.control).await? {
-        Some(mut daemon) => daemon.ask(ask).await?,
-        None => offline::order(policy, ask).await?,
+    let told = match reach(policy_path).await? {
+        Reached::Daemon(mut daemon, _) => daemon.ask(ask).await?,
+        Reached::Nobody(policy) => offline::order(policy, ask).await?,
     };
     let Told::Said(said) = told else { return Err(unexpected()) };
     Ok(print(&said))

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::daemon::attempts::Attempts;
@@ -15,7 +14,7 @@ use crate::daemon::clock::SystemClock;
 use crate::daemon::status::in_seconds;
 use crate::daemon::{Failure, startup};
 use crate::engine::examine::told::{Deployment, Level};
-use crate::engine::{look, opening};
+use crate::engine::{look, next_command, opening};
 use crate::journal::sqlite;
 use crate::model::{Instant, ServiceName, Shape, SystemRef, Timestamp};
 use crate::policy::{Policy, Service};
@@ -25,6 +24,7 @@ use crate::rotation::event::Cause;
 use crate::schedule::{Timetable, format_duration};
 
 use super::Exit;
+use super::ask::under;
 use super::doctor::{check, head, held, line};
 use super::show::{plain, print, print_json};
 
@@ -74,7 +74,7 @@ pub(super) async fn plan(
         .services
         .iter()
         .filter(wanted)
-        .map(|service| one(service, picture.states.get(&service.name).unwrap_or(&rest), policy.daemon.timezone, &now))
+        .map(|service| one(service, picture.states.get(&service.name).unwrap_or(&rest), &policy, &now))
         .collect();
     if !json {
         // What is known is shown before anybody is waited for.
@@ -111,8 +111,8 @@ fn deployments_of(service: &Service) -> impl Iterator<Item = &SystemRef> {
 }
 
 async fn ask(policy: &Policy, attempts: &Attempts) -> Result<Vec<Deployment>, String> {
-    let asked = tokio::time::timeout(ASKING_MAX, check(policy.clone(), Question::Holders, attempts));
-    match asked.await {
+    let asked = async { check(under(policy.clone()).await?, Question::Holders, attempts).await };
+    match tokio::time::timeout(ASKING_MAX, asked).await {
         Ok(Ok(Checked::Examination(examination))) => Ok(examination.deployments),
         Ok(Ok(Checked::Advice(_))) => Err("the daemon answered another question".to_owned()),
         Ok(Err(failure)) => Err(failure.to_string()),
@@ -145,8 +145,8 @@ fn histories(policy: &Policy) -> Result<Vec<History>, Failure> {
     }
 }
 
-fn one(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> Plan {
-    let (due, why) = when(service, state, zone, now);
+fn one(service: &Service, state: &ServiceState, policy: &Policy, now: &Instant) -> Plan {
+    let (due, why) = when(service, state, policy, now);
     Plan {
         service: service.name.to_string(),
         due: due.map(in_seconds),
@@ -158,12 +158,13 @@ fn one(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> Plan
     }
 }
 
-fn when(service: &Service, state: &ServiceState, zone: Tz, now: &Instant) -> (Option<Timestamp>, String) {
+fn when(service: &Service, state: &ServiceState, policy: &Policy, now: &Instant) -> (Option<Timestamp>, String) {
+    let zone = policy.daemon.timezone;
     let ends = ends(service, state);
     let next = opening(state, service, zone, now, ends);
     let at = next.as_ref().map(|(at, _)| *at);
     if let Some(halt) = &state.halt {
-        let command = state.next_command(&service.name).unwrap_or_default();
+        let command = next_command(&service.name, state, policy).unwrap_or_default();
         return (
             at,
             format!("halted ({}), so nothing is opened before an operator settles it: {command}", halt.reason),

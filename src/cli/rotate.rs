@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use crate::daemon::Failure;
 use crate::daemon::protocol::{Ask, SaidLine, Told};
 use crate::daemon::status::Status;
-use crate::daemon::{Failure, startup};
 use crate::model::ServiceName;
 use crate::policy::Policy;
 
-use super::ask::{Daemon, unexpected};
+use super::ask::{Daemon, Reached, reach, unexpected};
 use super::follow::{Follow, News};
 use super::offline::{Offline, own_name};
 use super::order::print;
@@ -17,14 +17,13 @@ use super::{Exit, Until};
 
 /// Gives an order that opens rotations: [`Ask::Rotate`] or [`Ask::Switch`].
 pub(super) async fn rotate(policy_path: &Path, ask: Ask, wait: Option<Until>) -> Result<Exit, Failure> {
-    let policy = startup::policy(policy_path)?;
-    match Daemon::connect(&policy.daemon.control).await? {
-        Some(daemon) => through(daemon, ask, wait).await,
-        None if wait == Some(Until::Done) => Err(Failure::Unreachable(format!(
+    match reach(policy_path).await? {
+        Reached::Daemon(daemon, _) => through(daemon, ask, wait).await,
+        Reached::Nobody(policy) if wait == Some(Until::Done) => Err(Failure::Unreachable(format!(
             "no daemon answers at {}, and only the daemon retires old keys; without it, a rotation goes up to verified",
             policy.daemon.control.display()
         ))),
-        None => alone(policy, ask).await,
+        Reached::Nobody(policy) => alone(policy, ask).await,
     }
 }
 

@@ -11,17 +11,16 @@ use crate::daemon::{Failure, records, startup};
 use crate::engine::look;
 use crate::journal::sqlite;
 use crate::model::ServiceName;
-use crate::policy::Policy;
 use crate::ports::Clock;
 
 use super::Exit;
-use super::ask::{Daemon, unexpected};
+use super::ask::{Reached, reach, unexpected};
 
 /// Longer messages are cut in the table; they stand in full below it.
 const MESSAGE_WIDTH: usize = 60;
 
 pub(super) async fn status(policy_path: &Path, json: bool) -> Result<Exit, Failure> {
-    let status = standing(&startup::policy(policy_path)?).await?;
+    let status = standing(policy_path).await?;
     match json {
         true => print_json(&status),
         false => print(&table(&status)),
@@ -30,7 +29,7 @@ pub(super) async fn status(policy_path: &Path, json: bool) -> Result<Exit, Failu
 }
 
 pub(super) async fn strangers(policy_path: &Path, json: bool) -> Result<Exit, Failure> {
-    let status = standing(&startup::policy(policy_path)?).await?;
+    let status = standing(policy_path).await?;
     let found = |service: &Service| service.strangers.iter().map(|key| (service.name.clone(), key.clone())).collect();
     let pairs: Vec<(String, String)> = status.services.iter().flat_map::<Vec<_>, _>(found).collect();
     if json {
@@ -53,17 +52,20 @@ pub(super) async fn strangers(policy_path: &Path, json: bool) -> Result<Exit, Fa
 }
 
 pub(super) async fn history(policy_path: &Path, service: ServiceName, json: bool) -> Result<Exit, Failure> {
-    let policy = startup::policy(policy_path)?;
-    let lines = match Daemon::connect(&policy.daemon.control).await? {
-        Some(mut daemon) => match daemon.ask(Ask::History { service: service.clone() }).await? {
-            Told::History(lines) => match policy.no_keys_of_its_own(&service).filter(|_| lines.is_empty()) {
-                Some(why) => return Ok(unknown(&why)),
-                None => lines,
-            },
+    let lines = match reach(policy_path).await? {
+        Reached::Daemon(mut daemon, policy) => match daemon.ask(Ask::History { service: service.clone() }).await? {
+            Told::History(lines) => {
+                let follows =
+                    policy.filter(|_| lines.is_empty()).and_then(|policy| policy.no_keys_of_its_own(&service));
+                match follows {
+                    Some(why) => return Ok(unknown(&why)),
+                    None => lines,
+                }
+            }
             Told::NoSuchService(why) => return Ok(unknown(&why)),
             _ => return Err(unexpected()),
         },
-        None => {
+        Reached::Nobody(policy) => {
             let found = records::history(&startup::journal_path(&policy), &service)?;
             match found {
                 Some(lines) => lines,
@@ -82,13 +84,12 @@ pub(super) async fn history(policy_path: &Path, service: ServiceName, json: bool
 }
 
 pub(super) async fn verify(policy_path: &Path, json: bool) -> Result<Exit, Failure> {
-    let policy = startup::policy(policy_path)?;
-    let chains = match Daemon::connect(&policy.daemon.control).await? {
-        Some(mut daemon) => match daemon.ask(Ask::Verify {}).await? {
+    let chains = match reach(policy_path).await? {
+        Reached::Daemon(mut daemon, _) => match daemon.ask(Ask::Verify {}).await? {
             Told::Ledger(chains) => chains,
             _ => return Err(unexpected()),
         },
-        None => records::verify(&startup::journal_path(&policy))?,
+        Reached::Nobody(policy) => records::verify(&startup::journal_path(&policy))?,
     };
     if json {
         print_json(&chains);
@@ -104,21 +105,24 @@ fn unknown(why: &str) -> Exit {
 }
 
 /// How everything stands: the daemon's word, or what the journal says where none runs.
-async fn standing(policy: &Policy) -> Result<Status, Failure> {
-    if let Some(mut daemon) = Daemon::connect(&policy.daemon.control).await? {
-        return match daemon.ask(Ask::Status {}).await? {
-            Told::Status(status) => Ok(status),
-            _ => Err(unexpected()),
-        };
-    }
-    let journal = startup::journal_path(policy);
+async fn standing(policy_path: &Path) -> Result<Status, Failure> {
+    let policy = match reach(policy_path).await? {
+        Reached::Daemon(mut daemon, _) => {
+            return match daemon.ask(Ask::Status {}).await? {
+                Told::Status(status) => Ok(status),
+                _ => Err(unexpected()),
+            };
+        }
+        Reached::Nobody(policy) => policy,
+    };
+    let journal = startup::journal_path(&policy);
     let histories = sqlite::open_read_only(&journal)?.load()?;
     eprintln!(
         "no daemon answers at {}: this is what journal {} says, and nothing moves",
         policy.daemon.control.display(),
         journal.display()
     );
-    Ok(Status::of(&look(histories, policy, &SystemClock::new().now()).report))
+    Ok(Status::of(&look(histories, &policy, &SystemClock::new().now()).report))
 }
 
 fn table(status: &Status) -> String {
@@ -151,6 +155,11 @@ fn table(status: &Status) -> String {
     }
     if status.services.is_empty() {
         text.push_str("no services\n");
+    }
+    if let Some(why) = &status.policy_refused {
+        let lines: String = why.lines().map(|line| format!("  {}\n", plain(line))).collect();
+        text.push_str(&format!("\nthe policy was refused at the last reload, and the old one is in force:\n{lines}"));
+        text.push_str("  next: rekeyd check; once it is mended, systemctl reload rekeyd\n");
     }
     text
 }

@@ -13,17 +13,18 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::engine::{Handle, Report};
+use crate::engine::Handle;
 use crate::ports::JournalError;
 
 use super::checkup::{Checkup, Question};
 use super::protocol::{Ask, REQUEST_MAX, Request, Told};
 use super::records;
-use super::startup::Failure;
+use super::refused::Refused;
+use super::startup::{self, Failure};
 use super::status::Status;
 
 /// Askers at once. Those who wait for a rotation keep their connection.
@@ -51,6 +52,8 @@ pub struct Desk {
     pub journal: PathBuf,
     /// Looks at the world.
     pub checkup: Checkup,
+    /// Whether the policy's file was refused.
+    pub refused: Refused,
 }
 
 impl Control {
@@ -75,10 +78,15 @@ impl Control {
                     path.display()
                 )));
             }
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(Failure::Unreachable(format!("another daemon answers at {}", path.display())));
+            match std::os::unix::net::UnixStream::connect(path) {
+                Ok(other) => return Err(Failure::Unreachable(answered(path, &other))),
+                // Nobody has it open: a daemon that died left it behind.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(|error| failed("replacing", error))?;
+                }
+                // Whether somebody answers there is not known, so it may be in use.
+                Err(error) => return Err(failed("looking who answers at", error)),
             }
-            std::fs::remove_file(path).map_err(|error| failed("replacing", error))?;
         }
         let listener = UnixListener::bind(path).map_err(|error| failed("binding", error))?;
         // Until this line the umask alone decides; it never lets others write to a socket unless somebody set it to zero.
@@ -101,15 +109,22 @@ impl Control {
                     continue;
                 }
             };
-            let (desk, group) = (desk.clone(), self.group);
+            let (desk, group, is_closed) = (desk.clone(), self.group, self.is_closed());
             tokio::spawn(async move {
                 let _turn = turn;
                 // The asker going away is its own affair.
-                if let Err(error) = attend(stream, &desk, group).await {
+                if let Err(error) = attend(stream, &desk, group, is_closed).await {
                     tracing::debug!("an asker on the control socket went away: {error}");
                 }
             });
         }
+    }
+}
+
+impl Control {
+    /// Whether only owner and group may write to it, now.
+    fn is_closed(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|about| about.permissions().mode() & 0o002 == 0)
     }
 }
 
@@ -119,10 +134,20 @@ impl Drop for Control {
     }
 }
 
-async fn attend(mut stream: UnixStream, desk: &Desk, group: u32) -> std::io::Result<()> {
+/// Who answers at a socket that was to be ours, and the two ways out.
+fn answered(path: &Path, other: &std::os::unix::net::UnixStream) -> String {
+    let process = rustix::net::sockopt::socket_peercred(other);
+    let process = process.map_or_else(
+        |_| "another daemon".to_owned(),
+        |peer| format!("another daemon, process {},", peer.pid.as_raw_nonzero()),
+    );
+    format!("{process} answers at {}, and was left alone: {}", path.display(), startup::TWO_WAYS_OUT)
+}
+
+async fn attend(mut stream: UnixStream, desk: &Desk, group: u32, is_closed: bool) -> std::io::Result<()> {
     let peer = stream.peer_cred()?;
     let by = name_of(&peer);
-    if !may_order(&peer, group) {
+    if !may_order(&peer, group, is_closed) {
         warn!(%by, "refused an asker on the control socket");
         return stream.write_all(&Told::Error(format!("{by} may not give orders here")).line()).await;
     }
@@ -142,9 +167,11 @@ async fn attend(mut stream: UnixStream, desk: &Desk, group: u32) -> std::io::Res
             }
         };
         let words = ask.words();
+        let service = ask.service().map(ToString::to_string);
+        let service = service.as_deref();
         match ask.into_order(by.clone()) {
             Ok(command) => {
-                info!(%by, "order: {words}");
+                info!(service, %by, "order: {words}");
                 let told = match desk.handle.order(command).await {
                     Some(reply) => Told::from(reply),
                     None => Told::Error(
@@ -155,7 +182,7 @@ async fn attend(mut stream: UnixStream, desk: &Desk, group: u32) -> std::io::Res
                 };
                 stream.write_all(&told.line()).await?;
             }
-            Err(Ask::Watch {}) => return follow(stream, desk.handle.reports()).await,
+            Err(Ask::Watch {}) => return follow(stream, desk).await,
             Err(question) => stream.write_all(&answer(desk, question).await.line()).await?,
         }
     }
@@ -179,9 +206,13 @@ async fn answer(desk: &Desk, question: Ask) -> Told {
         Ask::Doctor {} => desk.checkup.check(Question::All).await.map(Told::from),
         Ask::Holders {} => desk.checkup.check(Question::Holders).await.map(Told::from),
         Ask::Advise {} => desk.checkup.check(Question::Advice).await.map(Told::from),
-        _ => Ok(Told::Status(Status::of(&desk.handle.reports().borrow()))),
+        _ => Ok(Told::Status(status(desk))),
     };
     looked.unwrap_or_else(|error| Told::Error(error.to_string()))
+}
+
+fn status(desk: &Desk) -> Status {
+    Status::of(&desk.handle.reports().borrow()).with_refusal(&desk.refused)
 }
 
 /// Reading a long journal takes time, which is not the runtime's.
@@ -195,11 +226,12 @@ async fn look<T: Send + 'static>(
 }
 
 /// Sends every change of the status until the asker goes away or the engine ends.
-async fn follow(mut stream: UnixStream, mut reports: watch::Receiver<Arc<Report>>) -> std::io::Result<()> {
+async fn follow(mut stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
+    let mut reports = desk.handle.reports();
     let mut sent = None;
     let mut silence = tokio::time::Instant::now();
     loop {
-        let status = Status::of(&reports.borrow_and_update().clone());
+        let status = Status::of(&reports.borrow_and_update().clone()).with_refusal(&desk.refused);
         if sent.as_ref() != Some(&status) || silence.elapsed() >= WATCH_MAX {
             stream.write_all(&Told::Status(status.clone()).line()).await?;
             sent = Some(status);
@@ -257,18 +289,19 @@ impl Lines {
     }
 }
 
-fn may_order(peer: &UCred, group: u32) -> bool {
+/// `is_closed`: the socket's mode lets nobody else in, so that whoever is here was let in by the kernel as one of these.
+fn may_order(peer: &UCred, group: u32, is_closed: bool) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    peer.uid() == 0 || peer.uid() == own || peer.gid() == group || is_member(peer, group)
+    peer.uid() == 0 || peer.uid() == own || peer.gid() == group || is_member(peer, group).unwrap_or(is_closed)
 }
 
 /// Whether the peer has the group among its supplementary ones, which its credentials do not tell. A peer that has ended since
 /// may have lent its number to another process; the kernel has asked the file's mode before, so nothing hangs on this alone.
-fn is_member(peer: &UCred, group: u32) -> bool {
-    let Some(pid) = peer.pid() else { return false };
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+/// `None` where /proc does not show the peer, as under `ProtectProc=invisible`.
+fn is_member(peer: &UCred, group: u32) -> Option<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", peer.pid()?)).ok()?;
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-    groups.split_whitespace().any(|word| word.parse() == Ok(group))
+    Some(groups.split_whitespace().any(|word| word.parse() == Ok(group)))
 }
 
 /// `uid 0 (root)`, as the journal keeps it.
@@ -298,7 +331,14 @@ mod tests {
         let first = Control::bind(&path).expect("the directory is made too");
         assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o660);
         let error = Control::bind(&path).err().expect("somebody answers").to_string();
-        assert_eq!(error, format!("another daemon answers at {}", path.display()));
+        let expected = format!(
+            "another daemon, process {}, answers at {}, and was left alone: stop it first (systemctl stop rekeyd), or give this one a \
+             control and journal of its own in [daemon]",
+            std::process::id(),
+            path.display()
+        );
+        assert_eq!(error, expected);
+        assert!(path.exists() && std::os::unix::net::UnixStream::connect(&path).is_ok(), "the first is undisturbed");
         drop(first);
         assert!(!path.exists());
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket can be made"));

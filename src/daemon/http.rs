@@ -19,6 +19,7 @@ use crate::engine::{Report, ServiceReport, StateWord};
 use crate::metrics::{Figures, Metrics};
 
 use super::pulse::Pulse;
+use super::refused::Refused;
 use super::startup::Failure;
 use super::status::Status;
 
@@ -34,6 +35,8 @@ pub struct Sources {
     pub pulse: Pulse,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether the policy's file was refused.
+    pub refused: Refused,
 }
 
 /// Binds the address.
@@ -65,7 +68,7 @@ fn router(sources: Sources) -> Router {
 async fn metrics(State(sources): State<Sources>) -> impl IntoResponse {
     let report = sources.reports.borrow().clone();
     let services: Vec<Figures> = report.services.iter().map(figures).collect();
-    let text = sources.metrics.render(&services);
+    let text = sources.metrics.render(&services, sources.refused.is_any());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 
@@ -84,7 +87,7 @@ async fn readyz() -> &'static str {
 
 async fn status(State(sources): State<Sources>) -> impl IntoResponse {
     let report = sources.reports.borrow().clone();
-    Json(Status::of(&report))
+    Json(Status::of(&report).with_refusal(&sources.refused))
 }
 
 fn figures(service: &ServiceReport) -> Figures {
@@ -127,7 +130,8 @@ mod tests {
     fn sources() -> (watch::Sender<Arc<Report>>, Sources) {
         let report = Report { at: None, services: vec![super::super::status::tests::service("a")] };
         let (sender, reports) = watch::channel(Arc::new(report));
-        (sender, Sources { reports, pulse: Pulse::default(), metrics: Arc::new(Metrics::new()) })
+        let refused = super::super::refused::Refusals::default().heard();
+        (sender, Sources { reports, pulse: Pulse::default(), metrics: Arc::new(Metrics::new()), refused })
     }
 
     #[tokio::test]

@@ -15,8 +15,11 @@ use tracing::{error, info, warn};
 use crate::engine::{Command, Handle, Reply};
 use crate::journal::sqlite::{Mode, SqliteJournal};
 use crate::metrics::Metrics;
+use crate::net::secrets;
 use crate::policy::{Listen, Policy};
 use crate::ports::JournalError;
+use crate::rotation::TakeUp;
+use crate::table::SecretUse;
 
 pub mod attempts;
 pub mod checkup;
@@ -30,6 +33,7 @@ pub mod protocol;
 pub mod pulse;
 pub mod records;
 pub mod refusals;
+pub mod refused;
 pub mod signals;
 pub mod startup;
 pub mod status;
@@ -40,27 +44,34 @@ use connect::Connector;
 use control::{Control, Desk};
 use heartbeat::Heartbeat;
 use pulse::Pulse;
+use refused::Refusals;
 use signals::{Signalled, Signals};
 pub use startup::Failure;
 
 /// The engine ends by itself within eight seconds of a stop; nothing waits longer than ten.
 const END_PATIENCE: Duration = Duration::from_millis(9000);
 
-/// Runs the daemon until a signal ends it.
+/// Runs the daemon until a signal ends it. The log is started already.
 ///
 /// # Errors
 /// Why it did not start, or could not go on.
 pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure> {
-    log::start(log::DAEMON);
     let policy = Arc::new(startup::policy(policy_path)?);
     info!(version = env!("CARGO_PKG_VERSION"), policy = %policy_path.display(), services = policy.services.len(), "starting");
     for warning in &policy.warnings {
         warn!("{warning}");
     }
+    for used in policy.secret_refs() {
+        // Said now, and not only when it is needed in the night. What needs it halts by itself, and nothing else does.
+        if let Err(fault) = secrets::read(&used.secret) {
+            let command = TakeUp::of(&used.secret).command();
+            warn!("{}: {}: {}; put it in its place, then {command}", used.at, used.key, fault.why());
+        }
+    }
     let journal = Arc::new(startup::journal(&policy, Mode::Create)?);
     startup::log_heads(&journal).await?;
-    for (key, count) in journal.sealed_with_other_keys().await? {
-        warn!(%key, count, "sealed secrets need another seal key than this one, and cannot be opened");
+    for (seal_key, count) in journal.sealed_with_other_keys().await? {
+        warn!(%seal_key, count, "sealed secrets need another seal key than this one, and cannot be opened");
     }
     startup::rename(&policy, &journal).await?;
     let metrics = Arc::new(Metrics::new());
@@ -87,10 +98,16 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
     let pulse = Pulse::default();
     beside.spawn(pulse.clone().keep(handle.reports()));
     let checkup = Checkup::new(prepared.connector.clone(), journal.clone(), handle.clone(), Arc::new(metrics.clone()));
-    let desk = Desk { handle: handle.clone(), journal: startup::journal_path(&policy), checkup };
+    let refusals = Refusals::default();
+    let refused = refusals.heard();
+    let journal_at = startup::journal_path(&policy);
+    let desk = Desk { handle: handle.clone(), journal: journal_at, checkup, refused: refused.clone() };
     beside.spawn(control.serve(desk));
     if let Some(listener) = listener {
-        beside.spawn(http::serve(listener, http::Sources { reports: handle.reports(), pulse, metrics }));
+        beside.spawn(http::serve(
+            listener,
+            http::Sources { reports: handle.reports(), pulse, metrics, refused: refused.clone() },
+        ));
     }
     beside.spawn(systemd::feed_watchdog(prepared.wake.clone(), handle.reports()));
     let heartbeat = match Heartbeat::start(prepared.wake.clone()).await {
@@ -100,11 +117,11 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
             None
         }
     };
-    systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone()));
-    beside.spawn(systemd::keep_status(handle.reports()));
+    systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone(), false));
+    let status = beside.spawn(systemd::keep_status(handle.reports(), refused));
     info!(control = %policy.daemon.control.display(), listen = %served, "ready");
 
-    let post = Post { policy_path: policy_path.to_owned(), handle, connector: prepared.connector };
+    let post = Post { policy_path: policy_path.to_owned(), handle, connector: prepared.connector, refusals };
     let outcome = tokio::select! {
         outcome = &mut engine => {
             error!("the engine has ended by itself; the next start replays the journal");
@@ -115,6 +132,7 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
             None
         }
     };
+    status.abort();
     systemd::stopping();
     let outcome = match outcome {
         Some(outcome) => outcome,
@@ -160,6 +178,7 @@ struct Post {
     policy_path: PathBuf,
     handle: Handle,
     connector: Arc<Connector>,
+    refusals: Refusals,
 }
 
 impl Post {
@@ -190,13 +209,18 @@ impl Post {
     async fn reload(&self, old: Arc<Policy>) -> Arc<Policy> {
         systemd::reloading();
         let policy = match self.take(&old).await {
-            Ok(policy) => policy,
+            Ok(policy) => {
+                self.refusals.clear();
+                policy
+            }
             Err(why) => {
+                self.refusals.refuse(&why);
                 error!("the policy in force stays, since the new one was refused:\n{}", why.trim_end());
                 old
             }
         };
-        systemd::ready(&systemd::in_a_line(&self.handle.reports().borrow().clone()));
+        let is_refused = self.refusals.heard().is_any();
+        systemd::ready(&systemd::in_a_line(&self.handle.reports().borrow().clone(), is_refused));
         policy
     }
 
@@ -210,6 +234,10 @@ impl Post {
         }
         if !changes.is_empty() {
             return Err(format!("restart needed: {} changed", changes.join(", ")));
+        }
+        let lacking = lacking(&new, old);
+        if !lacking.is_empty() {
+            return Err(lacking.join("\n"));
         }
         for warning in &new.warnings {
             warn!("{warning}");
@@ -240,9 +268,24 @@ fn renamings(policy: &Policy) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// What the new policy wants of systemd and this process was not given at its start, which no reload brings. What the policy in force
+/// lacks already is told where it is needed, and keeps no other change out.
+fn lacking(new: &Policy, old: &Policy) -> Vec<String> {
+    let is_new = |used: &&SecretUse| old.secret_refs().iter().all(|known| known.secret != used.secret);
+    let of_systemd = |used: &&SecretUse| TakeUp::of(&used.secret) == TakeUp::Restart;
+    let wanted = new.secret_refs().iter().filter(is_new).filter(of_systemd);
+    let missing = wanted.filter_map(|used| Some((used, secrets::read(&used.secret).err()?)));
+    missing
+        .map(|(used, fault)| {
+            let (at, key, command) = (&used.at, &used.key, TakeUp::Restart.command());
+            format!("{at}: {key}: {}; put it in its place, then {command}", fault.why())
+        })
+        .collect()
+}
+
 fn log_reply(signal: &'static str, reply: &Reply) {
     for said in &reply.said {
-        let service = said.service.as_ref().map_or("-", |service| service.as_str());
+        let service = said.service.as_ref().map(|service| service.as_str());
         match said.accepted {
             true => info!(signal, service, "{}", said.message),
             false => warn!(signal, service, "{}", said.message),

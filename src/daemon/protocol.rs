@@ -269,6 +269,29 @@ impl Ask {
         }
     }
 
+    /// The one service it is about.
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Ask::Status {} | Ask::Watch {} | Ask::Verify {} | Ask::Doctor {} | Ask::Holders {} | Ask::Advise {} => None,
+            Ask::Rotate { services, .. } => match &services[..] {
+                [service] => Some(service),
+                _ => None,
+            },
+            Ask::History { service }
+            | Ask::Adopt { service, .. }
+            | Ask::Pause { service }
+            | Ask::Resume { service }
+            | Ask::Retry { service }
+            | Ask::Rollback { service }
+            | Ask::Repush { service, .. }
+            | Ask::Switch { service, .. }
+            | Ask::RetireDespiteUse { service }
+            | Ask::Abandon { service, .. }
+            | Ask::Reclaim { service, .. }
+            | Ask::Disown { service, .. } => Some(service),
+        }
+    }
+
     /// The order to the engine, in the name of `by`; the question itself where it is only a question.
     pub fn into_order(self, by: String) -> Result<Command, Ask> {
         Ok(match self {

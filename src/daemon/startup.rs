@@ -38,6 +38,10 @@ impl From<JournalError> for Failure {
     }
 }
 
+/// What to do where another daemon has what this one needs.
+pub const TWO_WAYS_OUT: &str =
+    "stop it first (systemctl stop rekeyd), or give this one a control and journal of its own in [daemon]";
+
 /// Reads the policy.
 ///
 /// # Errors
@@ -67,7 +71,12 @@ pub fn journal(policy: &Policy, mode: Mode) -> Result<SqliteJournal, Failure> {
         })?;
     }
     let seal = seal_key(policy, mode)?;
-    Ok(SqliteJournal::open(&path, seal, mode)?)
+    SqliteJournal::open(&path, seal, mode).map_err(|error| match (error, mode) {
+        (JournalError::Locked(why), Mode::Create) => {
+            Failure::Unreachable(format!("{why}, and was left alone: {}", TWO_WAYS_OUT))
+        }
+        (error, _) => error.into(),
+    })
 }
 
 /// The key that seals the journal's secrets. Made only in [`Mode::Create`].

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Report, ServiceReport};
 use crate::model::Timestamp;
 
+use super::refused::Refused;
+
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -14,6 +16,9 @@ pub struct Status {
     pub version: u32,
     /// The services, by name.
     pub services: Vec<Service>,
+    /// Why the policy in the file was refused at the last reload; null where it is in force.
+    #[serde(default)]
+    pub policy_refused: Option<String>,
 }
 
 /// One service. Absent values are null, times are RFC 3339 in whole seconds, keys stand by id.
@@ -81,7 +86,12 @@ pub struct Rotations {
 impl Status {
     /// The report in the words of the interface.
     pub fn of(report: &Report) -> Status {
-        Status { version: 1, services: report.services.iter().map(one).collect() }
+        Status { version: 1, services: report.services.iter().map(one).collect(), policy_refused: None }
+    }
+
+    /// With what was refused at the last reload.
+    pub fn with_refusal(self, refused: &Refused) -> Status {
+        Status { policy_refused: refused.why().map(|why| why.to_string()), ..self }
     }
 
     /// Whether anything is halted, overdue or in debt: what exit code 1 of `status` says.
@@ -180,7 +190,7 @@ pub(crate) mod tests {
                 "last_rotation": null, "key_created": null, "failures": 0, "reason": null, "message": null,
                 "next_command": null, "strangers": [], "debt": [], "drift": null, "overdue": false,
                 "rotations": {"verified": 0, "done": 0, "failed": 0, "reclaimed": 0, "abandoned": 0, "rolled_back": 0},
-            }]})
+            }], "policy_refused": null})
         );
     }
 

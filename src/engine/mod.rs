@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant as Tick;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error};
 
 use crate::model::{Instant, Material, Reason, RotationId, ServiceName};
 use crate::policy::Policy;
@@ -21,6 +21,7 @@ use crate::ports::{Clock, Connect, Fault, Journal, JournalError, Meter};
 use crate::rotation::event::{Cause, Event, RotationKind};
 use crate::rotation::{Circumstances, Effect, Finding, Pace, Step};
 
+mod advice;
 mod budget;
 mod command;
 mod decide;
@@ -35,6 +36,7 @@ mod report;
 mod runner;
 mod say;
 
+pub use advice::next_command;
 pub use decide::{Decide, Machine};
 pub use look::{Picture, look};
 pub use order::{Command, Reply, Said};
@@ -210,16 +212,17 @@ impl Engine {
                 continue;
             }
             for event in self.services[&name].state.recover() {
-                warn!(service = %name, event = event.kind(), "an effect was under way when the last process ended");
+                say::log_recovery(&name, &event, &self.services[&name].state);
                 self.record(&name, event, None).await?;
             }
-            self.sweep(&name).await?;
+            self.sweep(&name, say::rotation_of(&self.services[&name].state)).await?;
         }
         Ok(())
     }
 
     /// Shreds the secrets of keys that need none any more; repeats what a crash may have cut off.
-    async fn sweep(&mut self, name: &ServiceName) -> Result<(), JournalError> {
+    /// `rotation` is the one that the last event was of.
+    async fn sweep(&self, name: &ServiceName, rotation: Option<&str>) -> Result<(), JournalError> {
         let runner = &self.services[name];
         let state = &runner.state;
         let needed = |key: &crate::model::KeyId| {
@@ -238,10 +241,7 @@ impl Engine {
         for key in self.journal.materials(name).await? {
             if !needed(&key) {
                 // A reader can hold it up for a while; the next sweep finishes it, and the secret stays sealed until then.
-                match self.journal.shred(name, &key).await {
-                    Ok(()) => info!(service = %name, key = %key, "shredded the sealed secret"),
-                    Err(error) => warn!(service = %name, key = %key, "the sealed secret is not shredded yet: {error}"),
-                }
+                say::log_shred(name, rotation, &key, self.journal.shred(name, &key).await);
             }
         }
         Ok(())
@@ -347,7 +347,7 @@ impl Engine {
         }
         let (Effect::PlanMint, Err(error)) = (effect, self.reserve_for(effect).await) else { return true };
         let why = format!("no key is minted while it could not be written down: {error}");
-        warn!(service = %name, "{why}");
+        say::log_held_up(name, &self.services[name].state, &why);
         self.runner(name).pacing.again(name, effect, Pace::BackOff, None, why);
         false
     }
@@ -394,14 +394,16 @@ impl Engine {
         runner.busy = Some(effect.clone());
         runner.waits_for.clear();
         let state = runner.state.clone();
-        let task = self.running.spawn(async move {
+        let span = say::work(name, &effect, &state);
+        let work = async move {
             let performed = world.perform(&effect, &place, &state).await;
             let asked = match &pending {
                 Some(pending) => pending.ask(&world, &place, &performed).await,
                 None => command::Asked::default(),
             };
             Finished { service, effect, performed, pending, asked }
-        });
+        };
+        let task = self.running.spawn(work.instrument(span));
         self.tasks.insert(task.id(), (name.clone(), doing));
     }
 
@@ -414,7 +416,8 @@ impl Engine {
             }
             Err(error) => {
                 let Some((service, effect)) = self.tasks.remove(&error.id()) else { return Ok(()) };
-                error!(%service, effect = effect_name(&effect), "an effect did not end well; this is a mistake of rekeyd's own");
+                let rotation = say::rotation_of(&self.services[&service].state);
+                error!(%service, rotation, effect = effect_name(&effect), "an effect did not end well; this is a mistake of rekeyd's own");
                 let found = Err(Fault::Unknown(format!(
                     "{} did not end well, a mistake of rekeyd's own",
                     effect_name(&effect)
@@ -447,7 +450,7 @@ impl Engine {
         let derived = targets.filter(|spec| spec.derived_by.is_some()).map(|spec| spec.name.clone()).collect();
         let around = Circumstances { cause, kind, fresh_id: (self.fresh_id)(), tries, push_on_drift, derived };
         if let Err(fault) = &performed.found {
-            log_fault(&service, &effect, fault);
+            log_fault(&service, &effect, fault, &self.services[&service].state);
         }
         if let Ok(Finding::Observed { listing, .. }) = &performed.found {
             self.runner(&service).note_expiry(listing, &now);
@@ -494,7 +497,8 @@ impl Engine {
         let runner = self.services.get(name).expect("events belong to services the engine runs");
         let mut next = runner.state.clone();
         if let Err(illegal) = next.apply(&event, &now) {
-            error!(service = %name, "{illegal}; this is a mistake of rekeyd's own, and the service is halted");
+            let rotation = say::rotation_of(&runner.state);
+            error!(service = %name, rotation, "{illegal}; this is a mistake of rekeyd's own, and the service is halted");
             let message = format!("{illegal}; this is a mistake of rekeyd's own; nothing was changed");
             if !matches!(event, Event::Halted { .. }) {
                 Box::pin(self.record(name, Event::Halted { reason: Reason::Refused, message }, None)).await?;
@@ -502,12 +506,14 @@ impl Engine {
             return Ok(false);
         }
         self.append(name, runner.state.sequence + 1, &now, &event, material).await?;
-        log_event(name, &event, &next);
+        let command = next_command(name, &next, &self.policy).unwrap_or_default();
         let runner = self.runner(name);
-        runner.state = next;
+        let before = std::mem::replace(&mut runner.state, next);
+        log_event(name, &event, &before, &runner.state, &command);
         let clean = matches!(event, Event::Gone { .. } | Event::Closed { .. } | Event::Adopted { .. });
         if clean {
-            self.sweep(name).await?;
+            let rotation = say::rotation_of(&before).or(say::rotation_of(&self.services[name].state));
+            self.sweep(name, rotation).await?;
         }
         Ok(true)
     }
@@ -527,7 +533,7 @@ impl Engine {
                 Err(error @ JournalError::Write(_))
                     if matches!(event, Event::Minted { .. }) && started.elapsed() < MINTED_PATIENCE =>
                 {
-                    error!(service = %name, "a freshly minted key could not be written down, trying again: {error}");
+                    say::log_unwritten(name, event, &self.services[name].state, &error);
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 other => return other,
@@ -537,11 +543,16 @@ impl Engine {
 
     async fn stop(mut self) -> Result<(), JournalError> {
         let deadline = Tick::now() + STOP_PATIENCE;
-        while !self.running.is_empty() {
-            match tokio::time::timeout_at(deadline, self.running.join_next_with_id()).await {
-                Ok(Some(joined)) => self.joined(joined).await?,
-                Ok(None) => {}
-                Err(_) => break,
+        let wake = self.wake.clone();
+        loop {
+            tokio::select! {
+                joined = self.running.join_next_with_id() => match joined {
+                    Some(joined) => self.joined(joined).await?,
+                    None => break,
+                },
+                // Whoever asks whether the engine lives, as the watchdog does, is answered while it ends too.
+                () = wake.notified() => self.publish(),
+                () = tokio::time::sleep_until(deadline) => break,
             }
         }
         self.running.abort_all();

@@ -200,7 +200,7 @@ impl World {
             Err(Fault::Refused { why, .. }) => Some(why),
             // What passes by itself is tried at the next look; what else was seen is told now.
             Err(fault) => {
-                warn!(service = %place.service, "the current key's rights were not compared: {}", fault.why());
+                warn!("the current key's rights were not compared: {}", fault.why());
                 None
             }
         };
@@ -216,7 +216,7 @@ impl World {
         let Some(current) = state.current.as_ref().filter(|_| follows) else { return Ok(()) };
         let issuer = self.issuer(&place.issuer)?;
         if let Some(changed) = self.metered(&place.issuer.object, "keep", issuer.keep(&current.key)).await? {
-            info!(service = %place.service, key = %current.key, "the current key follows the policy: {changed}");
+            info!(key_id = %current.key, "the current key follows the policy: {changed}");
         }
         Ok(())
     }

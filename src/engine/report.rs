@@ -6,7 +6,7 @@ use crate::model::{Instant, KeyId, Reason, ServiceName, TargetName, Timestamp};
 use crate::policy::{Follower, Policy};
 use crate::rotation::{Effect, Phase, Tally};
 
-use super::{Runner, plan};
+use super::{Runner, next_command, plan};
 
 /// All services, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -205,7 +205,7 @@ fn one(name: &ServiceName, runner: &Runner, policy: &Policy, now: &Instant) -> S
                  restart rekeyd"
                     .into(),
             ),
-            None => state.next_command(name).or_else(|| {
+            None => next_command(name, state, policy).or_else(|| {
                 let trouble = runner.pacing.trouble();
                 trouble
                     .map(|_| format!("none is needed, it is tried again by itself; rekeyd retry {name} tries at once"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono_tz::Tz;
 
 use super::{Daemon, Environment, JournalAt, Listen};
-use crate::table::{Table, did_you_mean};
+use crate::table::{Document, Source, Table, did_you_mean};
 
 const STATE_DIRECTORY: &str = "/var/lib/rekeyd";
 const RUNTIME_DIRECTORY: &str = "/run/rekeyd";
@@ -47,6 +47,20 @@ pub(super) fn read(root: &mut Table<'_>, environment: &Environment) -> Option<Da
         proxy,
         no_proxy,
     })
+}
+
+/// The control socket of a text that may have mistakes. Where a syntax error may have hidden the line that names it, it is not known.
+pub(super) fn control_of(text: String, environment: &Environment) -> Option<PathBuf> {
+    let code = |line: &str| line.split('#').next().unwrap_or_default().contains("control");
+    let speaks_of_it = text.lines().any(code);
+    let source = Source::new(text, "");
+    let document = Document::parse(&source);
+    let mut root = document.root();
+    match root.table("daemon") {
+        Some(mut table) if table.has("control") => control(&mut table, environment),
+        _ if speaks_of_it => None,
+        _ => Some(control_socket(environment)),
+    }
 }
 
 fn journal_file(environment: &Environment) -> PathBuf {

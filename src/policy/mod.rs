@@ -227,6 +227,13 @@ impl Policy {
         })
     }
 
+    /// Where the control socket is by a file that has mistakes elsewhere, for a question to the daemon that runs on an older one.
+    /// `None` where that cannot be told for sure: an order must not reach a daemon that it was not meant for.
+    pub fn control_of(path: &Path, environment: &Environment) -> Option<PathBuf> {
+        let text = String::from_utf8(std::fs::read(path).ok()?).ok()?;
+        daemon::control_of(text, environment)
+    }
+
     /// A service by its name.
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
         self.services.iter().find(|service| service.name == *name)

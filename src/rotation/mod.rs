@@ -56,7 +56,7 @@ pub use retire::{Act, Retirement, Stage, Why};
 pub use state::{
     Course, Current, EnableFirst, Halt, JobEnd, Mint, Phase, Push, Rotation, ServiceState, Tally, TargetProgress,
 };
-pub use words::in_words;
+pub use words::{TakeUp, in_words};
 
 use event::{Cause, Event, Outcome};
 

@@ -160,7 +160,10 @@ fn a_stranger_stops_the_rotation_before_anything_is_minted() {
     walk.survey(&[OLD, "AKIASTRANGER"]);
     assert_eq!(walk.reason(), Some(Reason::Stranger));
     assert_eq!(walk.state.rotation, None);
-    let next = walk.state.next_command(&ServiceName::new("store")).expect("a stranger has a next command");
+    let next = walk
+        .state
+        .next_command(&ServiceName::new("store"), crate::rotation::TakeUp::Reload)
+        .expect("a stranger has a next command");
     assert!(next.contains("rekeyd reclaim store AKIASTRANGER"), "{next}");
 }
 
@@ -313,7 +316,7 @@ fn a_journal_behind_the_world_halts_and_destroys_nothing() {
     walk.feed(Effect::Survey, Ok(Finding::Survey { snapshot, listing: ahead }));
     assert_eq!(walk.reason(), Some(Reason::JournalBehind));
     assert_eq!(
-        walk.state.next_command(&ServiceName::new("store")).as_deref(),
+        walk.state.next_command(&ServiceName::new("store"), crate::rotation::TakeUp::Reload).as_deref(),
         Some("rekeyd adopt store AKIANEXT, if that is the key the targets use now")
     );
 }

@@ -1,9 +1,39 @@
 //! What an operator is told: the state a halt leaves, and the next command.
 
-use crate::model::{KeyId, Keyless, Reason, ServiceName};
+use crate::model::{KeyId, Keyless, Reason, SecretRef, ServiceName};
 
 use super::event::{AdoptedBy, Cause, Event, Outcome, RotationKind};
 use super::{Course, Phase, Push, ServiceState};
+
+/// How the daemon takes up a login or a secret that was changed. A reload reads files again, and no more: what systemd hands over
+/// (credentials, the environment), it hands over at the start only (systemd.exec(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeUp {
+    /// By reading it again.
+    Reload,
+    /// By starting again.
+    Restart,
+}
+
+impl TakeUp {
+    /// How a secret kept there is taken up.
+    pub fn of(secret: &SecretRef) -> TakeUp {
+        match secret {
+            SecretRef::File(_) => Self::Reload,
+            SecretRef::Credential(_) | SecretRef::Env(_) => Self::Restart,
+        }
+    }
+
+    /// What to type, and why where that may not be plain.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Reload => "systemctl reload rekeyd",
+            Self::Restart => {
+                "systemctl restart rekeyd (a reload is not enough: systemd hands it over at the start only)"
+            }
+        }
+    }
+}
 
 impl ServiceState {
     /// What is true now, in a sentence: which keys live, and what the targets hold.
@@ -64,7 +94,8 @@ impl ServiceState {
     }
 
     /// What to type next, for a service that is halted or owes a key its issuer will not retire; `None` where nothing is to be typed.
-    pub fn next_command(&self, service: &ServiceName) -> Option<String> {
+    /// `login` says how a login of this service is taken up once it is corrected.
+    pub fn next_command(&self, service: &ServiceName, login: TakeUp) -> Option<String> {
         let Some(halt) = &self.halt else {
             let refused = self.leaving.values().any(|leaving| leaving.refused.is_some());
             return refused.then(|| format!("mend what the message names, then rekeyd retry {service}"));
@@ -143,14 +174,16 @@ impl ServiceState {
             }
             Reason::Inherits => reloaded("write provider_id instead of service_id in its target"),
             Reason::LoginRefused => format!(
-                "correct the login named above (password, or access key and secret), then systemctl reload rekeyd (restart, where it \
-                 is a systemd credential) and rekeyd retry {service}"
+                "correct the login named above (password, or access key and secret), then {} and rekeyd retry {service}",
+                login.command()
             ),
             Reason::TlsUntrusted => reloaded("name the server's authority in ca_file"),
             Reason::MissingRight => mended("grant the right named above"),
             Reason::Quota => mended("delete the key that nobody needs at the issuer"),
             Reason::NotFound => reloaded("correct the name in the policy, or make what it names"),
-            Reason::AccountChanged => reloaded("correct the account's login in the policy"),
+            Reason::AccountChanged => {
+                format!("correct the account's login, then {} and rekeyd retry {service}", login.command())
+            }
             Reason::PolicyMismatch => reloaded("correct the policy"),
             Reason::JournalDamaged => "rekeyd ledger verify".to_owned(),
             Reason::ProbeNotAllowed => mended("allow the store's user what the probe asks for"),

@@ -322,7 +322,12 @@ async fn two_daemons_at_once() {
             });
             assert_eq!(daemons.len(), 1, "round {round}: {lost:#?}");
             let journal = scene.path("state/journal.db");
-            let expected = format!("rekeyd: journal {} is held by process {}", journal.display(), daemons[0].pid());
+            let expected = format!(
+                "rekeyd: journal {} is held by process {}, and was left alone: stop it first (systemctl stop rekeyd), or give this one \
+                 a control and journal of its own in [daemon]",
+                journal.display(),
+                daemons[0].pid()
+            );
             for one in &lost {
                 assert_eq!(*one, (Some(69), expected.clone()), "round {round}");
             }

@@ -11,6 +11,7 @@ mod backup;
 mod cut;
 mod dice;
 mod disk;
+mod hang;
 mod killing;
 mod moto;
 mod shim;

@@ -132,7 +132,232 @@ async fn a_second_daemon_finds_the_journal_held() {
     let ran = scene.run(&["run"]);
     assert_eq!(ran.code, Some(69), "{ran:?}");
     assert!(ran.err.contains(&format!("is held by process {}", first.pid())), "{ran:?}");
+    assert!(ran.err.contains("systemctl stop rekeyd"), "{ran:?}");
     assert_eq!(scene.service()["name"], SERVICE, "the first one goes on");
+
+    // With a journal of its own it finds the control socket taken, and leaves it to the first.
+    let text = std::fs::read_to_string(scene.policy()).expect("it is there");
+    let port = scene.http("").rsplit(':').next().expect("a port").to_owned();
+    let other = text.replace("/state/", "/other-state/").replace(&format!("127.0.0.1:{port}"), "off");
+    std::fs::write(scene.path("other.toml"), other).expect("it can be written");
+    let (policy, socket) = (scene.path("other.toml"), scene.path("control.sock"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rekeyd"));
+    command.arg("run").arg("--policy").arg(&policy);
+    let mut second = scene.spawn(command);
+    assert_eq!(second.ended().code(), Some(69), "{}", second.log());
+    wait_until("it said why", || second.log().contains("rekeyd: "));
+    let said = second.log();
+    let expected = format!(
+        "rekeyd: another daemon, process {}, answers at {}, and was left alone: stop it first (systemctl stop rekeyd), or give this \
+         one a control and journal of its own in [daemon]",
+        first.pid(),
+        socket.display()
+    );
+    assert_eq!(said.lines().last(), Some(expected.as_str()), "{said}");
+    assert!(socket.exists(), "it is not removed");
+    assert_eq!(scene.run(&["pause", SERVICE]).code, Some(0), "the first one goes on, and takes orders");
+    assert_eq!(first.stop().code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_is_not_said_before_policy_journal_and_control_socket_stand() {
+    let scene = Scene::new().await;
+    let systemd = Systemd::at(&scene);
+    let refused = |what: &str, code: i32| {
+        let mut daemon = systemd.start(&scene);
+        assert_eq!(daemon.ended().code(), Some(code), "{what}: {}", daemon.log());
+        let said = systemd.all();
+        assert!(!said.contains("READY=1"), "{what}: {said}");
+    };
+    let good = std::fs::read_to_string(scene.policy()).expect("it is there");
+    std::fs::write(scene.policy(), good.replace("soak = ", "sok = ")).expect("it can be written");
+    refused("a bad policy", 78);
+    std::fs::write(scene.policy(), &good).expect("it can be written");
+
+    let first = scene.start();
+    refused("a journal that another has", 69);
+    assert_eq!(first.stop().code(), Some(0));
+
+    let other = std::os::unix::net::UnixListener::bind(scene.path("control.sock")).expect("a socket can be made");
+    refused("a control socket that another has", 69);
+    drop(other);
+
+    // And with all three it is said when an order is taken, not before.
+    let daemon = systemd.start(&scene);
+    systemd.hear("READY=1");
+    assert!(std::os::unix::net::UnixStream::connect(scene.path("control.sock")).is_ok());
+    assert_eq!(scene.run(&["pause", SERVICE]).code, Some(0));
+    assert_eq!(get(&scene.http("/readyz")).await.0, 200);
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_reload_is_told_everywhere_until_a_good_one() {
+    let scene = Scene::new().await;
+    let systemd = Systemd::at(&scene);
+    let daemon = systemd.start(&scene);
+    assert!(systemd.hear("READY=1").contains("STATUS=1 service: none due by itself"));
+    scene.adopt();
+    let broken = PolicyText { service: "sok = \"1h\"".into(), ..PolicyText::default() };
+    scene.write_policy(&broken);
+    daemon.signal("HUP");
+    systemd.hear("RELOADING=1");
+    let refused = "STATUS=policy refused, the old one is in force: rekeyd check; 1 service: ";
+    assert!(systemd.hear("READY=1").contains(refused), "the reload's own end says it");
+    wait_until("the refusal is logged", || daemon.log().contains("the policy in force stays"));
+
+    // Whoever only talks to the daemon needs no good file, and is told that it is bad.
+    let note = "has mistakes (rekeyd check names them); the daemon at";
+    let status = scene.run(&["status"]);
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert!(status.err.contains(note), "{status:?}");
+    assert!(
+        status.out.contains("the policy was refused at the last reload, and the old one is in force:"),
+        "{status:?}"
+    );
+    assert!(status.out.contains("`sok`") && status.out.contains("next: rekeyd check"), "{status:?}");
+    let json: Value = serde_json::from_str(&scene.run(&["status", "--json"]).out).expect("JSON");
+    assert!(json["policy_refused"].as_str().is_some_and(|why| why.contains("`sok`")), "{json}");
+    let served: Value = serde_json::from_str(&get(&scene.http("/api/v1/status")).await.1).expect("JSON");
+    assert_eq!(served, json);
+    assert!(get(&scene.http("/metrics")).await.1.contains("rekeyd_policy_refused 1\n"));
+    for words in [
+        ["pause", SERVICE].as_slice(),
+        &["resume", SERVICE],
+        &["strangers"],
+        &["history", SERVICE],
+        &["ledger", "verify"],
+        &["doctor"],
+        &["rotate", SERVICE, "--wait=done"],
+    ] {
+        let ran = scene.run(words);
+        assert_eq!(ran.code, Some(0), "{words:?}: {ran:?}");
+        assert!(ran.err.contains(note), "{words:?}: {ran:?}");
+    }
+    assert_eq!(scene.run(&["plan"]).code, Some(78), "a plan is made of the file");
+    systemd.hear("STATUS=policy refused");
+
+    scene.write_policy(&PolicyText::default());
+    daemon.signal("HUP");
+    systemd.hear("RELOADING=1");
+    assert!(systemd.hear("READY=1").contains("STATUS=1 service: "));
+    let status = scene.run(&["status"]);
+    assert_eq!((status.code, status.err.as_str()), (Some(0), ""));
+    assert!(!status.out.contains("refused"), "{status:?}");
+    assert!(get(&scene.http("/metrics")).await.1.contains("rekeyd_policy_refused 0\n"));
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// An order must not reach a daemon that it was not meant for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_policy_that_leaves_open_which_daemon_is_meant_finds_none() {
+    let scene = Scene::new().await;
+    let daemon = scene.start_adopted();
+    let good = std::fs::read_to_string(scene.policy()).expect("it is there");
+    let write = |text: String| std::fs::write(scene.policy(), text).expect("it can be written");
+    // Where it says so, even between syntax errors, that is the one.
+    write(format!("{good}\nthis is no TOML\n"));
+    assert_eq!(scene.run(&["pause", SERVICE]).code, Some(0));
+    // Another daemon's place, and nobody there; and a line that names it and is not understood.
+    let elsewhere = good.replace("control.sock", "elsewhere.sock").replace("soak = ", "sok = ");
+    for text in [elsewhere, good.replace("control = \"", "control = ")] {
+        write(text);
+        for words in [["pause", SERVICE].as_slice(), &["status"], &["rotate", SERVICE]] {
+            let ran = scene.run(words);
+            assert_eq!(ran.code, Some(78), "{words:?}: {ran:?}");
+            assert!(ran.err.contains(" in ") && ran.err.contains("mistake"), "{words:?}: {ran:?}");
+        }
+    }
+    // Nor is the usual place taken for the one meant where a line that names another may be lost; it is where no line does.
+    let usual = |text: String, words: &[&str]| {
+        write(text);
+        let mut command = scene.command(words);
+        command.env("RUNTIME_DIRECTORY", scene.path("").as_os_str()).output().expect("it can be run").status.code()
+    };
+    let named = format!("control = \"{}\"\n", scene.path("control.sock").display());
+    let lost = good.replace("[daemon]", "[daemon");
+    assert_eq!(usual(lost.clone(), &["resume", SERVICE]), Some(78));
+    assert!(lost.contains(&named));
+    assert_eq!(usual(lost.replace(&named, ""), &["resume", SERVICE]), Some(0));
+    assert_eq!(usual(good.replace(&named, "").replace("soak = ", "sok = "), &["pause", SERVICE]), Some(0));
+    write(good);
+    assert_eq!(scene.service()["state"], "paused");
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// systemd hands credentials over at the start only, so whoever changed one is told to restart, and who changed a file to reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_credential_asks_for_a_restart() {
+    let scene = Scene::new().await;
+    let given = scene.path("credentials");
+    std::fs::create_dir(&given).expect("it can be made");
+    let good = std::fs::read_to_string(scene.policy()).expect("it is there");
+    let file = format!("{{ file = \"{}\" }}", scene.path("arcgis-password").display());
+    assert!(good.contains(&file));
+    let of_systemd = good.replace(&file, "{ credential = \"arcgis-prod\" }");
+    std::fs::write(scene.policy(), &of_systemd).expect("it can be written");
+    let start = || {
+        let mut command = scene.command(&["run"]);
+        command.env("CREDENTIALS_DIRECTORY", &given);
+        let daemon = scene.spawn(command);
+        wait_until("the daemon is ready", || daemon.log().contains("ready"));
+        daemon
+    };
+    let restart = "systemctl restart rekeyd (a reload is not enough: systemd hands it over at the start only)";
+    let give = |secret: &str| std::fs::write(given.join("arcgis-prod"), secret).expect("it can be written");
+
+    // It is missing: said at the start, and where it is needed.
+    give(&ArcGisOptions::default().password);
+    let daemon = start();
+    scene.adopt();
+    assert_eq!(daemon.stop().code(), Some(0));
+    std::fs::remove_file(given.join("arcgis-prod")).expect("it was there");
+    let daemon = start();
+    assert!(daemon.log().contains(&format!("put it in its place, then {restart}")), "{}", daemon.log());
+    scene.run(&["rotate", SERVICE]);
+    let service = scene.wait_for("state", "halted");
+    let next = format!("put the secret named above in its place, then {restart} and rekeyd retry {SERVICE}");
+    assert_eq!((&service["reason"], &service["next_command"]), (&"secret-not-held".into(), &next.into()), "{service}");
+    assert_eq!(daemon.stop().code(), Some(0));
+
+    // It is wrong: the same of the login.
+    give("not-the-password");
+    let daemon = start();
+    assert_eq!(scene.run(&["retry", SERVICE]).code, Some(0));
+    scene.run(&["rotate", SERVICE]);
+    let service = scene.wait_for("reason", "login-refused");
+    let next = format!(
+        "correct the login named above (password, or access key and secret), then {restart} and rekeyd retry {SERVICE}"
+    );
+    assert_eq!(service["next_command"], next.as_str(), "{service}");
+    assert!(scene.run(&["doctor"]).out.contains(&format!("where the policy says it is kept, then {restart}")));
+
+    // A reload that names one which this process was not given is refused; systemd will not bring it.
+    let more = of_systemd.replace("{ credential = \"arcgis-prod\" }", "{ credential = \"arcgis-new\" }");
+    std::fs::write(scene.policy(), more).expect("it can be written");
+    daemon.signal("HUP");
+    wait_until("the refusal is logged", || daemon.log().contains("the policy in force stays"));
+    let log = daemon.log();
+    let told = log
+        .lines()
+        .find(|line| line.contains("password in [arcgis.prod]: reading the secret { credential = \"arcgis-new\" }"));
+    assert!(told.is_some_and(|line| line.ends_with(&format!("put it in its place, then {restart}"))), "{told:?}");
+    // What was lacking at the start already keeps no reload out.
+    std::fs::remove_file(given.join("arcgis-prod")).expect("it was there");
+    std::fs::write(scene.policy(), of_systemd.replace("soak = ", "# soak\nsoak = ")).expect("it can be written");
+    daemon.signal("HUP");
+    wait_until("the new policy is in force", || daemon.log().contains("the new policy is in force"));
+    assert_eq!(daemon.stop().code(), Some(0));
+
+    give(&ArcGisOptions::default().password);
+    let daemon = start();
+    assert_eq!(scene.run(&["retry", SERVICE]).code, Some(0));
+    // The order stands in the journal.
+    scene.wait_done(1);
+    assert_eq!(scene.arcgis.logins().iter().filter(|granted| !**granted).count(), 1, "the wrong one was sent once");
+    assert_eq!(daemon.stop().code(), Some(0));
+    scene.assert_no_secret_seen();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -388,4 +613,50 @@ async fn get(url: &str) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a plain client");
     let answer = client.get(url).send().await.expect("it answers");
     (answer.status().as_u16(), answer.text().await.expect("a body"))
+}
+
+/// The other end of `NOTIFY_SOCKET`.
+struct Systemd {
+    socket: UnixDatagram,
+    path: std::path::PathBuf,
+}
+
+impl Systemd {
+    fn at(scene: &Scene) -> Systemd {
+        let path = scene.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).expect("a socket can be made");
+        socket.set_read_timeout(Some(super::support::PATIENCE)).expect("it can be set");
+        Systemd { socket, path }
+    }
+
+    fn start<'s>(&self, scene: &'s Scene) -> super::support::Daemon<'s> {
+        let mut command = scene.command(&["run"]);
+        command.env("NOTIFY_SOCKET", &self.path);
+        scene.spawn(command)
+    }
+
+    /// The next datagram with this in it.
+    fn hear(&self, wanted: &str) -> String {
+        loop {
+            let mut buffer = [0; 4096];
+            let count = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted} never came: {error}"));
+            let heard = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            if heard.contains(wanted) {
+                return heard;
+            }
+        }
+    }
+
+    /// All that has come, of a daemon that has ended.
+    fn all(&self) -> String {
+        self.socket.set_nonblocking(true).expect("it can be set");
+        let mut all = String::new();
+        let mut buffer = [0; 4096];
+        while let Ok(count) = self.socket.recv(&mut buffer) {
+            all.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            all.push('\n');
+        }
+        self.socket.set_nonblocking(false).expect("it can be set");
+        all
+    }
 }

@@ -25,6 +25,7 @@ mod ibm_cos;
 mod journal;
 mod kill;
 mod kinds;
+mod log;
 mod mistakes;
 mod moto;
 mod package;

@@ -80,7 +80,8 @@ rekeyd: journal HOME/state/journal.db does not exist; only `rekeyd run` makes on
         assert_eq!(ran.code, Some(2), "{ran:?}");
         let ran = scene.run(&["run"]);
         assert_eq!(ran.code, Some(69), "{ran:?}");
-        said(&scene, &last_line(&ran).replace(&daemon.pid().to_string(), "PID"), "rekeyd: journal HOME/state/journal.db is held by process PID");
+        said(&scene, &last_line(&ran).replace(&daemon.pid().to_string(), "PID"), "rekeyd: journal HOME/state/journal.db is held by process PID, and was left alone: stop it first \
+             (systemctl stop rekeyd), or give this one a control and journal of its own in [daemon]");
         assert_eq!(daemon.stop().code(), Some(0));
 
         std::fs::rename(scene.policy(), scene.path("elsewhere.toml")).expect("it can be moved");
@@ -110,7 +111,7 @@ async fn a_wrong_password() {
             Invalid username or password.\"; ArcGIS locks an account after five wrong passwords, so this one is
             not sent again; no rotation is open and nothing was changed
             next: correct the login named above (password, or access key and secret), then systemctl reload rekeyd
-            (restart, where it is a systemd credential) and rekeyd retry prod-object-store",
+            and rekeyd retry prod-object-store",
         );
         nothing_happened(&scene);
         assert_eq!(scene.arcgis.logins(), [false], "it was tried once");

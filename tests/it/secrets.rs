@@ -88,7 +88,8 @@ fn tell(scene: &Scene, seen: &mut Seen, get: &dyn Fn(&str) -> String) {
 
     // A wrong password, and a file with a wrong secret.
     scene.write_secret("arcgis-password", WRONG_PASSWORD);
-    let daemon = scene.start();
+    let daemon = scene.spawn(scene.command(&["run", "--log", "json"]));
+    wait_until("the daemon is ready", || daemon.log().contains("\"message\":\"ready\""));
     scene.write_secret("wrong-secret", "wr0ng/secret+of=a&key%0123456789abcdefgh");
     let file = scene.path("wrong-secret").display().to_string();
     let ran = scene.run(&["adopt", SERVICE, &id, "--secret-file", &file]);

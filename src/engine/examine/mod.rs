@@ -16,9 +16,10 @@ use crate::model::{KeyId, Material, Reason, Secret, ServiceName, SystemRef, Targ
 use crate::net::redact::Redactor;
 use crate::policy::{Policy, Service};
 use crate::ports::{Clock, Connect, Fault, FoundHolder, Meter, Reading, Site, Standing, WithoutKey};
-use crate::rotation::ServiceState;
+use crate::rotation::{ServiceState, TakeUp};
 
 use super::Report;
+use super::advice::login_at;
 
 mod holders;
 mod service;
@@ -136,7 +137,7 @@ impl Examiner {
         let asked = self.ask_deployment(spec, &mut told).await;
         let is_reached = asked.is_ok();
         let found = asked.unwrap_or_else(|fault| {
-            told.findings.push(of_fault("reach", &fault, Some(at)));
+            told.findings.push(of_fault("reach", &fault, Some(at), &self.policy));
             None
         });
         if let Some(found) = &found {
@@ -293,7 +294,7 @@ fn of_standing(standing: Standing, next: String) -> Finding {
 
 /// What a fault comes to for whoever reads it. What passes by itself is no trouble of an operator's, unless nothing can be reached.
 /// `system` is the table that says where it is; a program and a file have none.
-fn of_fault(about: &str, fault: &Fault, system: Option<&SystemRef>) -> Finding {
+fn of_fault(about: &str, fault: &Fault, system: Option<&SystemRef>, policy: &Policy) -> Finding {
     let Some(system) = system else { return Finding::trouble(about, fault.why(), Some(of_ours(fault))) };
     let next = match fault {
         Fault::NotSent(_) | Fault::Unknown(_) => {
@@ -304,17 +305,20 @@ fn of_fault(about: &str, fault: &Fault, system: Option<&SystemRef>) -> Finding {
         Fault::Retry { .. } => "none, if it is known to be down or under change: rekeyd goes on by itself".to_owned(),
         Fault::Refused { reason, .. } => match reason {
             Reason::LoginRefused => format!(
-                "correct the login of [{system}] where the policy says it is kept, then systemctl reload rekeyd; rekeyd retry SERVICE \
-                 tries a refused one again"
+                "correct the login of [{system}] where the policy says it is kept, then {}; rekeyd retry SERVICE tries a refused one \
+                 again",
+                login_at(system, policy).command()
             ),
             Reason::MissingRight => "grant it, then rekeyd doctor".to_owned(),
             Reason::NotFound | Reason::Inherits => "correct the policy, then systemctl reload rekeyd".to_owned(),
             Reason::TlsUntrusted => {
                 format!("name the authority of its certificate: ca_file in [{system}], then systemctl reload rekeyd")
             }
-            Reason::SecretNotHeld => {
-                "let this user read it; or ask again while the daemon runs, which is given it by systemd".to_owned()
-            }
+            Reason::SecretNotHeld if login_at(system, policy) == TakeUp::Restart => format!(
+                "put it in its place, then {}; what the daemon is given by systemd, it alone can read, so ask while it runs",
+                TakeUp::Restart.command()
+            ),
+            Reason::SecretNotHeld => "let this user read it, or ask again while the daemon runs".to_owned(),
             _ => "mend what the message names, then rekeyd doctor".to_owned(),
         },
     };

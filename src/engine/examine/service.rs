@@ -7,12 +7,13 @@ use chrono::{SecondsFormat, TimeDelta};
 use crate::model::{
     AccountIdentity, Instant, IssuerSpec, KeyId, Material, ServiceName, Shape, SystemRef, TargetSpec, Timestamp,
 };
-use crate::policy;
+use crate::policy::{self, Policy};
 use crate::ports::{Fault, Inspection, LastUse, ListedKey, Listing, Probe, Reading, Standing};
 use crate::rotation::ServiceState;
 use crate::rotation::evidence::CLOCK_DIFFERENCE_MAX;
 
 use super::super::StateWord;
+use super::super::advice::login_at;
 use super::told::{Finding, Key, KeyStanding, Level, Service};
 use super::{Asked, Examiner, of_fault, of_standing};
 
@@ -55,7 +56,7 @@ impl Examiner {
         // Where the journal knows a current key, a target without one is drift, and no reason to do without the key.
         let needs_none =
             state.current.is_none() && service.targets.iter().all(|spec| keyless_at(spec, asked).is_some());
-        note_issuer(&mut told, service, state, seen, needs_none);
+        note_issuer(&mut told, service, state, seen, needs_none, &self.policy);
         if let Some(finding) = self.probed(service, state).await {
             told.findings.push(finding);
         }
@@ -158,7 +159,7 @@ impl Examiner {
                 let next = "allow it, or say expect = \"authenticates\" in the probe".to_owned();
                 Some(Finding::trouble("probe", said, Some(next)))
             }
-            Err(fault) => Some(of_fault("probe", &fault, spec.system.as_ref())),
+            Err(fault) => Some(of_fault("probe", &fault, spec.system.as_ref(), &self.policy)),
         }
     }
 
@@ -179,7 +180,7 @@ impl Examiner {
         }
         let port = match self.connect.target(spec) {
             Ok(port) => port,
-            Err(fault) => return of_fault(name, &fault, spec.system.as_ref()),
+            Err(fault) => return of_fault(name, &fault, spec.system.as_ref(), &self.policy),
         };
         match self.bounded(name, "inspect", async move { port.inspect().await }).await {
             Ok(inspection) => of_inspection(name, &inspection, &service.name, state),
@@ -188,9 +189,9 @@ impl Examiner {
                 Finding::ok(name, format!("a rotation is open, and the target takes nothing else now: {why}"))
             }
             Err(fault @ Fault::Retry { .. }) => {
-                Finding { level: Level::Warning, ..of_fault(name, &fault, spec.system.as_ref()) }
+                Finding { level: Level::Warning, ..of_fault(name, &fault, spec.system.as_ref(), &self.policy) }
             }
-            Err(fault) => of_fault(name, &fault, spec.system.as_ref()),
+            Err(fault) => of_fault(name, &fault, spec.system.as_ref(), &self.policy),
         }
     }
 }
@@ -216,18 +217,27 @@ fn needs_no_look(kind: &str, state: &ServiceState) -> bool {
     state.current.is_none() || state.uses_no_key().is_some_and(|keyless| keyless.word().eq_ignore_ascii_case(kind))
 }
 
-fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceState, seen: Seen, needs_none: bool) {
+fn note_issuer(
+    told: &mut Service,
+    service: &policy::Service,
+    state: &ServiceState,
+    seen: Seen,
+    needs_none: bool,
+    policy: &Policy,
+) {
     let system = service.issuer.system.as_ref();
     let account = match seen.account {
         Ok(account) => account,
-        Err(fault) => return told.findings.push(of_fault("issuer", &fault, system)),
+        Err(fault) => return told.findings.push(of_fault("issuer", &fault, system, policy)),
     };
     told.account = Some(account.to_string());
     if let Some(known) = state.account.as_ref().filter(|known| **known != account) {
         let said =
             format!("{} answers as account {account}, and the journal knows it as {known}", service.issuer.object);
         let next = match system {
-            Some(system) => format!("correct the login or the address of [{system}], then systemctl reload rekeyd"),
+            Some(system) => {
+                format!("correct the login or the address of [{system}], then {}", login_at(system, policy).command())
+            }
             None => "correct what the program is given in the policy, then systemctl reload rekeyd".to_owned(),
         };
         told.findings.push(Finding::trouble("issuer", said, Some(next)));
@@ -237,13 +247,13 @@ fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceSta
             let next = "grant what it names, if a rotation halts with missing-right".to_owned();
             told.findings.push(of_standing(standing, next));
         }
-        Some(Err(fault)) => told.findings.push(of_fault("rights", &fault, system)),
+        Some(Err(fault)) => told.findings.push(of_fault("rights", &fault, system, policy)),
         Some(Ok(None)) | None => {}
     }
     let Some(listing) = seen.listing else { return };
     let listing = match listing {
         Ok(listing) => listing,
-        Err(fault) => return told.findings.push(of_fault("keys", &fault, system)),
+        Err(fault) => return told.findings.push(of_fault("keys", &fault, system, policy)),
     };
     told.quota = listing.quota;
     let moves = state.home.as_ref().is_some_and(|home| home.object != service.issuer.object);
@@ -256,7 +266,7 @@ fn note_issuer(told: &mut Service, service: &policy::Service, state: &ServiceSta
     });
     told.findings.extend(of_clock(&listing, &seen.now));
     told.clock_ahead_seconds = listing.date.map(|date| (date - seen.now.wall).num_seconds());
-    told.findings.extend(seen.last_use.map(|(key, answer)| of_use(&key, answer, system)));
+    told.findings.extend(seen.last_use.map(|(key, answer)| of_use(&key, answer, system, policy)));
 }
 
 fn key(listed: &ListedKey, state: &ServiceState) -> Key {
@@ -379,7 +389,7 @@ fn of_clock(listing: &Listing, now: &Instant) -> Option<Finding> {
     })
 }
 
-fn of_use(key: &KeyId, answer: Result<LastUse, Fault>, system: Option<&SystemRef>) -> Finding {
+fn of_use(key: &KeyId, answer: Result<LastUse, Fault>, system: Option<&SystemRef>, policy: &Policy) -> Finding {
     match answer {
         Ok(LastUse::Never) => {
             Finding::ok("last use", format!("key {key} was never used, as far as the provider tells"))
@@ -388,7 +398,7 @@ fn of_use(key: &KeyId, answer: Result<LastUse, Fault>, system: Option<&SystemRef
             Finding::ok("last use", format!("key {key} was last used {} ({by})", in_seconds(at)))
         }
         Ok(LastUse::Untold) => Finding::ok("last use", "this provider does not tell when a key was used"),
-        Err(fault) => of_fault("last use", &fault, system),
+        Err(fault) => of_fault("last use", &fault, system, policy),
     }
 }
 

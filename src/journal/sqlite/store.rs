@@ -101,7 +101,7 @@ impl Store {
         match self.commit(service, &row, material) {
             // The one commit the ballast is for. A disk quota shows as an I/O error, so that counts too.
             Err(Stop::Database(error)) if material.is_some() && wants_space(&error) && self.ballast.release() => {
-                tracing::warn!(journal = %self.path.display(), "the disk is full: gave up the ballast to write down a key");
+                tracing::warn!(%service, journal = %self.path.display(), "the disk is full: gave up the ballast to write down a key");
                 self.commit(service, &row, material)
             }
             done => done,

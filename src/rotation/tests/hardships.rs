@@ -326,7 +326,7 @@ fn a_stale_journal_with_a_rotation_opened_does_not_offer_to_destroy_the_key_in_u
     let ahead = ahead(&walk);
     walk.answer(Effect::PlanMint, Ok(listed(ahead)));
     assert_eq!(walk.reason(), Some(Reason::JournalBehind));
-    let next = walk.state.next_command(&ServiceName::new("store"));
+    let next = walk.state.next_command(&ServiceName::new("store"), crate::rotation::TakeUp::Reload);
     assert_eq!(next.as_deref(), Some("rekeyd adopt store AKIANEXT, if that is the key the targets use now"));
 }
 
@@ -340,7 +340,7 @@ fn a_stale_journal_retires_nothing_and_names_the_key_to_adopt() {
     let evidence = Evidence { listing: ahead, ..walk.evidence(LastUse::Never, "newt") };
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     assert_eq!(walk.reason(), Some(Reason::JournalBehind));
-    let next = walk.state.next_command(&ServiceName::new("store"));
+    let next = walk.state.next_command(&ServiceName::new("store"), crate::rotation::TakeUp::Reload);
     assert_eq!(next.as_deref(), Some("rekeyd adopt store AKIANEXT, if that is the key the targets use now"));
 }
 
@@ -456,7 +456,10 @@ fn a_target_put_back_by_hand_while_the_old_key_soaks_is_told_to_roll_back() {
     let evidence = walk.evidence(LastUse::Never, "oldt");
     walk.answer(Effect::Evidence(key(OLD), Act::Disable), Ok(Finding::Evidence(Box::new(evidence))));
     assert_eq!(walk.reason(), Some(Reason::TargetChanged));
-    let next = walk.state.next_command(&ServiceName::new("store")).expect("a halt has a way out");
+    let next = walk
+        .state
+        .next_command(&ServiceName::new("store"), crate::rotation::TakeUp::Reload)
+        .expect("a halt has a way out");
     assert!(next.contains("rekeyd rollback store puts the previous key back"), "{next}");
     assert!(walk.state.clone().apply(&Event::RollbackBegun { by: "test".into() }, &walk.now).is_ok());
 }

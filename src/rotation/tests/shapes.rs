@@ -477,7 +477,7 @@ fn a_secret_that_is_lacking_for_a_deletion_comes_with_an_operators_word() {
     let mut evidence = walk.evidence(LastUse::Untold, "oldt");
     evidence.probe = None;
     walk.answer(Effect::Evidence(key(NEW), Act::Delete), Ok(Finding::Evidence(Box::new(evidence))));
-    let next = walk.state.next_command(&ServiceName::new("store"));
+    let next = walk.state.next_command(&ServiceName::new("store"), crate::rotation::TakeUp::Reload);
     assert_eq!(next.as_deref(), Some("rekeyd adopt store AKIAOLD --secret-file FILE"));
     walk.record(adopted(OLD, tail("oldt")));
     assert_eq!((walk.reason(), walk.step()), (None, Step::Run(Effect::Evidence(key(NEW), Act::Delete))));
