@@ -1,19 +1,17 @@
 //! The secrets that systemd lends: from directories of root's, plain and encrypted to this machine, read at the start.
 
+use std::io::Read;
+
+use base64::Engine as _;
+
 use crate::stage::{PolicyText, SECRETS, SERVICE, story};
 
 #[test]
 fn encrypted_secrets_are_read_the_seal_key_too() {
     story(|stage| {
-        let seal_key = format!(
-            "{:032x}{:032x}",
-            stage.port,
-            u128::from_str_radix(
-                &stage.first_key.1.bytes().map(|byte| format!("{:x}", byte % 16)).take(32).collect::<String>(),
-                16
-            )
-            .expect("hexadecimal")
-        );
+        let mut bytes = [0; 32];
+        std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("it is there");
+        let seal_key = base64::engine::general_purpose::STANDARD.encode(bytes);
         stage.also_secret(&seal_key);
         for (name, value) in [("seal.key", seal_key.as_str()), ("aws-secret", &stage.aws.admin().1)] {
             let made = stage.machine.run_with(
@@ -43,6 +41,27 @@ fn encrypted_secrets_are_read_the_seal_key_too() {
         let without = stage.machine.run(&["systemctl", "restart", "rekeyd"]);
         assert_ne!(without.code, Some(0), "{without:?}");
         assert!(stage.log().contains("seal.key"), "{}", stage.log());
+    });
+}
+
+#[test]
+fn a_secret_that_cannot_be_lent_keeps_the_unit_from_starting() {
+    story(|stage| {
+        let file = format!("{SECRETS}.encrypted/aws-secret");
+        let words = ["systemd-creds", "encrypt", "--name=another", "-", &file];
+        assert_eq!(stage.machine.run_with(&words, &stage.aws.admin().1).code, Some(0));
+        let fails = |what: &str| {
+            assert_ne!(stage.machine.run(&["systemctl", "start", "rekeyd"]).code, Some(0), "{what}");
+            assert_eq!(stage.machine.show("rekeyd", "ExecMainStatus"), "243", "{what}");
+            stage.machine.must(&["systemctl", "stop", "rekeyd"]);
+        };
+        fails("a file encrypted under another name");
+        stage.machine.must(&["rm", "-r", &format!("{SECRETS}.encrypted")]);
+        fails("a folder that is missing");
+        // As docs/systemd.md says.
+        stage.machine.must(&["systemd-tmpfiles", "--create", "rekeyd.conf"]);
+        stage.begin();
+        stage.rotate();
     });
 }
 

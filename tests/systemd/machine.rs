@@ -155,7 +155,11 @@ impl Machine {
         ] {
             command.env(name, value);
         }
-        let ran = run_to_end(command, stdin);
+        let began = Instant::now();
+        let ran = run_to_end(&mut command, stdin);
+        if began.elapsed() > Duration::from_secs(2) {
+            println!("{:.1} s: {}", began.elapsed().as_secs_f32(), words.join(" "));
+        }
         let _ = writeln!(self.printed.lock().expect("nobody panics while printing"), "{}{}", ran.out, ran.err);
         ran
     }
@@ -255,7 +259,7 @@ impl Drop for Machine {
 }
 
 /// Runs a command on the host to its end; kills it, and fails, where that takes longer than [`PATIENCE`] twice.
-pub fn run_to_end(mut command: Command, stdin: &str) -> Ran {
+pub fn run_to_end(command: &mut Command, stdin: &str) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     // Who does not read it all has heard enough.
@@ -310,7 +314,7 @@ pub fn folder() -> &'static Path {
             pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
         };
         for path in entries(&folder).into_iter().filter(|path| of_the_dead(path)) {
-            let _ = std::fs::remove_dir_all(path);
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
         for group in group_mounts().iter().flat_map(|mount| entries(mount)).filter(|path| of_the_dead(path)) {
             remove_group(&group);

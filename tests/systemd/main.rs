@@ -7,6 +7,7 @@
 mod credentials;
 mod machine;
 mod orders;
+mod package;
 mod sandbox;
 mod service;
 mod stage;

@@ -59,6 +59,14 @@ fn units_and_timers_order_rotations() {
         stage.wait_done(2);
         stage.assert_one_live_key(2);
 
+        // The messenger is stopped, and the rotation goes on.
+        stage.arcgis.set_job_duration(std::time::Duration::from_secs(2));
+        let begun = stage.status()["rotations"]["done"].as_u64();
+        stage.machine.must(&["systemctl", "start", "--no-block", &unit]);
+        stage.machine.wait("a rotation", |_| (stage.status()["phase"] == "deploying").then_some(()));
+        stage.machine.must(&["systemctl", "stop", &unit]);
+        stage.wait_done(begun.expect("a number") + 1);
+
         // One that fails says so.
         let nobody = stage.machine.run(&["systemctl", "start", "rekeyd-rotate@nobody.service"]);
         assert_ne!(nobody.code, Some(0), "{nobody:?}");

@@ -114,48 +114,75 @@ fn tls_and_names_work_and_the_status_is_served() {
 }
 
 #[test]
-fn files_and_programs_are_targets_with_a_drop_in() {
+fn files_are_targets_with_the_drop_ins_of_the_page() {
     story(|stage| {
         let machine = &stage.machine;
         machine.must(&["groupadd", "--system", "gis"]);
-        machine.must(&["mkdir", "/etc/gis", "/srv/mapping"]);
-        machine.must(&["chown", "rekeyd:rekeyd", "/srv/mapping"]);
-        machine.write("/usr/local/lib/rekeyd/mapping", 0o755, MAPPING.as_bytes());
-        let more = r#"
+        machine.must(&["mkdir", "/etc/gis"]);
+        machine.must(&["chown", "rekeyd:rekeyd", "/etc/gis"]);
+        let policy = |owner: &str| {
+            let more = format!(
+                r#"
   [[service.target]]
   kind      = "file"
   path      = "/etc/gis/store.env"
   format    = "env"
   mode      = "0640"
-  owner     = "root:gis"
+  owner     = "{owner}"
   on_change = ["/usr/bin/test", "-s", "/etc/gis/store.env"]
-
-  [[service.target]]
-  kind    = "command"
-  program = "/usr/local/lib/rekeyd/mapping"
-  args    = ["/srv/mapping/id"]
-"#;
-        stage.policy(&PolicyText { more: more.to_owned(), ..PolicyText::default() });
+"#
+            );
+            stage.policy(&PolicyText { more, ..PolicyText::default() });
+        };
+        policy("rekeyd:rekeyd");
         stage.begin();
-        // As the unit is, neither place can be written, and no key is made that could not be handed over.
+        // As the unit is, the place cannot be written, and no key is made that could not be handed over.
         let refused = stage.rekeyd(&["rotate", SERVICE, "--wait"]);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(stage.status()["message"].to_string().contains("/etc/gis"), "{}", stage.status());
         assert_eq!(stage.aws.mints(), 0);
 
-        // What docs/places.md says to add, and the program's own place.
-        stage.drop_in(&format!("{}\nReadWritePaths=/srv/mapping\n", places_drop_in()));
-        machine.must(&["systemctl", "restart", "rekeyd"]);
-        stage.rekeyd(&["retry", SERVICE]);
-        stage.rotate();
-        let (id, secret) = stage.arcgis.held_key(CLOUD_SERVICE).expect("it holds one");
-        let file = machine.path("/etc/gis/store.env");
-        // Not by a command: what those print is searched for secrets.
-        let text = std::fs::read_to_string(file).expect("it is there");
-        assert!(text.contains(&id) && text.contains(&secret), "the file holds another key");
+        for (owner, paragraph) in [
+            ("rekeyd:rekeyd", "**A file target**"),
+            ("rekeyd:gis", "**With an `owner` or a group**"),
+            ("root:gis", "**With an `owner` that is another user**"),
+        ] {
+            policy(owner);
+            stage.drop_in(&drop_in_of(paragraph));
+            machine.must(&["systemctl", "restart", "rekeyd"]);
+            stage.rekeyd(&["retry", SERVICE]);
+            machine.wait("rest", |_| (stage.status()["state"] == "idle").then_some(()));
+            stage.rotate();
+            let (id, secret) = stage.arcgis.held_key(CLOUD_SERVICE).expect("it holds one");
+            let file = "/etc/gis/store.env";
+            // Not by a command: what those print is searched for secrets.
+            let text = std::fs::read_to_string(machine.path(file)).expect("it is there");
+            assert!(text.contains(&id) && text.contains(&secret), "the file holds another key");
+            let whose = machine.must(&["stat", "-c", "%U:%G %a", file]);
+            assert_eq!(whose.text(), format!("{owner} 640"));
+        }
         machine.must(&["rm", "/etc/gis/store.env"]);
-        let about = machine.must(&["cat", "/srv/mapping/id"]);
-        assert_eq!(about.text(), id);
+    });
+}
+
+#[test]
+fn programs_are_targets_with_a_drop_in_of_their_own() {
+    story(|stage| {
+        stage.machine.must(&["mkdir", "/var/lib/gis-tool"]);
+        stage.machine.must(&["chown", "rekeyd:rekeyd", "/var/lib/gis-tool"]);
+        stage.machine.write("/usr/local/lib/rekeyd/mapping", 0o755, MAPPING.as_bytes());
+        let more = r#"
+  [[service.target]]
+  kind    = "command"
+  program = "/usr/local/lib/rekeyd/mapping"
+  args    = ["/var/lib/gis-tool/id"]
+"#;
+        stage.policy(&PolicyText { more: more.to_owned(), ..PolicyText::default() });
+        stage.drop_in(&drop_in_of("**Programs of your own**"));
+        stage.begin();
+        stage.rotate();
+        let held = stage.arcgis.held_key(CLOUD_SERVICE).map(|(id, _)| id);
+        assert_eq!(Some(stage.machine.must(&["cat", "/var/lib/gis-tool/id"]).text().to_owned()), held);
     });
 }
 
@@ -175,11 +202,11 @@ case $request in
 esac
 "#;
 
-/// The lines that docs/places.md gives for targets of kind `file`.
-fn places_drop_in() -> String {
-    let text = include_str!("../../docs/places.md");
+/// The drop-in that docs/systemd.md gives in this paragraph.
+fn drop_in_of(paragraph: &str) -> String {
+    let text = include_str!("../../docs/systemd.md").split(paragraph).nth(1).expect("there is such a paragraph");
     let block = text.split("```ini\n").nth(1).and_then(|rest| rest.split("```").next());
-    block.expect("there is a drop-in for files").to_owned()
+    block.expect("there is a drop-in").to_owned()
 }
 
 /// What the status listener answers.

@@ -12,7 +12,7 @@ use crate::stage::{CLOUD_SERVICE, PolicyText, SERVICE, Stage, USER, story};
 const JOB: Duration = Duration::from_secs(3);
 
 /// Orders a rotation and returns when ArcGIS works at its job.
-fn push_begins(stage: &Stage) {
+pub fn push_begins(stage: &Stage) {
     stage.arcgis.set_job_duration(JOB);
     let ordered = stage.rekeyd(&["rotate", SERVICE]);
     assert_eq!(ordered.code, Some(0), "{ordered:?}");
@@ -21,7 +21,7 @@ fn push_begins(stage: &Stage) {
 }
 
 /// The rotation that was cut short is done, and it was one rotation, with one key.
-fn it_ends_with_the_same_key(stage: &Stage) {
+pub fn it_ends_with_the_same_key(stage: &Stage) {
     let pushed = stage.wait_request("credential/update").access_key_id;
     stage.wait_done(1);
     stage.assert_one_live_key(1);
@@ -84,6 +84,8 @@ fn a_shutdown_in_the_middle_is_taken_up_after_the_boot() {
 #[test]
 fn the_watchdog_ends_a_stuck_engine_and_the_rotation_goes_on() {
     story(|stage| {
+        let patience = stage.machine.show("rekeyd", "WatchdogUSec");
+        assert_eq!(patience, "3min", "the unit's own watchdog");
         // The disk of tests/chaos, which does not come back from a write while its order stands.
         let mut command = Command::new("true");
         Shim::of(Path::new("/var/lib/rekeyd")).under(&mut command);
