@@ -27,7 +27,7 @@ pub enum Failure {
     /// The daemon or the journal cannot be reached, is locked, or was written by a newer version (69).
     #[error("{0}")]
     Unreachable(String),
-    /// A mistake of rekeyd's own (70).
+    /// A mistake of rekeyd's own (1).
     #[error("{0}")]
     Internal(String),
 }
