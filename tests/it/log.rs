@@ -163,6 +163,50 @@ async fn json_is_one_object_a_line_with_the_same_names() {
     scene.assert_no_secret_seen();
 }
 
+/// The program of systemd's that is here, by itself and in a place of its own, takes what is sent to it: an entry of a few lines, and one
+/// that comes as a file. No unit is known to it here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_journald_takes_an_entry_whole() {
+    const JOURNALD: &str = "/lib/systemd/systemd-journald";
+    // It would read the kernel's log and turn its audit on.
+    const SCRIPT: &str = "mount -t tmpfs none /run && mkdir -p /run/systemd/journald.conf.d /run/log/journal && \
+        printf '[Journal]\\nStorage=volatile\\nReadKMsg=no\\nAudit=no\\n' > /run/systemd/journald.conf.d/test.conf || exit 9; \
+        \"$0\" & journald=$!; for try in $(seq 100); do test -S /run/systemd/journal/socket && break; sleep 0.1; done; \
+        for policy in \"$2\" \"$3\"; do \"$1\" run --log journal --policy \"$policy\"; done; journalctl --sync; \
+        journalctl --no-pager --all -o json -t rekeyd; kill $journald; wait";
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let (short, long) = (home.path().join("short.toml"), home.path().join("long.toml"));
+    std::fs::write(&short, "version = 1\nsok = 1\n").expect("it can be written");
+    let wrong: String = (0..LONG / 50).map(|number| format!("mistake_{number} = 1\n")).collect();
+    std::fs::write(&long, format!("version = 1\n[daemon]\n{wrong}")).expect("it can be written");
+    let may =
+        may_mount() && std::path::Path::new(JOURNALD).exists() && Command::new("journalctl").arg("-h").output().is_ok();
+    if !may {
+        println!("NOT RUN: a real journald needs systemd's programs, and the right to mount");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-c", SCRIPT, JOURNALD, env!("CARGO_BIN_EXE_rekeyd")]).args([&short, &long]);
+    let ran = command.env_remove("RUST_LOG").output().expect("it can be run");
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let entries: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let told = |of: &std::path::Path, count: usize| {
+        let end = format!("{count} mistake{} in {}", if count == 1 { "" } else { "s" }, of.display());
+        let found = entries.iter().find(|entry| entry["MESSAGE"].as_str().is_some_and(|said| said.ends_with(&end)));
+        found.unwrap_or_else(|| {
+            panic!("no entry ends with {end:?}: {} {}", said.len(), String::from_utf8_lossy(&ran.stderr))
+        })
+    };
+    let few = told(&short, 1);
+    assert_eq!(
+        (&few["PRIORITY"], &few["TARGET"], &few["_TRANSPORT"]),
+        (&"3".into(), &"rekeyd::cli".into(), &"journal".into())
+    );
+    // It was there still when its sender was looked up.
+    assert_eq!(few["_EXE"], env!("CARGO_BIN_EXE_rekeyd"));
+    assert!(told(&long, LONG / 50)["MESSAGE"].as_str().is_some_and(|said| said.len() > LONG));
+}
+
 /// The variable is inherited by whatever a unit starts, wherever that one's stderr leads.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stderr_that_is_not_the_journals_gets_text() {
@@ -179,14 +223,18 @@ async fn a_stderr_that_is_not_the_journals_gets_text() {
 
 /// A scene and a journald beside it; `None` where this user may not put a socket where journald's is.
 async fn stage() -> Option<(Scene, Journal)> {
-    let may = Command::new("unshare").args(["--mount", "--", "mount", "-t", "tmpfs", "none", "/run"]).output();
-    if !may.is_ok_and(|output| output.status.success()) {
+    if !may_mount() {
         println!("NOT RUN: a journal of the test's own needs the right to mount");
         return None;
     }
     let scene = Scene::new().await;
     let journal = Journal::at(&scene);
     Some((scene, journal))
+}
+
+fn may_mount() -> bool {
+    let may = Command::new("unshare").args(["--mount", "--", "mount", "-t", "tmpfs", "none", "/run"]).output();
+    may.is_ok_and(|output| output.status.success())
 }
 
 /// Starts the daemon with stderr led to the journal, as systemd says it, and with the played socket at the real one's place.
