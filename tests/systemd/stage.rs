@@ -269,6 +269,11 @@ observe = "1s"
         r#"
 [[service]]
 name = "second"
+propagation = "0s"
+probes = 2
+probe_interval = "50ms"
+soak = "300ms"
+watch = "300ms"
 
   [service.issuer]
   kind = "aws-iam"
