@@ -250,9 +250,10 @@ impl ServiceState {
     /// The phase as status shows it: `None` at rest.
     pub fn phase(&self) -> Option<Phase> {
         let rotation = self.rotation.as_ref()?;
-        let leaving = rotation.outgoing().and_then(|key| self.leaving.get(key));
-        Some(match (rotation.phase, leaving.map(Retirement::phase)) {
-            (Phase::Soaking, Some(stage)) => stage,
+        let outgoing = rotation.outgoing().filter(|key| !self.keyless.contains_key(*key));
+        Some(match (rotation.phase, outgoing) {
+            // A key that is not leaving any more is gone.
+            (Phase::Soaking, Some(key)) => self.leaving.get(key).map_or(Phase::Deleted, Retirement::phase),
             (phase, _) => phase,
         })
     }

@@ -42,6 +42,7 @@ fn a_rotation_goes_from_old_key_to_new_and_leaves_one() {
     walk.waits(MINUTE * 10);
     walk.answer(Effect::Absence(key(OLD)), Ok(listed(listing(&[NEW]))));
     assert_eq!(walk.step(), Step::Record(Event::Closed { outcome: Outcome::Done }));
+    assert_eq!(walk.state.phase(), Some(Phase::Deleted), "what is gone does not soak");
     walk.record(Event::Closed { outcome: Outcome::Done });
     assert_eq!(walk.state.tally.done, 1);
     assert_eq!(walk.step(), Step::Rest);

@@ -1,6 +1,7 @@
 //! The built program against the lab: what an operator sees from start to end, and what each exit code is for.
 
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use rekeyd_lab::{ArcGisOptions, AwsOptions};
 use serde_json::Value;

@@ -255,6 +255,37 @@ prod-object-store: keys that should be gone and are not: KEY1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_may_not_read_its_bucket() {
+    story(|scene| {
+        scene.aws.add_bucket(BUCKET, &["somebody-else"]);
+        let _daemon = scene.start_adopted();
+        order(&scene);
+        halts(
+            &scene,
+            "\
+            probe-not-allowed: new key KEY2 authenticates but is not allowed: list one object of bucket
+            gis-store with key KEY2: AccessDenied (403): User: arn:aws:iam::111122223333:user/arcgis-object-store
+            is not authorized to perform: s3:ListBucket on resource: \"arn:aws:s3:::gis-store\" because no
+            identity-based policy allows the s3:ListBucket action; the key's user needs s3:ListBucket there;
+            rotation ROTATION stands in phase minted: key KEY2 is alive, targets verified: none, current key KEY1,
+            nothing is retired meanwhile
+            next: allow the store's user what the probe asks for, then rekeyd retry prod-object-store",
+        );
+        assert_eq!(scene.aws.keys(USER).len(), 2, "the new key stays, and so does the old one");
+        assert!(scene.arcgis.jobs().is_empty(), "nothing is pushed that cannot read");
+        // The old key may not read it either: what consumers were refused was not our doing.
+        scene.aws.add_bucket(BUCKET, &[USER]);
+        assert_eq!(scene.run(&["retry", SERVICE]).code, Some(0));
+        scene.wait_done(1);
+        assert_eq!(scene.aws.mints(), 1, "it is the same key");
+        let live = scene.aws.keys(USER);
+        assert_eq!(live.len(), 1, "{live:?}");
+        assert_eq!(scene.arcgis.held_key(CLOUD_SERVICE).map(|(id, _)| id), Some(live[0].id.clone()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_in_the_second_slot() {
     story(|scene| {
         let (stranger, _) = scene.aws.create_key(USER);

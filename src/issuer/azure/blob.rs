@@ -11,7 +11,7 @@ use crate::model::{Reason, Secret, Timestamp};
 use crate::net::client::{Answer, Client, Request};
 use crate::net::redact::Redactor;
 use crate::net::shared_key;
-use crate::net::xml::element;
+use crate::net::xml::{element, plain};
 use crate::ports::{Fault, Probe};
 use crate::table::Table;
 
@@ -151,7 +151,8 @@ fn judge(call: &Call, answer: &Answer, expect: Expect) -> Result<Probe, Fault> {
     }
     let redactor = Redactor::default();
     let code = element(&body, "Code").map(|code| redactor.clean(code));
-    let message = element(&body, "Message").and_then(|message| message.lines().next()).map(|line| redactor.clean(line));
+    let message =
+        element(&body, "Message").and_then(|message| message.lines().next()).map(|line| redactor.clean(&plain(line)));
     let said = match (&code, &message) {
         (Some(code), Some(message)) => format!("{code} ({}): {message}", answer.status),
         (Some(code), None) => format!("{code} ({})", answer.status),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::Reason;
 use crate::net::redact::Redactor;
+use crate::net::xml;
 use crate::ports::Fault;
 
 /// Of a message no more than this is repeated, in characters: some of AWS's hold the whole canonical request.
@@ -28,7 +29,7 @@ impl Answer<'_> {
         let code = Redactor::default().clean(self.code.unwrap_or("no error code"));
         match self.message.and_then(|message| message.lines().next()).map(str::trim).filter(|line| !line.is_empty()) {
             Some(line) => {
-                let line: String = Redactor::default().hide(line).chars().take(MESSAGE_MAX).collect();
+                let line: String = Redactor::default().hide(&xml::plain(line)).chars().take(MESSAGE_MAX).collect();
                 format!("{code} ({}): {line}", self.status)
             }
             None => format!("{code} ({})", self.status),
