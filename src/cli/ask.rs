@@ -24,15 +24,15 @@ pub(super) enum Reached {
 /// on an older one.
 ///
 /// # Errors
-/// The policy's mistakes, where no daemon runs or where the policy leaves open which one is meant; there is a daemon, and this user
-/// may not speak to it.
+/// The policy's mistakes, where no daemon answers this user or where the policy leaves open which one is meant; there is a daemon under
+/// a good policy, and this user may not speak to it.
 pub(super) async fn reach(policy_path: &Path) -> Result<Reached, Failure> {
     let mistakes = match startup::policy(policy_path) {
         Ok(policy) => return under(policy).await,
         Err(mistakes) => mistakes,
     };
     let Some(control) = Policy::control_of(policy_path, &Environment::of_process()) else { return Err(mistakes) };
-    let Some(daemon) = Daemon::connect(&control).await? else { return Err(mistakes) };
+    let Ok(Some(daemon)) = Daemon::connect(&control).await else { return Err(mistakes) };
     eprintln!(
         "rekeyd: the policy {} has mistakes (rekeyd check names them); the daemon at {} answers, under the policy it runs with",
         policy_path.display(),

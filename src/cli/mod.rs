@@ -60,7 +60,7 @@ impl From<Exit> for ExitCode {
 #[command(name = "rekeyd", version, arg_required_else_help = true)]
 struct Line {
     /// The policy.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/rekeyd/policy.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = crate::policy::FILE)]
     policy: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -338,7 +338,8 @@ async fn run(line: Line, attempts: &Attempts) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::Internal(format!("installing signal handlers failed: {error}")))?;
             let log = log::start(log::DAEMON, log);
             let ended = match daemon::run(policy, signals).await {
-                Err(failure) if log.takes_last_words() => {
+                // Where even errors are switched off, whoever started it hears of the end all the same.
+                Err(failure) if log.takes_last_words() && tracing::enabled!(tracing::Level::ERROR) => {
                     tracing::error!("{}", failure.to_string().trim_end());
                     Ok(exit_of(&failure))
                 }

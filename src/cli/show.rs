@@ -159,7 +159,9 @@ fn table(status: &Status) -> String {
     if let Some(why) = &status.policy_refused {
         let lines: String = why.lines().map(|line| format!("  {}\n", plain(line))).collect();
         text.push_str(&format!("\nthe policy was refused at the last reload, and the old one is in force:\n{lines}"));
-        text.push_str("  next: rekeyd check; once it is mended, systemctl reload rekeyd\n");
+        if let Some(next) = &status.policy_next_command {
+            text.push_str(&format!("  next: {}\n", plain(next)));
+        }
     }
     text
 }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::engine::Handle;
+use crate::engine::{Handle, Report};
 use crate::ports::JournalError;
 
 use super::checkup::{Checkup, Question};
@@ -212,7 +212,11 @@ async fn answer(desk: &Desk, question: Ask) -> Told {
 }
 
 fn status(desk: &Desk) -> Status {
-    Status::of(&desk.handle.reports().borrow()).with_refusal(&desk.refused)
+    status_of(&desk.handle.reports().borrow(), desk)
+}
+
+fn status_of(report: &Report, desk: &Desk) -> Status {
+    Status::of(report).with_refusal(desk.refused.refusal().as_deref(), |refusal| refusal.why.clone())
 }
 
 /// Reading a long journal takes time, which is not the runtime's.
@@ -231,7 +235,7 @@ async fn follow(mut stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
     let mut sent = None;
     let mut silence = tokio::time::Instant::now();
     loop {
-        let status = Status::of(&reports.borrow_and_update().clone()).with_refusal(&desk.refused);
+        let status = status_of(&reports.borrow_and_update().clone(), desk);
         if sent.as_ref() != Some(&status) || silence.elapsed() >= WATCH_MAX {
             stream.write_all(&Told::Status(status.clone()).line()).await?;
             sent = Some(status);
@@ -332,8 +336,8 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o660);
         let error = Control::bind(&path).err().expect("somebody answers").to_string();
         let expected = format!(
-            "another daemon, process {}, answers at {}, and was left alone: stop it first (systemctl stop rekeyd), or give this one a \
-             control and journal of its own in [daemon]",
+            "another daemon, process {}, answers at {}, and was left alone: end that process first (systemctl stop \
+             rekeyd, where it is the unit's), or give this one a control and journal of its own in [daemon]",
             std::process::id(),
             path.display()
         );

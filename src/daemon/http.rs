@@ -19,7 +19,7 @@ use crate::engine::{Report, ServiceReport, StateWord};
 use crate::metrics::{Figures, Metrics};
 
 use super::pulse::Pulse;
-use super::refused::Refused;
+use super::refused::{Refusal, Refused};
 use super::startup::Failure;
 use super::status::Status;
 
@@ -68,7 +68,7 @@ fn router(sources: Sources) -> Router {
 async fn metrics(State(sources): State<Sources>) -> impl IntoResponse {
     let report = sources.reports.borrow().clone();
     let services: Vec<Figures> = report.services.iter().map(figures).collect();
-    let text = sources.metrics.render(&services, sources.refused.is_any());
+    let text = sources.metrics.render(&services, sources.refused.refusal().is_some());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 
@@ -87,7 +87,8 @@ async fn readyz() -> &'static str {
 
 async fn status(State(sources): State<Sources>) -> impl IntoResponse {
     let report = sources.reports.borrow().clone();
-    Json(Status::of(&report).with_refusal(&sources.refused))
+    let refusal = sources.refused.refusal();
+    Json(Status::of(&report).with_refusal(refusal.as_deref(), Refusal::headlines))
 }
 
 fn figures(service: &ServiceReport) -> Figures {

@@ -6,6 +6,7 @@
 //! It decides nothing about keys, keeps no state of its own, and never touches a service but through an order.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ use connect::Connector;
 use control::{Control, Desk};
 use heartbeat::Heartbeat;
 use pulse::Pulse;
-use refused::Refusals;
+use refused::{Refusal, Refusals};
 use signals::{Signalled, Signals};
 pub use startup::Failure;
 
@@ -117,7 +118,7 @@ pub async fn run(policy_path: &Path, mut signals: Signals) -> Result<(), Failure
             None
         }
     };
-    systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone(), false));
+    systemd::ready(&systemd::in_a_line(&handle.reports().borrow().clone(), None));
     let status = beside.spawn(systemd::keep_status(handle.reports(), refused));
     info!(control = %policy.daemon.control.display(), listen = %served, "ready");
 
@@ -182,15 +183,31 @@ struct Post {
 }
 
 impl Post {
-    /// Obeys signals until one says stop, and names it. Orders are given beside this loop, so that one that waits for a slow service
-    /// does not keep a stop waiting.
+    /// Obeys signals until one says stop, and names it. Orders are given beside this loop, and a reload is made in it, so that neither
+    /// keeps a stop waiting; one reload follows the other.
     async fn obey(&self, mut policy: Arc<Policy>, signals: &mut Signals) -> &'static str {
+        let mut reload: Option<Pin<Box<dyn Future<Output = Arc<Policy>> + Send + '_>>> = None;
+        let mut once_more = false;
         loop {
-            match signals.next().await {
-                Signalled::Stop(name) => return name,
-                Signalled::Reload => policy = self.reload(policy).await,
-                Signalled::Rotate => self.order("SIGUSR1", Command::RotateOnSignal),
-                Signalled::TryNow => self.order("SIGUSR2", Command::TryNow),
+            let taken = async {
+                match reload.as_mut() {
+                    Some(reload) => reload.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                taken = taken => {
+                    policy = taken;
+                    reload = std::mem::take(&mut once_more).then(|| Box::pin(self.reload(policy.clone())) as _);
+                }
+                signal = signals.next() => match signal {
+                    Signalled::Stop(name) => return name,
+                    // The file may have changed since it was read.
+                    Signalled::Reload if reload.is_some() => once_more = true,
+                    Signalled::Reload => reload = Some(Box::pin(self.reload(policy.clone()))),
+                    Signalled::Rotate => self.order("SIGUSR1", Command::RotateOnSignal),
+                    Signalled::TryNow => self.order("SIGUSR2", Command::TryNow),
+                },
             }
         }
     }
@@ -213,31 +230,35 @@ impl Post {
                 self.refusals.clear();
                 policy
             }
-            Err(why) => {
-                self.refusals.refuse(&why);
-                error!("the policy in force stays, since the new one was refused:\n{}", why.trim_end());
+            Err(refusal) => {
+                error!(
+                    next = refusal.next,
+                    "the policy in force stays, since the new one was refused:\n{}", refusal.why
+                );
+                self.refusals.refuse(refusal);
                 old
             }
         };
-        let is_refused = self.refusals.heard().is_any();
-        systemd::ready(&systemd::in_a_line(&self.handle.reports().borrow().clone(), is_refused));
+        let refusal = self.refusals.heard().refusal();
+        systemd::ready(&systemd::in_a_line(&self.handle.reports().borrow().clone(), refusal.as_deref()));
         policy
     }
 
-    async fn take(&self, old: &Arc<Policy>) -> Result<Arc<Policy>, String> {
+    async fn take(&self, old: &Arc<Policy>) -> Result<Arc<Policy>, Refusal> {
         let path = self.policy_path.clone();
         let read = tokio::task::spawn_blocking(move || startup::policy(&path)).await;
-        let new = read.map_err(|error| format!("reading it broke: {error}"))?.map_err(|failure| failure.to_string())?;
+        let read = read.map_err(|error| Refusal::new(format!("reading it broke: {error}"), Refusal::MENDED))?;
+        let new = read.map_err(|failure| Refusal::new(failure.to_string(), Refusal::MISTAKES))?;
         let mut changes = new.changes_needing_restart(old);
         if renamings(&new).iter().any(|renaming| !renamings(old).contains(renaming)) {
             changes.push("renamed_from".into());
         }
         if !changes.is_empty() {
-            return Err(format!("restart needed: {} changed", changes.join(", ")));
+            return Err(Refusal::new(format!("restart needed: {} changed", changes.join(", ")), Refusal::RESTART));
         }
         let lacking = lacking(&new, old);
         if !lacking.is_empty() {
-            return Err(lacking.join("\n"));
+            return Err(Refusal::new(lacking.join("\n"), Refusal::LACKING));
         }
         for warning in &new.warnings {
             warn!("{warning}");
@@ -253,7 +274,8 @@ impl Post {
             answer => {
                 self.connector.take(old.clone());
                 let said = answer.unwrap_or_default().said;
-                Err(said.into_iter().map(|said| said.message).collect::<Vec<_>>().join("\n"))
+                let why = said.into_iter().map(|said| said.message).collect::<Vec<_>>().join("\n");
+                Err(Refusal::new(why, Refusal::MENDED))
             }
         }
     }

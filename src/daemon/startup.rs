@@ -39,8 +39,7 @@ impl From<JournalError> for Failure {
 }
 
 /// What to do where another daemon has what this one needs.
-pub const TWO_WAYS_OUT: &str =
-    "stop it first (systemctl stop rekeyd), or give this one a control and journal of its own in [daemon]";
+pub const TWO_WAYS_OUT: &str = "end that process first (systemctl stop rekeyd, where it is the unit's), or give this one a control and journal of its own in [daemon]";
 
 /// Reads the policy.
 ///

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Report, ServiceReport};
 use crate::model::Timestamp;
 
-use super::refused::Refused;
+use super::refused::Refusal;
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Status {
     /// Why the policy in the file was refused at the last reload; null where it is in force.
     #[serde(default)]
     pub policy_refused: Option<String>,
+    /// What takes the refused policy up.
+    #[serde(default)]
+    pub policy_next_command: Option<String>,
 }
 
 /// One service. Absent values are null, times are RFC 3339 in whole seconds, keys stand by id.
@@ -86,12 +89,18 @@ pub struct Rotations {
 impl Status {
     /// The report in the words of the interface.
     pub fn of(report: &Report) -> Status {
-        Status { version: 1, services: report.services.iter().map(one).collect(), policy_refused: None }
+        Status {
+            version: 1,
+            services: report.services.iter().map(one).collect(),
+            policy_refused: None,
+            policy_next_command: None,
+        }
     }
 
-    /// With what was refused at the last reload.
-    pub fn with_refusal(self, refused: &Refused) -> Status {
-        Status { policy_refused: refused.why().map(|why| why.to_string()), ..self }
+    /// With what was refused at the last reload, in the words that whoever asks may hear.
+    pub fn with_refusal(self, refusal: Option<&Refusal>, words: impl Fn(&Refusal) -> String) -> Status {
+        let policy_next_command = refusal.map(|refusal| refusal.next.to_owned());
+        Status { policy_refused: refusal.map(words), policy_next_command, ..self }
     }
 
     /// Whether anything is halted, overdue or in debt: what exit code 1 of `status` says.
@@ -190,7 +199,7 @@ pub(crate) mod tests {
                 "last_rotation": null, "key_created": null, "failures": 0, "reason": null, "message": null,
                 "next_command": null, "strangers": [], "debt": [], "drift": null, "overdue": false,
                 "rotations": {"verified": 0, "done": 0, "failed": 0, "reclaimed": 0, "abandoned": 0, "rolled_back": 0},
-            }], "policy_refused": null})
+            }], "policy_refused": null, "policy_next_command": null})
         );
     }
 

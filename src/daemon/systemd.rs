@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::engine::{Report, ServiceReport, StateWord};
 
-use super::refused::Refused;
+use super::refused::{Refusal, Refused};
 
 /// Everything stands.
 pub fn ready(status: &str) {
@@ -57,7 +57,7 @@ pub async fn feed_watchdog(wake: Arc<Notify>, mut reports: watch::Receiver<Arc<R
 pub async fn keep_status(mut reports: watch::Receiver<Arc<Report>>, mut refused: Refused) {
     let mut said = String::new();
     loop {
-        let text = in_a_line(&reports.borrow_and_update().clone(), refused.is_any());
+        let text = in_a_line(&reports.borrow_and_update().clone(), refused.refusal().as_deref());
         if text != said {
             tell(&[NotifyState::Status(&text)]);
             said = text;
@@ -75,8 +75,8 @@ pub async fn keep_status(mut reports: watch::Receiver<Arc<Report>>, mut refused:
 const NAMES_MAX: usize = 3;
 
 /// What runs, what needs somebody, and what is next: `2 services: 1 rotating (a, deploying), 1 halted (b), next a at ...`.
-/// `is_refused`: the policy in force is not the one in the file.
-pub fn in_a_line(report: &Report, is_refused: bool) -> String {
+/// `refusal`: the policy in force is not the one in the file.
+pub fn in_a_line(report: &Report, refusal: Option<&Refusal>) -> String {
     let count = report.services.len();
     let mut parts = Vec::new();
     for state in StateWord::ALL.into_iter().filter(|state| *state != StateWord::Idle) {
@@ -95,7 +95,8 @@ pub fn in_a_line(report: &Report, is_refused: bool) -> String {
         Some((at, name)) => format!("next {name} at {}", at.format("%Y-%m-%d %H:%M UTC")),
         None => "none due by itself".to_owned(),
     });
-    let refused = if is_refused { "policy refused, the old one is in force: rekeyd check; " } else { "" };
+    let refused = refusal
+        .map_or_else(String::new, |refusal| format!("policy refused, the old one is in force ({}); ", refusal.next));
     format!("{refused}{count} {}: {}", if count == 1 { "service" } else { "services" }, parts.join(", "))
 }
 
@@ -127,7 +128,7 @@ mod tests {
     use crate::rotation::Phase;
 
     fn line(services: Vec<ServiceReport>) -> String {
-        in_a_line(&Report { at: None, services }, false)
+        in_a_line(&Report { at: None, services }, None)
     }
 
     fn in_state(name: &str, state: StateWord) -> ServiceReport {
@@ -175,7 +176,9 @@ mod tests {
         let told =
             "2 services: 1 soaking (owing), 1 overdue (late), 1 owing the end of a key (owing), none due by itself";
         assert_eq!(line(services.clone()), told);
-        let refused = in_a_line(&Report { at: None, services }, true);
-        assert_eq!(refused, format!("policy refused, the old one is in force: rekeyd check; {told}"));
+        let refusal = Refusal::new("listen changed", Refusal::RESTART);
+        let refused = in_a_line(&Report { at: None, services }, Some(&refusal));
+        let why = "policy refused, the old one is in force (systemctl restart rekeyd takes it up)";
+        assert_eq!(refused, format!("{why}; {told}"));
     }
 }

@@ -49,8 +49,9 @@ pub(super) fn read(root: &mut Table<'_>, environment: &Environment) -> Option<Da
     })
 }
 
-/// The control socket of a text that may have mistakes. Where a syntax error may have hidden the line that names it, it is not known.
-pub(super) fn control_of(text: String, environment: &Environment) -> Option<PathBuf> {
+/// The control socket of a text that may have mistakes. Where a syntax error may have hidden the line that names it, it is not known;
+/// nor by a file that is not recognisably a policy, unless it is the one in the `usual` place.
+pub(super) fn control_of(text: String, environment: &Environment, usual: bool) -> Option<PathBuf> {
     let code = |line: &str| line.split('#').next().unwrap_or_default().contains("control");
     let speaks_of_it = text.lines().any(code);
     let source = Source::new(text, "");
@@ -59,6 +60,7 @@ pub(super) fn control_of(text: String, environment: &Environment) -> Option<Path
     match root.table("daemon") {
         Some(mut table) if table.has("control") => control(&mut table, environment),
         _ if speaks_of_it => None,
+        _ if !usual && !root.has("version") => None,
         _ => Some(control_socket(environment)),
     }
 }

@@ -15,6 +15,9 @@ use crate::schedule::{Jitter, Timetable, Window};
 use crate::table::{Document, Report, SecretUse, Source};
 use crate::{issuer, target};
 
+/// Where the policy is, if nobody says another place.
+pub const FILE: &str = "/etc/rekeyd/policy.toml";
+
 mod checks;
 mod daemon;
 mod follow;
@@ -231,7 +234,7 @@ impl Policy {
     /// `None` where that cannot be told for sure: an order must not reach a daemon that it was not meant for.
     pub fn control_of(path: &Path, environment: &Environment) -> Option<PathBuf> {
         let text = String::from_utf8(std::fs::read(path).ok()?).ok()?;
-        daemon::control_of(text, environment)
+        daemon::control_of(text, environment, path == Path::new(FILE))
     }
 
     /// A service by its name.

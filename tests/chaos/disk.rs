@@ -323,7 +323,7 @@ async fn two_daemons_at_once() {
             assert_eq!(daemons.len(), 1, "round {round}: {lost:#?}");
             let journal = scene.path("state/journal.db");
             let expected = format!(
-                "rekeyd: journal {} is held by process {}, and was left alone: stop it first (systemctl stop rekeyd), or give this one \
+                "rekeyd: journal {} is held by process {}, and was left alone: end that process first (systemctl stop rekeyd, where it is the unit's), or give this one \
                  a control and journal of its own in [daemon]",
                 journal.display(),
                 daemons[0].pid()

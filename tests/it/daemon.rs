@@ -149,7 +149,7 @@ async fn a_second_daemon_finds_the_journal_held() {
     wait_until("it said why", || second.log().contains("rekeyd: "));
     let said = second.log();
     let expected = format!(
-        "rekeyd: another daemon, process {}, answers at {}, and was left alone: stop it first (systemctl stop rekeyd), or give this \
+        "rekeyd: another daemon, process {}, answers at {}, and was left alone: end that process first (systemctl stop rekeyd, where it is the unit's), or give this \
          one a control and journal of its own in [daemon]",
         first.pid(),
         socket.display()
@@ -204,7 +204,7 @@ async fn a_refused_reload_is_told_everywhere_until_a_good_one() {
     scene.write_policy(&broken);
     daemon.signal("HUP");
     systemd.hear("RELOADING=1");
-    let refused = "STATUS=policy refused, the old one is in force: rekeyd check; 1 service: ";
+    let refused = "STATUS=policy refused, the old one is in force (rekeyd check; once it is mended, systemctl reload rekeyd); 1 service: ";
     assert!(systemd.hear("READY=1").contains(refused), "the reload's own end says it");
     wait_until("the refusal is logged", || daemon.log().contains("the policy in force stays"));
 
@@ -221,7 +221,15 @@ async fn a_refused_reload_is_told_everywhere_until_a_good_one() {
     let json: Value = serde_json::from_str(&scene.run(&["status", "--json"]).out).expect("JSON");
     assert!(json["policy_refused"].as_str().is_some_and(|why| why.contains("`sok`")), "{json}");
     let served: Value = serde_json::from_str(&get(&scene.http("/api/v1/status")).await.1).expect("JSON");
-    assert_eq!(served, json);
+    assert_eq!(
+        (&served["services"], &served["policy_next_command"]),
+        (&json["services"], &json["policy_next_command"])
+    );
+    let headlines = served["policy_refused"].as_str().expect("a text");
+    assert!(
+        headlines.contains("unknown key `sok`") && !headlines.contains("sok ="),
+        "no line of the file: {headlines}"
+    );
     assert!(get(&scene.http("/metrics")).await.1.contains("rekeyd_policy_refused 1\n"));
     for words in [
         ["pause", SERVICE].as_slice(),
@@ -238,6 +246,20 @@ async fn a_refused_reload_is_told_everywhere_until_a_good_one() {
     }
     assert_eq!(scene.run(&["plan"]).code, Some(78), "a plan is made of the file");
     systemd.hear("STATUS=policy refused");
+
+    // A policy that is right, and that only a new process can follow.
+    scene.write_policy(&PolicyText::default());
+    let good = std::fs::read_to_string(scene.policy()).expect("it is there");
+    std::fs::write(scene.policy(), good.replace("listen = \"127.0.0.1:", "listen = \"127.0.0.2:"))
+        .expect("it can be written");
+    daemon.signal("HUP");
+    systemd.hear("RELOADING=1");
+    assert!(systemd.hear("READY=1").contains("in force (systemctl restart rekeyd takes it up); "));
+    let status = scene.run(&["status"]);
+    assert!(
+        status.out.contains("restart needed: listen changed\n  next: systemctl restart rekeyd takes it up"),
+        "{status:?}"
+    );
 
     scene.write_policy(&PolicyText::default());
     daemon.signal("HUP");
@@ -282,6 +304,10 @@ async fn a_bad_policy_that_leaves_open_which_daemon_is_meant_finds_none() {
     assert!(lost.contains(&named));
     assert_eq!(usual(lost.replace(&named, ""), &["resume", SERVICE]), Some(0));
     assert_eq!(usual(good.replace(&named, "").replace("soak = ", "sok = "), &["pause", SERVICE]), Some(0));
+    // Nor by a file that is no policy.
+    for text in ["", "see the wiki\n", "soak = \"1h\"\n"] {
+        assert_eq!(usual(text.to_owned(), &["resume", SERVICE]), Some(78), "{text:?}");
+    }
     write(good);
     assert_eq!(scene.service()["state"], "paused");
     assert_eq!(daemon.stop().code(), Some(0));
@@ -343,7 +369,7 @@ async fn a_changed_credential_asks_for_a_restart() {
     let told = log
         .lines()
         .find(|line| line.contains("password in [arcgis.prod]: reading the secret { credential = \"arcgis-new\" }"));
-    assert!(told.is_some_and(|line| line.ends_with(&format!("put it in its place, then {restart}"))), "{told:?}");
+    assert!(told.is_some_and(|line| line.contains(&format!("put it in its place, then {restart}"))), "{told:?}");
     // What was lacking at the start already keeps no reload out.
     std::fs::remove_file(given.join("arcgis-prod")).expect("it was there");
     std::fs::write(scene.policy(), of_systemd.replace("soak = ", "# soak\nsoak = ")).expect("it can be written");

@@ -80,8 +80,8 @@ rekeyd: journal HOME/state/journal.db does not exist; only `rekeyd run` makes on
         assert_eq!(ran.code, Some(2), "{ran:?}");
         let ran = scene.run(&["run"]);
         assert_eq!(ran.code, Some(69), "{ran:?}");
-        said(&scene, &last_line(&ran).replace(&daemon.pid().to_string(), "PID"), "rekeyd: journal HOME/state/journal.db is held by process PID, and was left alone: stop it first \
-             (systemctl stop rekeyd), or give this one a control and journal of its own in [daemon]");
+        said(&scene, &last_line(&ran).replace(&daemon.pid().to_string(), "PID"), "rekeyd: journal HOME/state/journal.db is held by process PID, and was left alone: end that process first \
+             (systemctl stop rekeyd, where it is the unit's), or give this one a control and journal of its own in [daemon]");
         assert_eq!(daemon.stop().code(), Some(0));
 
         std::fs::rename(scene.policy(), scene.path("elsewhere.toml")).expect("it can be moved");
