@@ -183,11 +183,15 @@ fn the_scripts_are_sound() {
 fn what_was_closed_is_not_opened_again() {
     let home = temporary();
     let etc = home.path().join("etc/rekeyd");
-    std::fs::create_dir_all(etc.join("secrets")).expect("it can be made");
+    let settings = home.path().join("usr/lib/tmpfiles.d");
+    for directory in [&settings, &etc.join("secrets")] {
+        std::fs::create_dir_all(directory).expect("it can be made");
+    }
+    std::fs::copy("systemd/rekeyd.tmpfiles", settings.join("rekeyd.conf")).expect("it can be written");
     std::fs::set_permissions(&etc, std::fs::Permissions::from_mode(0o750)).expect("it is ours");
     let mut root = std::ffi::OsString::from("--root=");
     root.push(home.path());
-    let asked = Command::new("systemd-tmpfiles").arg("--create").arg(root).arg("systemd/rekeyd.tmpfiles").output();
+    let asked = Command::new("systemd-tmpfiles").arg("--create").arg(root).arg("rekeyd.conf").output();
     let Ok(ran) = asked else { return skipped("systemd-tmpfiles is not here") };
     if !ran.status.success() && !rustix::process::geteuid().is_root() {
         return skipped("only root gives directories to root");
