@@ -1,7 +1,8 @@
 //! Finds the daemon and asks it over its control socket. Knows the line protocol's client side, and nothing of what is asked.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -55,7 +56,7 @@ pub(super) async fn under(policy: Policy) -> Result<Reached, Failure> {
 pub(super) struct Daemon {
     answers: BufReader<OwnedReadHalf>,
     requests: OwnedWriteHalf,
-    at: String,
+    at: PathBuf,
 }
 
 impl Daemon {
@@ -67,8 +68,7 @@ impl Daemon {
         match UnixStream::connect(socket).await {
             Ok(stream) => {
                 let (read, requests) = stream.into_split();
-                let at = socket.display().to_string();
-                Ok(Some(Daemon { answers: BufReader::new(read), requests, at }))
+                Ok(Some(Daemon { answers: BufReader::new(read), requests, at: socket.to_owned() }))
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
             Err(error) => {
@@ -81,6 +81,22 @@ impl Daemon {
         }
     }
 
+    /// The daemon that takes the place of this one, which has ended; `None` where none has come within `patience`.
+    ///
+    /// # Errors
+    /// There is one, and this user may not speak to it.
+    pub(super) async fn successor(&self, patience: Duration) -> Result<Option<Daemon>, Failure> {
+        let come = async {
+            loop {
+                if let Some(daemon) = Daemon::connect(&self.at).await? {
+                    return Ok(Some(daemon));
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(patience, come).await.unwrap_or(Ok(None))
+    }
+
     /// Asks once.
     ///
     /// # Errors
@@ -88,10 +104,12 @@ impl Daemon {
     pub(super) async fn ask(&mut self, ask: Ask) -> Result<Told, Failure> {
         let line = Request::new(ask).line();
         let sent = self.requests.write_all(&line).await;
-        sent.map_err(|error| Failure::Unreachable(format!("asking the daemon at {} failed: {error}", self.at)))?;
+        sent.map_err(|error| {
+            Failure::Unreachable(format!("asking the daemon at {} failed: {error}", self.at.display()))
+        })?;
         match self.next().await? {
             Some(told) => Ok(told),
-            None => Err(Failure::Unreachable(format!("the daemon at {} ended before it answered", self.at))),
+            None => Err(Failure::Unreachable(format!("the daemon at {} ended before it answered", self.at.display()))),
         }
     }
 
@@ -101,16 +119,21 @@ impl Daemon {
     /// The connection broke, or the daemon could not answer.
     pub(super) async fn next(&mut self) -> Result<Option<Told>, Failure> {
         let mut line = String::new();
-        let read = self.answers.read_line(&mut line).await;
-        let count =
-            read.map_err(|error| Failure::Unreachable(format!("the daemon at {} fell silent: {error}", self.at)))?;
+        let read = match self.answers.read_line(&mut line).await {
+            // Killed, with something unread.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(0),
+            read => read,
+        };
+        let count = read.map_err(|error| {
+            Failure::Unreachable(format!("the daemon at {} fell silent: {error}", self.at.display()))
+        })?;
         if count == 0 {
             return Ok(None);
         }
         let answer: Answer = serde_json::from_str(&line).map_err(|error| {
             Failure::Unreachable(format!(
                 "the daemon at {} answered something else than this version expects: {error}",
-                self.at
+                self.at.display()
             ))
         })?;
         match answer.answer {

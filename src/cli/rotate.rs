@@ -1,6 +1,7 @@
 //! `rotate` and `switch`: order rotations, and wait as far as they were asked to. Without a daemon they run them here, up to Verified.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::daemon::Failure;
 use crate::daemon::protocol::{Ask, SaidLine, Told};
@@ -14,6 +15,10 @@ use super::offline::{Offline, own_name};
 use super::order::print;
 use super::show::plain;
 use super::{Exit, Until};
+
+/// How long a daemon that has ended is waited for. A restart takes up to twenty seconds for its end and ten until its next start; an
+/// upgrade may take longer.
+const BACK_WITHIN: Duration = Duration::from_secs(120);
 
 /// Gives an order that opens rotations: [`Ask::Rotate`] or [`Ask::Switch`].
 pub(super) async fn rotate(policy_path: &Path, ask: Ask, wait: Option<Until>) -> Result<Exit, Failure> {
@@ -43,15 +48,23 @@ async fn through(mut daemon: Daemon, ask: Ask, wait: Option<Until>) -> Result<Ex
     let Some(until) = wait else { return Ok(ordered) };
     let mut follow = Follow::new(until, &accepted(&said), &before);
     let mut exit = ordered;
-    let mut told = Some(daemon.ask(Ask::Watch {}).await?);
-    while let Some(Told::Status(status)) = told {
-        exit = worse(exit, tell(follow.look(&status)));
-        if follow.is_over() {
-            return Ok(exit);
+    loop {
+        let mut told = Some(daemon.ask(Ask::Watch {}).await?);
+        while let Some(Told::Status(status)) = told {
+            exit = worse(exit, tell(follow.look(&status)));
+            if follow.is_over() {
+                return Ok(exit);
+            }
+            told = daemon.next().await?;
         }
-        told = daemon.next().await?;
+        eprintln!("the daemon ended before the rotation did; it goes on when the daemon is back, which is waited for");
+        daemon = daemon.successor(BACK_WITHIN).await?.ok_or_else(|| {
+            let minutes = BACK_WITHIN.as_secs() / 60;
+            Failure::Unreachable(format!(
+                "the daemon was not back within {minutes} minutes; the rotation goes on when it is"
+            ))
+        })?;
     }
-    Err(Failure::Unreachable("the daemon ended before the rotation did; it goes on when the daemon is back".into()))
 }
 
 async fn alone(policy: Policy, ask: Ask) -> Result<Exit, Failure> {

@@ -46,20 +46,27 @@ pub enum Style {
 /// reads the entry: what a process says and dies is of no unit for it, and `journalctl -u rekeyd` would not show why a start failed.
 const LAST_WORD: Duration = Duration::from_millis(250);
 
+/// How long the last words may take to be sent, where the journal is slow.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
 /// Where a log that was started goes: [`Style::Auto`] no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log(Style);
+pub struct Log {
+    style: Style,
+    journald: Option<Arc<Journald>>,
+}
 
 impl Log {
     /// Whether the last words of a process, which stderr gets as they are, belong in the log instead: they would be no JSON, and in
     /// the journal a line each, without their weight.
-    pub fn takes_last_words(self) -> bool {
-        self.0 != Style::Text
+    pub fn takes_last_words(&self) -> bool {
+        self.style != Style::Text
     }
 
     /// Waits until what was said is known to be ours. Nothing may be held meanwhile that somebody waits for.
     pub async fn last_word(self) {
-        if self.0 == Style::Journal {
+        if let Some(journald) = self.journald {
+            // A thread that is not through in time is left behind with the process.
+            let _ = tokio::task::spawn_blocking(move || journald.flush(FLUSH_MAX)).await;
             tokio::time::sleep(LAST_WORD).await;
         }
     }
@@ -73,19 +80,23 @@ impl Log {
 pub fn start(usual: &str, style: Style) -> Log {
     let to_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|named| stderr_is(&named));
     let wants_journal = style == Style::Journal || (style == Style::Auto && to_journal);
-    let opened = wants_journal.then(|| Journald::open(journald::SOCKET));
+    let opened = wants_journal.then(|| Journald::open(journald::SOCKET).map(Arc::new));
+    let in_text = || Log { style: Style::Text, journald: None };
     let (layer, log, missing) = match (style, opened) {
-        (Style::Json, _) => (Structured(Arc::new(Json)).boxed(), Style::Json, None),
-        (_, Some(Ok(journald))) => (Structured(Arc::new(journald)).boxed(), Style::Journal, None),
-        (_, Some(Err(error))) => (text(to_journal), Style::Text, Some(error)),
-        (_, None) => (text(to_journal), Style::Text, None),
+        (Style::Json, _) => (Structured(Arc::new(Json)).boxed(), Log { style: Style::Json, journald: None }, None),
+        (_, Some(Ok(journald))) => {
+            let log = Log { style: Style::Journal, journald: Some(journald.clone()) };
+            (Structured(journald).boxed(), log, None)
+        }
+        (_, Some(Err(error))) => (text(to_journal), in_text(), Some(error)),
+        (_, None) => (text(to_journal), in_text(), None),
     };
     // A second start in one process (tests) keeps the first.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter(usual))).try_init();
     if let Some(error) = missing {
         warn!("systemd's journal at {} cannot be had, so the log is text on stderr: {error}", journald::SOCKET);
     }
-    Log(log)
+    log
 }
 
 fn filter<S: Subscriber>(usual: &str) -> impl tracing_subscriber::layer::Filter<S> + use<S> {

@@ -27,7 +27,7 @@ pub enum Failure {
     /// The daemon or the journal cannot be reached, is locked, or was written by a newer version (69).
     #[error("{0}")]
     Unreachable(String),
-    /// A mistake of rekeyd's own (70).
+    /// A mistake of rekeyd's own (1).
     #[error("{0}")]
     Internal(String),
 }
@@ -117,22 +117,8 @@ pub fn seal_key(policy: &Policy, mode: Mode) -> Result<SealKey, Failure> {
 
 /// Files that root made beside the daemon's journal would keep the daemon out of it: they get the journal's owner.
 pub fn give_back(journal: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    let (Some(directory), Some(name), Ok(about)) = (journal.parent(), journal.file_name(), journal.metadata()) else {
-        return;
-    };
-    if !rustix::process::geteuid().is_root() || about.uid() == 0 {
-        return;
-    }
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let beside = entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes());
-        let foreign = entry.metadata().is_ok_and(|found| found.is_file() && found.uid() == 0);
-        if beside
-            && foreign
-            && let Err(error) = std::os::unix::fs::lchown(entry.path(), Some(about.uid()), Some(about.gid()))
-        {
-            eprintln!("rekeyd: giving {} to the journal's owner failed: {error}", entry.path().display());
-        }
+    for (path, error) in sqlite::give_back(journal) {
+        eprintln!("rekeyd: giving {} to the journal's owner failed: {error}", path.display());
     }
 }
 

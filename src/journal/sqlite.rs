@@ -6,13 +6,18 @@
 //!
 //! It does not make directories, does not back itself up, and does not repair: what does not verify is for an operator.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use rusqlite::ErrorCode;
+use rustix::fs::{AtFlags, Mode as FileMode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 use tokio::sync::oneshot;
 
 use crate::model::{Instant, KeyId, Material, Secret, ServiceName};
@@ -371,12 +376,59 @@ fn directory_of(path: &Path) -> PathBuf {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Gives a file made beside a journal to the journal's owner: `rotate` as root must not leave files the daemon cannot use.
-/// SQLite does the same for its log. Where it is not allowed to, the file is ours already.
-fn give_to_owner(journal: &Path, file: &std::fs::File) {
-    if let Ok(about) = journal.metadata() {
-        let _ = std::os::unix::fs::fchown(file, Some(about.uid()), Some(about.gid()));
+/// Opens a file beside a journal for writing, made where it is missing, and gives it to the journal's owner where it is this process's:
+/// `rotate` as root must not leave files the daemon cannot use. SQLite does the same for its log.
+///
+/// The directory is the daemon's user's, and root works in it too: what is not a plain file with one name may be a way to somebody
+/// else's file, and is not touched.
+fn open_beside(journal: &Path, path: &Path) -> io::Result<File> {
+    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag of open fits its argument");
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
+    let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => foreign(),
+        _ => error,
+    })?;
+    match give(&file, journal) {
+        // Only root may give anything away.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(file),
     }
+}
+
+/// Gives a file of this process's own to the journal's owner; one that is somebody else's stays as it is.
+fn give(file: &File, journal: &Path) -> io::Result<()> {
+    let about = file.metadata()?;
+    if !about.is_file() || about.nlink() != 1 {
+        return Err(foreign());
+    }
+    let owner = journal.metadata().ok().filter(|owner| owner.uid() != about.uid());
+    let Some(owner) = owner.filter(|_| about.uid() == rustix::process::geteuid().as_raw()) else { return Ok(()) };
+    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    Ok(rustix::fs::chownat(file, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?)
+}
+
+fn foreign() -> io::Error {
+    io::Error::other("it is a link, or no plain file, and was left alone; remove it")
+}
+
+/// Gives what root made beside a journal to the journal's owner, whom it would keep out. Says which could not be given, and why.
+pub fn give_back(journal: &Path) -> Vec<(PathBuf, io::Error)> {
+    let (Some(name), Ok(about)) = (journal.file_name(), journal.metadata()) else { return Vec::new() };
+    if !rustix::process::geteuid().is_root() || about.uid() == 0 {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(directory_of(journal)).into_iter().flatten().flatten();
+    let beside = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes()));
+    let of_root = beside.filter(|entry| entry.metadata().is_ok_and(|found| found.is_file() && found.uid() == 0));
+    let given = of_root.map(|entry| {
+        let path = entry.path();
+        // Not opened but for its place: closing a file gives back every lock that SQLite has on it in this process.
+        let place = rustix::fs::open(&path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, FileMode::empty());
+        let given = place.map_err(io::Error::from).and_then(|place| give(&place.into(), journal));
+        (path, given)
+    });
+    given.filter_map(|(path, given)| Some((path, given.err()?))).collect()
 }
 
 /// What a failed read says to the caller.

@@ -61,7 +61,8 @@ pub fn describe(reference: &SecretRef) -> String {
 }
 
 /// Where a credential is. systemd names those of a directory `ID_FILENAME` (systemd.exec(5), LoadCredential=), so that a file of
-/// `/etc/rekeyd/secrets` comes as `secrets_NAME`; one that a drop-in loads by itself has the name it says, and comes first.
+/// `/etc/rekeyd/secrets` comes as `secrets_NAME`; one that a drop-in loads by itself has the name it says, and comes first. One that is
+/// there both plain and encrypted is refused: which of them is out of date only somebody knows.
 ///
 /// Where systemd has lent none, whoever may read `secrets` (root, that is, and not the unit's user) finds the same file there, so
 /// that `rekeyd doctor` works before the first start. That a directory is named is no sign of the unit: a login at the console may
@@ -73,25 +74,32 @@ fn credential_path(name: &str, directory: Option<&OsStr>, secrets: &str) -> Resu
         return Err("a credential's name is one plain file name".to_owned());
     }
     let directory = directory.filter(|directory| !directory.is_empty()).map(Path::new);
-    let names = [name.to_owned(), format!("secrets_{name}"), format!("encrypted_{name}")];
-    let mut lent = names.iter().filter_map(|name| Some(directory?.join(name)));
-    if let Some(path) = lent.find(|path| path.symlink_metadata().is_ok()) {
-        return Ok(path);
+    let lent = |name: String| directory.map(|lent| lent.join(name)).filter(|path| path.symlink_metadata().is_ok());
+    let (path, encrypted) = (Path::new(secrets).join(name), format!("{secrets}.encrypted/{name}"));
+    let twice = || Err(format!("there is {} and {encrypted}: remove the one that is out of date", path.display()));
+    match (lent(name.to_owned()), lent(format!("secrets_{name}")), lent(format!("encrypted_{name}"))) {
+        (None, Some(_), Some(_)) => return twice(),
+        (Some(path), _, _) | (None, Some(path), None) | (None, None, Some(path)) => return Ok(path),
+        (None, None, None) => {}
     }
-    let path = Path::new(secrets).join(name);
-    let encrypted = format!("{secrets}.encrypted/{name}");
+    let is_encrypted = Path::new(&encrypted).exists();
     match (path.symlink_metadata().map_err(|error| error.kind()), directory) {
+        (Ok(_), _) if is_encrypted => twice(),
+        (Ok(about), _) if !about.is_file() => Err(format!(
+            "{} is a link, or no plain file, which systemd does not lend: put the file itself there",
+            path.display()
+        )),
         (Ok(_), _) => Ok(path),
-        (Err(ErrorKind::NotFound), None) if Path::new(&encrypted).exists() => Err(format!(
+        (Err(ErrorKind::NotFound), None) if is_encrypted => Err(format!(
             "{encrypted} is opened by systemd alone, for the daemon; `rekeyd doctor` asks it where it runs"
         )),
-        (Err(ErrorKind::NotFound), None) => Err(format!("there is none of this name: put it at {secrets}/{name}")),
+        (Err(ErrorKind::NotFound), None) => Err(format!("there is none of this name; its place is {secrets}/{name}")),
         (Err(_), None) => {
             Err(format!("{secrets} is root's: ask as root, or ask the daemon, which has it from systemd"))
         }
-        (Err(_), Some(_)) => Err(format!(
-            "systemd has lent none of this name: put it at {secrets}/{name}, then `systemctl restart rekeyd`"
-        )),
+        (Err(_), Some(_)) => {
+            Err(format!("systemd has lent none of this name; its place is {secrets}/{name}, a file and no link"))
+        }
     }
 }
 
@@ -200,8 +208,8 @@ mod tests {
             read_with(&SecretRef::Credential("arcgis-prod".to_owned()), lookup).expect_err("nobody put it there");
         assert_eq!(
             absent.why(),
-            "reading the secret { credential = \"arcgis-prod\" }: systemd has lent none of this name: put it at \
-             /etc/rekeyd/secrets/arcgis-prod, then `systemctl restart rekeyd`"
+            "reading the secret { credential = \"arcgis-prod\" }: systemd has lent none of this name; its place is \
+             /etc/rekeyd/secrets/arcgis-prod, a file and no link"
         );
     }
 
@@ -213,10 +221,18 @@ mod tests {
             credential_path(name, Some(lent), "/nonexistent/secrets")
                 .map(|path| path.file_name().map(OsStr::to_os_string))
         };
-        for (put, found) in [("encrypted_a", "encrypted_a"), ("secrets_a", "secrets_a"), ("a", "a")] {
-            std::fs::write(home.path().join(put), "x").expect("a temporary file can be written");
-            assert_eq!(path("a"), Ok(Some(found.into())), "the plainest name comes first");
-        }
+        let put = |name: &str| std::fs::write(home.path().join(name), "x").expect("a temporary file can be written");
+        put("encrypted_a");
+        assert_eq!(path("a"), Ok(Some("encrypted_a".into())));
+        put("secrets_a");
+        let twice =
+            "there is /nonexistent/secrets/a and /nonexistent/secrets.encrypted/a: remove the one that is out of date";
+        assert_eq!(path("a"), Err(twice.to_owned()), "which of them counts is nothing to guess");
+        put("a");
+        assert_eq!(path("a"), Ok(Some("a".into())), "what somebody names by itself is meant");
+        put("secrets_b");
+        assert_eq!(path("b"), Ok(Some("secrets_b".into())));
+        std::fs::remove_file(home.path().join("secrets_b")).expect("it can be removed");
         // The name is the whole of what the policy says, and no part of another.
         assert!(path("b").is_err() && path("secrets").is_err());
     }
@@ -226,7 +242,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary directory can be made");
         let secrets = home.path().join("secrets").to_str().expect("the path is UTF-8").to_owned();
         let path = || credential_path("arcgis-prod", None, &secrets);
-        assert_eq!(path(), Err(format!("there is none of this name: put it at {secrets}/arcgis-prod")));
+        assert_eq!(path(), Err(format!("there is none of this name; its place is {secrets}/arcgis-prod")));
         let encrypted = format!("{secrets}.encrypted");
         std::fs::create_dir(&encrypted).expect("it can be made");
         std::fs::write(format!("{encrypted}/arcgis-prod"), "x").expect("it can be written");
@@ -235,8 +251,18 @@ mod tests {
         );
         assert_eq!(path(), Err(said));
         std::fs::create_dir(&secrets).expect("it can be made");
-        std::fs::write(format!("{secrets}/arcgis-prod"), "x").expect("it can be written");
-        assert_eq!(path(), Ok(PathBuf::from(format!("{secrets}/arcgis-prod"))));
+        let place = format!("{secrets}/arcgis-prod");
+        std::fs::write(&place, "x").expect("it can be written");
+        assert!(path().is_err_and(|why| why.ends_with("remove the one that is out of date")));
+        std::fs::remove_dir_all(&encrypted).expect("it can be removed");
+        assert_eq!(path(), Ok(PathBuf::from(&place)));
+        // systemd would not lend it, so nobody is told that all is well.
+        std::fs::rename(&place, format!("{secrets}/elsewhere")).expect("it can be moved");
+        std::os::unix::fs::symlink("elsewhere", &place).expect("a link can be made");
+        let link =
+            format!("{place} is a link, or no plain file, which systemd does not lend: put the file itself there");
+        assert_eq!(path(), Err(link));
+        std::fs::remove_file(&place).and_then(|()| std::fs::write(&place, "x")).expect("it can be put there");
         // Another unit's directory, and an empty variable, are none.
         assert_eq!(credential_path("arcgis-prod", Some(home.path().as_os_str()), &secrets), path());
         assert_eq!(credential_path("arcgis-prod", Some(OsStr::new("")), &secrets), path());

@@ -88,6 +88,30 @@ async fn killed_while_the_job_runs() {
     .await;
 }
 
+/// Who ordered the rotation and waits for it sees the daemon die, and the next one end what was begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_rotation_waits_through_a_kill() {
+    story(|story| {
+        story.scene.arcgis.set_job_duration(Duration::from_secs(3));
+        story.ready();
+        let ran = std::thread::scope(|scope| {
+            let scene = &story.scene;
+            let waits = scope.spawn(|| scene.run(&["rotate", SERVICE, "--wait"]));
+            story.wait_for_event("submitted");
+            story.daemon.take().expect("a daemon runs").kill9();
+            story.daemon = Some(scene.start());
+            waits.join().expect("it ends by itself")
+        });
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(
+            ran.err.contains("the daemon ended before the rotation did; it goes on when the daemon is back"),
+            "{ran:?}"
+        );
+        assert!(ran.out.contains(&format!("{SERVICE}: verified, every target holds key ")), "{ran:?}");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_before_the_read_back() {
     story(|story| {

@@ -82,7 +82,7 @@ fn a_changed_secret_is_taken_by_a_restart_and_the_message_says_so() {
             stage.machine.wait("the halt", |_| Some(stage.status()).filter(|status| status["state"] == "halted"));
         assert_eq!(status["reason"], "login-refused", "{status}");
         let said = format!("{} {}", status["message"], status["next_command"]);
-        assert!(said.contains("restart"), "{said}");
+        assert!(said.contains("systemctl restart rekeyd"), "{said}");
         assert_eq!(stage.arcgis.logins()[logins..], [false], "the old one was tried more than once");
 
         stage.machine.must(&["systemctl", "restart", "rekeyd"]);

@@ -5,7 +5,7 @@
 //! the first process of a pid namespace, and the kernel everything else in there.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -396,4 +396,36 @@ fn kill(pid: u32) -> bool {
 /// The one pause there is: between two looks.
 fn pause() {
     std::thread::sleep(Duration::from_millis(50));
+}
+
+/// Ends a process of tests in the middle of a boot's life, as `kill -9` does, and looks for what it had started.
+#[test]
+fn nothing_outlives_a_test_that_is_killed() {
+    const VICTIM: &str = "REKEYD_SYSTEMD_VICTIM";
+    let Some(tree) = crate::stage::tree() else { return };
+    if std::env::var_os(VICTIM).is_some() {
+        let mut machine = Machine::on(&[&tree]);
+        machine.boot();
+        // The other process waits for this line, and ends this one.
+        println!("leader {}", machine.leader());
+        std::thread::sleep(PATIENCE);
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("it has a name"));
+    command.args(["--exact", "--nocapture", "machine::nothing_outlives_a_test_that_is_killed"]).env(VICTIM, "1");
+    let mut victim = command.stdout(Stdio::piped()).spawn().expect("it can be started again");
+    let lines = BufReader::new(victim.stdout.take().expect("stdout was asked for")).lines().map_while(Result::ok);
+    let mut leaders = lines.filter_map(|line| line.split_once("leader ").map(|(_, pid)| pid.to_owned()));
+    let leader = Path::new("/proc").join(leaders.next().expect("it boots"));
+    assert!(leader.exists());
+    victim.kill().expect("it can be killed");
+    victim.wait().expect("it can be waited for");
+    let name = format!("--machine=rekeyd-test-{}-", victim.id());
+    let deadline = Instant::now() + PATIENCE;
+    let lives =
+        |process: &PathBuf| std::fs::read_to_string(process.join("cmdline")).is_ok_and(|text| text.contains(&name));
+    while leader.exists() || entries(Path::new("/proc")).iter().any(lives) {
+        assert!(Instant::now() < deadline, "its machine lives on");
+        pause();
+    }
 }

@@ -5,6 +5,7 @@
 //! story, the rest are stories by subject.
 
 mod credentials;
+mod log;
 mod machine;
 mod orders;
 mod package;

@@ -51,6 +51,11 @@ fn nothing_can_be_written_but_its_own_state_and_no_right_is_left() {
         let core =
             limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("there is such a limit");
         assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
+        // The daemon forbids them itself too.
+        assert_eq!(
+            (machine.show("rekeyd", "LimitCORE"), machine.show("rekeyd", "LimitCORESoft")),
+            ("0".into(), "0".into())
+        );
         assert_eq!(machine.show("rekeyd", "MemorySwapMax"), "0");
         let swap = machine.run(&["cat", "/sys/fs/cgroup/system.slice/rekeyd.service/memory.swap.max"]);
         match swap.code {

@@ -47,6 +47,11 @@ fn a_good_policy_is_in_force_when_the_reload_returns_and_a_bad_one_changes_nothi
         stage.wait_log("the policy in force stays", 1);
         stage.wait_log("`probs`", 1);
         assert_eq!(stage.machine.show("rekeyd", "ActiveState"), "active");
+        // systemd cannot be told that a reload failed, so the status says it until one succeeds; and commands work meanwhile.
+        let status = stage.machine.show("rekeyd", "StatusText");
+        assert!(status.contains("rekeyd check"), "{status}");
+        let told = stage.rekeyd(&["status", "--json"]);
+        assert!(told.out.contains("\"second\"") && told.err.contains("rekeyd check"), "{told:?}");
 
         // What is in force still works.
         stage.policy(&PolicyText::default());
@@ -54,6 +59,7 @@ fn a_good_policy_is_in_force_when_the_reload_returns_and_a_bad_one_changes_nothi
         stage.rotate();
         stage.machine.must(&["systemctl", "reload", "rekeyd"]);
         assert_eq!(stage.status_of("second"), Value::Null, "a good one is taken again");
+        assert!(!stage.machine.show("rekeyd", "StatusText").contains("check"), "the refusal is forgotten");
         assert_eq!(stage.machine.show("rekeyd", "MainPID"), pid);
         stage.assert_one_live_key(1);
     });

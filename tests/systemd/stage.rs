@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, RequestLine, StoredCredential};
 use serde_json::Value;
@@ -269,6 +269,11 @@ observe = "1s"
         r#"
 [[service]]
 name = "second"
+propagation = "0s"
+probes = 2
+probe_interval = "50ms"
+soak = "300ms"
+watch = "300ms"
 
   [service.issuer]
   kind = "aws-iam"
@@ -433,9 +438,9 @@ fn packages(version: &str) -> (PathBuf, PathBuf) {
 
 /// The changes that installing the package makes to a tree in which no systemd runs; made once.
 fn installed(tree: &Path) -> PathBuf {
-    static MADE: Mutex<Option<Arc<PathBuf>>> = Mutex::new(None);
+    static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(path) = made.as_deref() {
+    if let Some(path) = &*made {
         return path.clone();
     }
     let home = folder().join(format!("rekeyd-test-{}-installed", std::process::id()));
@@ -446,8 +451,7 @@ fn installed(tree: &Path) -> PathBuf {
     command.arg(tree).arg(&home).arg(package("")).args(["sh", "-ec", install]);
     let ran = run_to_end(&mut command, "");
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
-    *made = Some(Arc::new(home.join("upper")));
-    home.join("upper")
+    made.insert(home.join("upper")).clone()
 }
 
 /// A port of 127.0.0.1 that nobody has now.

@@ -9,16 +9,16 @@
 //! What it cannot do: keep another process from taking the freed space in that instant (the caller tries for a minute more),
 //! and free space at once where old blocks live on in a snapshot of the file system.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::{beside, directory_of, give_to_owner};
+use super::{beside, directory_of, open_beside};
 
 /// Its size in bytes.
 pub(super) const SIZE: u64 = 256 * 1024;
@@ -39,8 +39,7 @@ impl Ballast {
     /// Makes sure that it is there, whole and on the disk. Leaves nothing behind where it cannot be.
     pub(super) fn reserve(&self) -> io::Result<()> {
         let allocate = || -> io::Result<()> {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
-            give_to_owner(&self.journal, &file);
+            let file = open_beside(&self.journal, &self.path)?;
             let about = file.metadata()?;
             if about.len() == SIZE && about.blocks() * 512 >= SIZE {
                 return Ok(());

@@ -3,16 +3,15 @@
 //! SQLite's own locks would let two daemons take turns, each acting on a history the other has moved on from. The kernel
 //! releases this lock with its process, however that ends; the file stays, because removing it would race with the next.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{beside, give_to_owner};
+use super::{beside, open_beside};
 use crate::ports::JournalError;
 
 /// How often, and how far apart, the holder's number is looked for: a fifth of a second in all.
@@ -36,10 +35,8 @@ impl Lock {
     /// Takes the lock of a journal, or says who has it.
     pub(super) fn take(journal: &Path) -> Result<Self, JournalError> {
         let path = beside(journal, ".lock");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(
-                |error| JournalError::Unreachable(format!("cannot open the lock {}: {error}", path.display())),
-            )?;
+        let mut file = open_beside(journal, &path)
+            .map_err(|error| JournalError::Unreachable(format!("cannot open the lock {}: {error}", path.display())))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -53,7 +50,6 @@ impl Lock {
                 return Err(JournalError::Unreachable(format!("cannot take the lock {}: {error}", path.display())));
             }
         }
-        give_to_owner(journal, &file);
         // A full disk may keep the number out of the file; the lock holds without it.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { file })
@@ -81,6 +77,8 @@ fn holder(file: &mut File) -> Option<u32> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -93,6 +91,21 @@ mod tests {
         assert_eq!(error, JournalError::Locked(expected));
         drop(first);
         Lock::take(&journal).unwrap();
+    }
+
+    /// Root takes this lock too, in a directory that is not root's.
+    #[test]
+    fn what_is_no_plain_file_is_left_alone() {
+        type Link = fn(PathBuf, PathBuf) -> std::io::Result<()>;
+        for link in [std::os::unix::fs::symlink as Link, std::fs::hard_link as Link] {
+            let home = tempfile::tempdir().unwrap();
+            let (journal, other) = (home.path().join("journal.db"), home.path().join("shadow"));
+            std::fs::write(&other, "root:secret").unwrap();
+            link(other.clone(), home.path().join("journal.db.lock")).unwrap();
+            let JournalError::Unreachable(why) = Lock::take(&journal).unwrap_err() else { panic!("another fault") };
+            assert!(why.ends_with(".lock: it is a link, or no plain file, and was left alone; remove it"), "{why}");
+            assert_eq!(std::fs::read_to_string(&other).unwrap(), "root:secret");
+        }
     }
 
     #[test]
