@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+mod scripts;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rekeyd");
 const UNITS: [&str; 3] = ["rekeyd.service", "rekeyd-rotate@.service", "rekeyd-alert@.service"];
 const SCRIPTS: [&str; 7] =
@@ -64,6 +66,15 @@ fn every_directive_of_the_unit_has_a_reason() {
     }
     let planted = read("systemd/rekeyd.service").replace("\nKeyringMode=", "\n\nKeyringMode=");
     assert_eq!(without_reason(&planted, 6), ["KeyringMode=private"]);
+}
+
+/// A full disk or a port that is taken may last for hours. A limit of starts would leave the daemon down afterwards.
+#[test]
+fn systemd_never_gives_up_but_for_a_policy_with_mistakes() {
+    let unit = read("systemd/rekeyd.service");
+    for line in ["StartLimitIntervalSec=0", "Restart=on-failure", "RestartSec=10s", "RestartPreventExitStatus=78"] {
+        assert!(unit.lines().any(|has| has == line), "{line} is missing");
+    }
 }
 
 fn without_reason(unit: &str, shared_max: usize) -> Vec<String> {
@@ -133,53 +144,17 @@ fn before_systemd_253_a_generator_says_it_in_older_words() {
         assert!(ran.status.success() && ran.stderr.is_empty(), "{says}: {ran:?}");
         let drop_in = generated.join("rekeyd.service.d/10-before-systemd-253.conf");
         assert_eq!(drop_in.exists(), written, "{says}");
+        // In the middle of an upgrade the manager that runs is no more the one on the disk, and may be older.
+        fake(home.path(), "readlink", "[ \"$*\" = /proc/1/exe ] && echo '/usr/lib/systemd/systemd (deleted)'");
+        let between = home.path().join("between");
+        let path = format!("{}:/usr/bin:/bin", home.path().display());
+        let ran = run(Command::new("systemd/rekeyd-generator").env("PATH", path).args([&between; 3]));
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{says}: {ran:?}");
+        assert_eq!(between.join("rekeyd.service.d").exists(), !says.is_empty(), "{says}");
         if written {
             let text = std::fs::read_to_string(drop_in).expect("it is there");
             assert!(text.contains("\nType=notify\n") && text.contains("\nExecReload=/bin/sh -c 'kill -HUP "), "{text}");
         }
-    }
-}
-
-#[test]
-fn an_alert_says_what_to_type() {
-    for (unit, result, status, line) in [
-        (
-            "rekeyd.service",
-            "exit-code",
-            "78",
-            "<3>rekeyd.service failed: the policy has mistakes, and rekeyd stays down until it is started again; type: rekeyd check\n",
-        ),
-        (
-            "rekeyd.service",
-            "watchdog",
-            "ABRT",
-            "<3>rekeyd.service failed: the engine stood still, and systemd ended it; type: rekeyd status\n",
-        ),
-        (
-            "rekeyd.service",
-            "signal",
-            "KILL",
-            "<3>rekeyd.service failed: it ended with signal, KILL; type: journalctl -u rekeyd.service -n 20\n",
-        ),
-        (
-            "rekeyd-rotate@prod.service",
-            "exit-code",
-            "1",
-            "<3>rekeyd-rotate@prod.service failed: the rotation it ordered did not come to its end; type: rekeyd status\n",
-        ),
-        (
-            "rekeyd-rotate@prod.service",
-            "exit-code",
-            "69",
-            "<3>rekeyd-rotate@prod.service failed: the daemon ended while it was waited for, and goes on with the rotation when it is \
-             back; type: rekeyd status\n",
-        ),
-    ] {
-        let ran = run(Command::new("systemd/alert")
-            .arg(unit)
-            .env("MONITOR_SERVICE_RESULT", result)
-            .env("MONITOR_EXIT_STATUS", status));
-        assert_eq!((ran.status.code(), String::from_utf8_lossy(&ran.stderr).as_ref()), (Some(0), line));
     }
 }
 
@@ -201,6 +176,29 @@ fn the_scripts_are_sound() {
             assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
         }
     }
+}
+
+/// At every boot and upgrade: the directories of secrets are brought back, and closed; the one above them is as it was found.
+#[test]
+fn what_was_closed_is_not_opened_again() {
+    let home = temporary();
+    let etc = home.path().join("etc/rekeyd");
+    let settings = home.path().join("usr/lib/tmpfiles.d");
+    for directory in [&settings, &etc.join("secrets")] {
+        std::fs::create_dir_all(directory).expect("it can be made");
+    }
+    std::fs::copy("systemd/rekeyd.tmpfiles", settings.join("rekeyd.conf")).expect("it can be written");
+    std::fs::set_permissions(&etc, std::fs::Permissions::from_mode(0o750)).expect("it is ours");
+    let mut root = std::ffi::OsString::from("--root=");
+    root.push(home.path());
+    let asked = Command::new("systemd-tmpfiles").arg("--create").arg(root).arg("rekeyd.conf").output();
+    let Ok(ran) = asked else { return skipped("systemd-tmpfiles is not here") };
+    if !ran.status.success() && !rustix::process::geteuid().is_root() {
+        return skipped("only root gives directories to root");
+    }
+    assert!(ran.status.success(), "{ran:?}");
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&etc), mode(&etc.join("secrets")), mode(&etc.join("secrets.encrypted"))), (0o750, 0o700, 0o700));
 }
 
 // ---- What the program says of itself ---------------------------------------------------------------------------------------
@@ -349,7 +347,6 @@ fn the_deb_has_what_it_must_and_no_more() {
         ("/usr/lib/systemd/system-generators/rekeyd-generator", "-rwxr-xr-x"),
         ("/usr/lib/sysusers.d/rekeyd.conf", "-rw-r--r--"),
         ("/usr/lib/tmpfiles.d/rekeyd.conf", "-rw-r--r--"),
-        ("/etc/rekeyd/policy.toml", "-rw-r--r--"),
         ("/etc/rekeyd/secrets/", "drwx------"),
         ("/etc/rekeyd/secrets.encrypted/", "drwx------"),
         ("/usr/share/man/man8/rekeyd.8.gz", "-rw-r--r--"),
@@ -359,15 +356,16 @@ fn the_deb_has_what_it_must_and_no_more() {
         ("/usr/share/fish/vendor_completions.d/rekeyd.fish", "-rw-r--r--"),
         ("/usr/share/rekeyd/rekeyd.rules.yml", "-rw-r--r--"),
         ("/usr/share/rekeyd/policy.toml", "-rw-r--r--"),
+        ("/usr/share/rekeyd/start.toml", "-rw-r--r--"),
         ("/usr/share/doc/rekeyd/copyright", "-rw-r--r--"),
         ("/usr/share/doc/rekeyd/docs/systemd.md", "-rw-r--r--"),
         ("/usr/share/doc/rekeyd/examples/postgres/logins", "-rwxr-xr-x"),
     ] {
         assert_eq!(modes.get(path).map(String::as_str), Some(mode), "{path} in\n{listed}");
     }
-    // Nothing below /etc but the one file that is a conffile, and nothing in /var or /run, which the unit makes.
+    // No file below /etc: what every site writes is no conffile. And nothing in /var or /run, which the unit makes.
     let below = |root: &str| modes.keys().filter(|path| path.starts_with(root) && !path.ends_with('/')).count();
-    assert_eq!((below("/etc/"), below("/var/"), below("/run/")), (1, 0, 0), "{listed}");
+    assert_eq!((below("/etc/"), below("/var/"), below("/run/")), (0, 0, 0), "{listed}");
     // What the units start is in the package.
     for unit in UNITS {
         for line in read(&format!("systemd/{unit}")).lines().filter_map(|line| line.strip_prefix("ExecStart=")) {
@@ -393,7 +391,8 @@ fn the_deb_says_what_it_needs() {
     let home = temporary();
     assert!(run(Command::new("dpkg-deb").arg("-R").arg(&packages.deb).arg(home.path())).status.success());
     let control = |name: &str| std::fs::read_to_string(home.path().join("DEBIAN").join(name)).expect("it is there");
-    assert_eq!(control("conffiles"), "/etc/rekeyd/policy.toml\n");
+    assert!(!home.path().join("DEBIAN/conffiles").exists(), "dpkg would ask about a policy that every site changes");
+    assert_eq!(field("Maintainer"), MAINTAINER);
     let summed = run(Command::new("md5sum").args(["-c", "--quiet", "DEBIAN/md5sums"]).current_dir(home.path()));
     assert!(summed.status.success(), "{summed:?}");
     for script in ["preinst", "postinst", "prerm", "postrm"] {
@@ -403,6 +402,53 @@ fn the_deb_says_what_it_needs() {
     // The program in it is the one it was made of, and can say so without the debugger's part.
     let told = run(Command::new(home.path().join("usr/bin/rekeyd")).arg("--version"));
     assert_eq!(told.stdout, run(Command::new(PROGRAM).arg("--version")).stdout);
+}
+
+/// The README and the pages lie elsewhere there than among the sources, and so does what they point at.
+#[test]
+fn the_links_of_the_packaged_pages_lead_somewhere() {
+    let Some(packages) = packages() else { return };
+    let home = temporary();
+    assert!(run(Command::new("dpkg-deb").arg("-x").arg(&packages.deb).arg(home.path())).status.success());
+    let doc = home.path().join("usr/share/doc/rekeyd");
+    let pages = run(Command::new("find").arg(&doc).args(["-name", "*.md"]));
+    let mut count = 0;
+    for page in String::from_utf8(pages.stdout).expect("text").lines().map(Path::new) {
+        let text = std::fs::read_to_string(page).expect("it is text");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if link.is_empty() || link.contains("://") {
+                continue;
+            }
+            let there = page.parent().expect("it is in a folder").join(link);
+            assert!(there.exists(), "{} points at {link}", page.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 20, "only {count} links were found");
+}
+
+/// Where nothing but the tarball can be used, nothing else is asked for.
+#[test]
+fn without_dpkg_the_tarball_is_made() {
+    let Some(packages) = packages() else { return };
+    let home = temporary();
+    let tools = home.path().join("tools");
+    std::fs::create_dir(&tools).expect("it can be made");
+    for tool in std::fs::read_dir("/usr/bin").expect("there are programs").flatten() {
+        if !tool.file_name().to_string_lossy().starts_with("dpkg") {
+            std::os::unix::fs::symlink(tool.path(), tools.join(tool.file_name())).expect("it can be made");
+        }
+    }
+    let made = run(Command::new("systemd/package")
+        .arg(PROGRAM)
+        .env("PATH", &tools)
+        .env("REKEYD_PACKAGE_OUT", home.path().join("out"))
+        .env("REKEYD_PACKAGE_FAST", "1"));
+    assert!(made.status.success(), "{made:?}");
+    let said = String::from_utf8_lossy(&made.stdout);
+    let tarball = Path::new(said.lines().last().expect("it prints where it is"));
+    assert!(said.contains("the program needs the GNU C library 2."), "{said}");
+    assert!(std::fs::read(tarball).expect("it is there") == std::fs::read(&packages.tarball).expect("it is there"));
 }
 
 /// The same program and sources make the same bytes, so that anybody can check a package that somebody else made.
@@ -438,7 +484,9 @@ fn the_tarball_installs_and_installs_again() {
     assert_eq!((mode("etc/rekeyd/secrets"), mode("etc/rekeyd/secrets.encrypted")), (0o700, 0o700));
     assert_eq!((mode("usr/bin/rekeyd"), mode("etc/rekeyd/policy.toml")), (0o755, 0o644));
     let passwd = std::fs::read_to_string(root.join("etc/passwd")).expect("systemd-sysusers made it");
-    assert!(passwd.contains("\nrekeyd:") || passwd.starts_with("rekeyd:"), "{passwd}");
+    for user in ["rekeyd:", "rekeyd-alert:"] {
+        assert!(passwd.lines().any(|line| line.starts_with(user)), "{user} in {passwd}");
+    }
     let policy = root.join("etc/rekeyd/policy.toml");
     std::fs::write(&policy, "version = 1 # mine\n").expect("it can be written");
     std::fs::write(root.join("usr/lib/systemd/system/rekeyd.service"), "old").expect("it can be written");
@@ -446,6 +494,22 @@ fn the_tarball_installs_and_installs_again() {
     assert_eq!(std::fs::read_to_string(policy).expect("it is there"), "version = 1 # mine\n");
     let unit = std::fs::read_to_string(root.join("usr/lib/systemd/system/rekeyd.service")).expect("it is there");
     assert_eq!(unit, read("systemd/rekeyd.service"));
+    // A directory that was closed stays so, a root directory is where it was typed, and what is half-way goes no further.
+    std::fs::set_permissions(root.join("etc/rekeyd"), std::fs::Permissions::from_mode(0o750)).expect("it is ours");
+    std::fs::set_permissions(root.join("usr"), std::fs::Permissions::from_mode(0o700)).expect("it is ours");
+    install();
+    assert_eq!((mode("etc/rekeyd"), mode("usr"), mode("usr/bin")), (0o750, 0o700, 0o755));
+    let relative = run(Command::new(unpacked.join("install")).args(["--root", "relative"]).current_dir(home.path()));
+    assert!(relative.status.success() && home.path().join("relative/usr/bin/rekeyd").exists(), "{relative:?}");
+    let full = home.path().join("full");
+    std::fs::create_dir(&full).expect("it can be made");
+    fake(&full, "install", "/usr/bin/install \"$@\"; case \"$*\" in *rekeyd-generator*) exit 1 ;; esac");
+    fake(&full, "systemd-sysusers", "touch \"$0.asked\"");
+    let path = format!("{}:/usr/sbin:/usr/bin:/bin", full.display());
+    let ran = run(Command::new(unpacked.join("install")).arg("--root").arg(&root).env("PATH", path));
+    assert!(!ran.status.success() && !full.join("systemd-sysusers.asked").exists(), "a copy failed: {ran:?}");
+    let generators = std::fs::read_dir(root.join("usr/lib/systemd/system-generators")).expect("it can be read").count();
+    assert_eq!(generators, 1, "systemd would run the half one too");
     // What is in the one is in the other.
     let files = |from: &Path| -> BTreeSet<String> {
         let found = run(Command::new("find").args(["usr", "etc", "-type", "f"]).current_dir(from));
@@ -459,6 +523,9 @@ fn the_tarball_installs_and_installs_again() {
 }
 
 // ---- Help ------------------------------------------------------------------------------------------------------------------
+
+/// With signs that mean something to sed and to the shell.
+const MAINTAINER: &str = "Search/Rescue & \\1 $(Sons) <it@example.com>";
 
 struct Packages {
     deb: PathBuf,
@@ -484,6 +551,7 @@ fn make(version: Option<&str>) -> Option<Packages> {
         .arg(PROGRAM)
         .args(version)
         .env("REKEYD_PACKAGE_OUT", home.path())
+        .env("REKEYD_MAINTAINER", MAINTAINER)
         .env("REKEYD_PACKAGE_FAST", "1"));
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
     assert!(made.status.success(), "{made:?}");
