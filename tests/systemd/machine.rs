@@ -332,10 +332,10 @@ pub fn source(name: &str) -> PathBuf {
 }
 
 /// Where machines have their file systems: below target/, for a temporary directory may be one of memory, which no overlay works on.
-/// What a killed run left there is taken away first.
+/// What a run made there goes with it, and what was left in spite of that goes first.
 pub fn folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
+    static FOLDER: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    let (folder, _remover) = FOLDER.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd");
         std::fs::create_dir_all(&folder).expect("a folder can be made below target/");
         let of_the_dead = |path: &Path| {
@@ -349,8 +349,19 @@ pub fn folder() -> &'static Path {
         for group in group_mounts().iter().flat_map(|mount| entries(mount)).filter(|path| of_the_dead(path)) {
             remove_group(&group);
         }
-        folder
-    })
+        let remover = remove_at_the_end(&folder.join(format!("rekeyd-test-{}-", std::process::id())));
+        (folder, remover)
+    });
+    folder
+}
+
+/// What begins so is taken away when this process is gone, however it ends: the other end of a pipe notices, as long as this one is kept.
+fn remove_at_the_end(beginning: &Path) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"cat >/dev/null; rm -rf --one-file-system -- "$0"*"#]).arg(beginning);
+    // Who waits for the end of what is printed does not wait for this; nor does Ctrl-C end it before its work is done.
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.spawn().expect("there is a shell")
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -470,6 +481,8 @@ fn nothing_outlives_a_test_that_is_killed() {
         std::thread::sleep(PATIENCE);
         return;
     }
+    // Named first, for what the dead have left is taken away then.
+    let home = folder();
     let mut command = Command::new(std::env::current_exe().expect("it has a name"));
     command.args(["--exact", "--nocapture", "machine::nothing_outlives_a_test_that_is_killed"]).env(VICTIM, "1");
     let mut victim = command.stdout(Stdio::piped()).spawn().expect("it can be started again");
@@ -485,6 +498,12 @@ fn nothing_outlives_a_test_that_is_killed() {
         |process: &PathBuf| std::fs::read_to_string(process.join("cmdline")).is_ok_and(|text| text.contains(&name));
     while leader.exists() || entries(Path::new("/proc")).iter().any(lives) {
         assert!(Instant::now() < deadline, "its machine lives on");
+        pause();
+    }
+    let files = format!("rekeyd-test-{}-", victim.id());
+    let left = || entries(home).into_iter().find(|path| path.to_string_lossy().contains(&files));
+    while let Some(path) = left() {
+        assert!(Instant::now() < deadline, "{} is left", path.display());
         pause();
     }
 }
