@@ -28,16 +28,14 @@ async fn a_stuck_engine_starves_the_watchdog_although_the_process_lives() {
         let mut order = scene.command(&["pause", SERVICE]);
         let order = order.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut order = order.spawn().expect("the program can be started");
-        // A feeding may have been under way; after that there is none, for longer than systemd waits.
-        wait_until("the engine writes, and its disk does not answer", || systemd.silence() > LIMIT);
-        let fed = systemd.fed();
-        let until = Instant::now() + LIMIT * 3;
-        while Instant::now() < until {
+        // For much longer than systemd waits, all the time it is asked. A feeding that a busy machine was late with begins it anew.
+        wait_until("the engine's disk does not answer, and nobody else feeds the watchdog", || {
             assert!(daemon.has_ended().is_none(), "the process lives: {}", daemon.log());
             assert!(UnixStream::connect(scene.path("control.sock")).is_ok(), "and its control socket takes askers");
             assert_eq!(scene.run(&["status"]).code, Some(0), "and answers them");
-        }
-        assert_eq!(systemd.fed(), fed, "only the engine feeds the watchdog");
+            systemd.silence() > LIMIT * 4
+        });
+        let fed = systemd.fed();
         assert!(order.try_wait().expect("it can be looked at").is_none(), "the order waits for its disk");
 
         shim.calm();

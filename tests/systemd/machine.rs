@@ -7,13 +7,15 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// How long a boot, a shutdown, and what a test waits for may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,6 +143,17 @@ impl Machine {
 
     /// Runs a command in it as root, with something to read.
     pub fn run_with(&self, words: &[&str], stdin: &str) -> Ran {
+        let began = Instant::now();
+        let ran = run_to_end(&mut self.inside(words), stdin);
+        if began.elapsed() > Duration::from_secs(2) {
+            println!("{:.1} s: {}", began.elapsed().as_secs_f32(), words.join(" "));
+        }
+        let _ = writeln!(self.printed.lock().expect("nobody panics while printing"), "{}{}", ran.out, ran.err);
+        ran
+    }
+
+    /// A command to be run in it as root.
+    fn inside(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("-t").arg(self.leader().to_string()).args(["-m", "-u", "-i", "-n", "-p", "-C", "--"]).args(words);
         command.env_clear();
@@ -155,13 +168,7 @@ impl Machine {
         ] {
             command.env(name, value);
         }
-        let began = Instant::now();
-        let ran = run_to_end(&mut command, stdin);
-        if began.elapsed() > Duration::from_secs(2) {
-            println!("{:.1} s: {}", began.elapsed().as_secs_f32(), words.join(" "));
-        }
-        let _ = writeln!(self.printed.lock().expect("nobody panics while printing"), "{}{}", ran.out, ran.err);
-        ran
+        command
     }
 
     /// All that was printed by what was run in it so far.
@@ -219,9 +226,19 @@ impl Machine {
             if let Some(found) = look(self) {
                 return found;
             }
+            assert!(!self.has_ended(), "the machine has ended, and {what} was waited for\n{}", self.console());
             assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}\n{}", self.console());
             pause();
         }
+    }
+
+    /// Whether it was booted, and what was started then is no more. It is left to be waited for.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.running.as_ref().is_some_and(|running| {
+            let ended = waitid(WaitId::Pid(Pid::from_child(&running.child)), options);
+            ended.expect("it is ours and was not waited for").is_some()
+        })
     }
 
     fn console(&self) -> String {
@@ -260,40 +277,53 @@ impl Drop for Machine {
 
 /// Runs a command on the host to its end; kills it, and fails, where that takes longer than [`PATIENCE`] twice.
 pub fn run_to_end(command: &mut Command, stdin: &str) -> Ran {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    run_within(PATIENCE * 2, command, stdin)
+}
+
+/// Of what has not ended in time nothing is waited for: who has left its group may hold its pipes for as long as it likes.
+fn run_within(limit: Duration, command: &mut Command, stdin: &str) -> Ran {
+    let deadline = Instant::now() + limit;
+    // A group of its own, so that what it starts is killed with it; nsenter's child is in it too, in whatever namespace.
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // Who does not read it all has heard enough.
-    let _ = child.stdin.take().expect("stdin was asked for").write_all(stdin.as_bytes());
-    let (sender, receiver) = mpsc::channel();
-    let mut sources: [Box<dyn Read + Send>; 2] = [
-        Box::new(child.stdout.take().expect("stdout was asked for")),
-        Box::new(child.stderr.take().expect("stderr was asked for")),
-    ];
-    let readers: Vec<_> = sources
-        .iter_mut()
-        .map(|source| std::mem::replace(source, Box::new(std::io::empty())))
-        .map(|mut source| {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                let _ = source.read_to_end(&mut bytes);
-                let _ = sender.send(());
-                String::from_utf8_lossy(&bytes).into_owned()
-            })
-        })
-        .collect();
-    // Both ends of what it prints are closed when it ends, and usually not before.
-    let deadline = Instant::now() + PATIENCE * 2;
-    for _ in &readers {
-        if receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
-            let _ = child.kill();
+    let group = Pid::from_child(&child);
+    // While it is written to it is read from; and who does not read it all has heard enough.
+    let (mut pipe, stdin) = (child.stdin.take().expect("stdin was asked for"), stdin.to_owned());
+    std::thread::spawn(move || pipe.write_all(stdin.as_bytes()));
+    let (sender, ended) = mpsc::channel();
+    let out = read_on(child.stdout.take().expect("stdout was asked for"), sender.clone());
+    let err = read_on(child.stderr.take().expect("stderr was asked for"), sender.clone());
+    let status = std::thread::spawn(move || {
+        let status = child.wait();
+        let _ = sender.send(());
+        status
+    });
+    let heard =
+        || [&out, &err].map(|all| String::from_utf8_lossy(&all.lock().expect("nobody panics with it")).into_owned());
+    for _part in ["stdout", "stderr", "status"] {
+        if ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
+            let _ = kill_process_group(group, Signal::KILL);
+            let [out, err] = heard();
+            panic!("{command:?} has not ended within {limit:?}, and was killed; so far it had said:\n{out}{err}");
         }
     }
-    let status: ExitStatus = child.wait().expect("it can be waited for");
-    let [out, err] =
-        <[_; 2]>::try_from(readers).map(|two| two.map(|one| one.join().expect("reading does not fail"))).expect("two");
-    assert_ne!(status.signal(), Some(9), "{command:?} was killed after {:?}:\n{out}{err}", PATIENCE * 2);
+    let status = status.join().expect("waiting does not panic").expect("it can be waited for");
+    let [out, err] = heard();
     Ran { code: status.code(), out, err }
+}
+
+/// Collects all that comes from there, and says when no more does.
+fn read_on(mut source: impl Read + Send + 'static, ended: mpsc::Sender<()>) -> Arc<Mutex<Vec<u8>>> {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let kept = all.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(count @ 1..) = source.read(&mut buffer) {
+            kept.lock().expect("nobody panics with it").extend_from_slice(&buffer[..count]);
+        }
+        let _ = ended.send(());
+    });
+    all
 }
 
 /// A file beside this one.
@@ -302,10 +332,10 @@ pub fn source(name: &str) -> PathBuf {
 }
 
 /// Where machines have their file systems: below target/, for a temporary directory may be one of memory, which no overlay works on.
-/// What a killed run left there is taken away first.
+/// What a run made there goes with it, and what was left in spite of that goes first.
 pub fn folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
+    static FOLDER: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    let (folder, _remover) = FOLDER.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd");
         std::fs::create_dir_all(&folder).expect("a folder can be made below target/");
         let of_the_dead = |path: &Path| {
@@ -319,8 +349,19 @@ pub fn folder() -> &'static Path {
         for group in group_mounts().iter().flat_map(|mount| entries(mount)).filter(|path| of_the_dead(path)) {
             remove_group(&group);
         }
-        folder
-    })
+        let remover = remove_at_the_end(&folder.join(format!("rekeyd-test-{}-", std::process::id())));
+        (folder, remover)
+    });
+    folder
+}
+
+/// What begins so is taken away when this process is gone, however it ends: the other end of a pipe notices, as long as this one is kept.
+fn remove_at_the_end(beginning: &Path) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"cat >/dev/null; rm -rf --one-file-system -- "$0"*"#]).arg(beginning);
+    // Who waits for the end of what is printed does not wait for this; nor does Ctrl-C end it before its work is done.
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.spawn().expect("there is a shell")
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -398,6 +439,35 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
 
+#[test]
+fn a_command_that_hangs_in_a_machine_is_killed_and_told() {
+    let Some(tree) = crate::stage::tree() else { return };
+    let mut machine = Machine::on(&[&tree]);
+    machine.boot();
+    // One that ends with its group, and one that has left it and holds the pipes.
+    let mut command = machine.inside(&["sh", "-c", "echo so far; setsid sleep 4321 & sleep 1234; true"]);
+    let began = Instant::now();
+    let told = std::thread::spawn(move || run_within(Duration::from_secs(2), &mut command, "")).join();
+    assert!(began.elapsed() < PATIENCE, "it was waited for");
+    let told = *told.expect_err("it does not end").downcast::<String>().expect("a message");
+    assert!(told.contains("has not ended within 2s") && told.ends_with("so far\n"), "{told}");
+    machine.wait("its end", |machine| (machine.run(&["pgrep", "-f", "sleep 1234"]).code == Some(1)).then_some(()));
+}
+
+#[test]
+fn a_machine_that_does_not_boot_is_told_at_once() {
+    if crate::stage::tree().is_none() {
+        return;
+    }
+    let empty = tempfile::tempdir().expect("a folder can be made");
+    let path = empty.path().to_owned();
+    let began = Instant::now();
+    let told = std::thread::spawn(move || Machine::on(&[&path]).boot()).join();
+    assert!(began.elapsed() < PATIENCE, "it was waited for");
+    let told = *told.expect_err("there is nothing to boot").downcast::<String>().expect("a message");
+    assert!(told.starts_with("the machine has ended") && told.contains("rekeyd-test-"), "{told}");
+}
+
 /// Ends a process of tests in the middle of a boot's life, as `kill -9` does, and looks for what it had started.
 #[test]
 fn nothing_outlives_a_test_that_is_killed() {
@@ -411,6 +481,8 @@ fn nothing_outlives_a_test_that_is_killed() {
         std::thread::sleep(PATIENCE);
         return;
     }
+    // Named first, for what the dead have left is taken away then.
+    let home = folder();
     let mut command = Command::new(std::env::current_exe().expect("it has a name"));
     command.args(["--exact", "--nocapture", "machine::nothing_outlives_a_test_that_is_killed"]).env(VICTIM, "1");
     let mut victim = command.stdout(Stdio::piped()).spawn().expect("it can be started again");
@@ -426,6 +498,12 @@ fn nothing_outlives_a_test_that_is_killed() {
         |process: &PathBuf| std::fs::read_to_string(process.join("cmdline")).is_ok_and(|text| text.contains(&name));
     while leader.exists() || entries(Path::new("/proc")).iter().any(lives) {
         assert!(Instant::now() < deadline, "its machine lives on");
+        pause();
+    }
+    let files = format!("rekeyd-test-{}-", victim.id());
+    let left = || entries(home).into_iter().find(|path| path.to_string_lossy().contains(&files));
+    while let Some(path) = left() {
+        assert!(Instant::now() < deadline, "{} is left", path.display());
         pause();
     }
 }

@@ -4,10 +4,11 @@
 //! A story is told between two looks. Whatever it is about, at its end no consumer was refused, and no secret stands in the machine's
 //! journal, on its disk, or in anything that was printed.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use rekeyd_lab::{ArcGis, ArcGisOptions, Aws, AwsOptions, RequestLine, StoredCredential};
 use serde_json::Value;
@@ -131,7 +132,15 @@ pub fn tree() -> Option<PathBuf> {
         println!("skipped: a systemd is booted by root only");
         return None;
     }
-    Some(PathBuf::from(tree))
+    let tree = PathBuf::from(tree);
+    // `provision` makes a tree anew only once nobody holds it. One that stands elsewhere, without this file, is not its to make.
+    static HELD: OnceLock<Option<File>> = OnceLock::new();
+    HELD.get_or_init(|| {
+        let lock = File::open(tree.with_file_name("lock")).ok()?;
+        lock.lock_shared().expect("it can be locked");
+        Some(lock)
+    });
+    Some(tree)
 }
 
 impl Stage {

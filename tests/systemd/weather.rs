@@ -90,7 +90,8 @@ fn the_watchdog_ends_a_stuck_engine_and_the_rotation_goes_on() {
         // The disk of tests/chaos, which does not come back from a write while its order stands.
         let mut command = Command::new("true");
         Shim::of(Path::new("/var/lib/rekeyd")).under(&mut command);
-        let mut lines = "[Service]\nWatchdogSec=3s\nRestartSec=1s\n".to_owned();
+        // Long enough that no busy machine trips it, and that the order is gone before the next start.
+        let mut lines = "[Service]\nWatchdogSec=10s\nRestartSec=10s\n".to_owned();
         for (name, value) in command.get_envs() {
             let value = value.expect("it is set").to_str().expect("it is text");
             if name == "LD_PRELOAD" {
@@ -105,18 +106,20 @@ fn the_watchdog_ends_a_stuck_engine_and_the_rotation_goes_on() {
         stage.machine.must(&["systemctl", "restart", "rekeyd"]);
         push_begins(stage);
         stage.machine.write("/var/lib/rekeyd.order", 0o644, b"hang 1");
-        stage.machine.wait("the watchdog", |machine| {
-            (machine.show("rekeyd", "Result") == "watchdog" && machine.show("rekeyd", "MainPID") == "0").then_some(())
-        });
+        // systemd says so when the process is gone; it can be read for good, whatever has begun since.
+        stage.wait_log("Failed with result 'watchdog'", 1);
         stage.machine.must(&["rm", "/var/lib/rekeyd.order"]);
         it_ends_with_the_same_key(stage);
-        assert_eq!(stage.machine.show("rekeyd", "NRestarts"), "1");
+        let restarts = stage.machine.show("rekeyd", "NRestarts");
+        assert!(restarts.parse::<u32>().is_ok_and(|count| count >= 1), "{restarts}");
     });
 }
 
 #[test]
 fn a_clock_that_jumps_retires_nothing_early() {
     const SOAK: Duration = Duration::from_secs(6);
+    // Between the end of the soak and the next jump none of it may pass that matters, and all of it before the clock is right again.
+    const WATCH: Duration = Duration::from_secs(12);
     story(|stage| {
         // The clock of the service alone: the machine's own is the host's too. What counts seconds (CLOCK_BOOTTIME) goes on.
         let library = stage.machine.sh("ls /usr/lib/*/faketime/libfaketime.so.1").text().to_owned();
@@ -126,7 +129,7 @@ fn a_clock_that_jumps_retires_nothing_early() {
             "[Service]\nEnvironment=LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=/etc/rekeyd-test-clock FAKETIME_NO_CACHE=1 \
              FAKETIME_DONT_FAKE_MONOTONIC=1\n"
         ));
-        stage.policy(&PolicyText { soak: "6s", watch: "6s", ..PolicyText::default() });
+        stage.policy(&PolicyText { soak: "6s", watch: "12s", ..PolicyText::default() });
         stage.begin();
         let ran = stage.rekeyd(&["rotate", SERVICE, "--wait"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -142,7 +145,7 @@ fn a_clock_that_jumps_retires_nothing_early() {
         for by in ["+5h", "-7h", "+2d"] {
             jump(by);
             stage.machine.must(&["systemctl", "kill", "-s", "USR2", "--kill-whom=main", "rekeyd"]);
-            std::thread::sleep(SOAK / 2);
+            std::thread::sleep(WATCH / 2);
             assert_eq!(stage.aws.keys(USER).len(), 2, "a key was deleted with the clock {by} from the truth");
         }
         stage
