@@ -723,7 +723,15 @@ async fn a_follower_joins_a_root_that_was_rotated_before() {
         let token = story.by_hand_unlike(&story.token(OWN), &story.account, "key2");
         let secret = json!({ "storageAccountName": "gisstore", "sasToken": token });
         story.scene.arcgis.set_credential_object(SAS, &json!({ "type": "SAS-TOKEN", "secret": secret }));
-        let refused = story.scene.arcgis.consumer_refusals();
+        // A consumer that read what was there before may be on its way with it still.
+        let mut seen = (story.scene.arcgis.consumer_refusals(), Instant::now());
+        wait_until("nobody is refused any more", || {
+            if story.scene.arcgis.consumer_refusals() != seen.0 {
+                seen = (story.scene.arcgis.consumer_refusals(), Instant::now());
+            }
+            seen.1.elapsed() > Duration::from_secs(1)
+        });
+        let refused = seen.0;
 
         std::fs::write(story.scene.policy(), &whole).expect("written");
         story.reload(&daemon);
